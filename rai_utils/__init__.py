@@ -1,0 +1,1 @@
+"""Helpers of the RAI study: model, relaxed loss, training, diagnostics, plotting."""
