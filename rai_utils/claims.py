@@ -1,0 +1,593 @@
+"""What a notebook publishes: figures, numbers with tolerances, and claims with their verdicts.
+
+A notebook makes one :class:`Study`, hands it every figure and number that it publishes, and ends
+with :meth:`Study.publish`. A verdict is never typed: a :class:`Rule` computes it from the number
+and its interval, and the text of the rule is made from the same limits that decide.
+"""
+
+import json
+import math
+import platform
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+import sklearn
+import torch
+from matplotlib.figure import Figure
+from scipy import stats
+
+Number = int | float | bool | None
+Interval = tuple[float, float]
+Verdict = Literal["reproduced", "partly", "not reproduced", "proved"]
+
+METRICS_FILE = "metrics.json"
+FIGURE_SUFFIXES = (".png", ".pdf")
+METRICS_KEYS = ("notebook", "parameters", "environment", "metrics", "claims", "figures")
+DOTS_PER_INCH = 200
+SIGNIFICANT_DIGITS = 10
+
+_SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_KEBAB_CASE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_CLAIM_ID = re.compile(r"[A-Z]+[0-9]+[a-z]?")
+
+
+def root() -> Path:
+    """Return the folder that relative paths start from.
+
+    It is the checkout that this file belongs to. Where the package is installed without its
+    notebooks (from a wheel), it is the current folder.
+    """
+    checkout = Path(__file__).resolve().parent.parent
+    if (checkout / "pyproject.toml").is_file() and (checkout / "notebooks").is_dir():
+        return checkout
+    return Path.cwd()
+
+
+# --- rules ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a verdict follows from a measured number and its interval.
+
+    ``text`` says it in words; ``decide(measured, interval)`` returns the verdict.
+    """
+
+    text: str
+    decide: Callable[[Number, Interval | None], Verdict]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One part of a composite rule: what is asked, and whether it holds."""
+
+    text: str
+    holds: bool
+
+
+def at_least(reproduced: float, partly: float | None = None) -> Rule:
+    """Return the rule "the number is at least this", judged at the lower end of the interval.
+
+    Without an interval the number itself is judged. A number that is ``None`` reproduces nothing.
+
+    Raises:
+        ValueError: ``partly`` is not below ``reproduced``.
+    """
+    if partly is not None and partly >= reproduced:
+        raise ValueError(f"expected partly below reproduced ({reproduced:g}), got {partly:g}")
+
+    def decide(measured: Number, interval: Interval | None) -> Verdict:
+        judged = measured if interval is None else interval[0]
+        if judged is not None and judged >= reproduced:
+            return "reproduced"
+        if judged is not None and partly is not None and judged >= partly:
+            return "partly"
+        return "not reproduced"
+
+    return Rule(_limits_text("≥", reproduced, partly, "lower"), decide)
+
+
+def at_most(reproduced: float, partly: float | None = None) -> Rule:
+    """Return the rule "the number is at most this", judged at the upper end of the interval.
+
+    Without an interval the number itself is judged. A number that is ``None`` reproduces nothing.
+
+    Raises:
+        ValueError: ``partly`` is not above ``reproduced``.
+    """
+    if partly is not None and partly <= reproduced:
+        raise ValueError(f"expected partly above reproduced ({reproduced:g}), got {partly:g}")
+
+    def decide(measured: Number, interval: Interval | None) -> Verdict:
+        judged = measured if interval is None else interval[1]
+        if judged is not None and judged <= reproduced:
+            return "reproduced"
+        if judged is not None and partly is not None and judged <= partly:
+            return "partly"
+        return "not reproduced"
+
+    return Rule(_limits_text("≤", reproduced, partly, "upper"), decide)
+
+
+def between(low: float, high: float) -> Rule:
+    """Return the rule "the number is in [low, high]".
+
+    The whole interval inside is *reproduced*; only the number itself inside is *partly*.
+
+    Raises:
+        ValueError: ``low`` is not below ``high``.
+    """
+    if not low < high:
+        raise ValueError(f"expected low below high, got {low:g} and {high:g}")
+
+    def decide(measured: Number, interval: Interval | None) -> Verdict:
+        if measured is None:
+            return "not reproduced"
+        lower, upper = (measured, measured) if interval is None else interval
+        if low <= lower and upper <= high:
+            return "reproduced"
+        return "partly" if low <= measured <= high else "not reproduced"
+
+    return Rule(f"whole interval in [{low:g}, {high:g}]; partly: the value in it", decide)
+
+
+def identity(tolerance: float) -> Rule:
+    """Return the rule for an equality: the number is the largest deviation found.
+
+    The verdict is *proved* where its absolute value is at most ``tolerance`` (at the far end of
+    the interval, if there is one), otherwise *not reproduced*.
+
+    Raises:
+        ValueError: ``tolerance`` is negative or not finite.
+    """
+    _check_tolerance(tolerance)
+
+    def decide(measured: Number, interval: Interval | None) -> Verdict:
+        ends = (measured,) if interval is None else interval
+        close = all(end is not None and abs(end) <= tolerance for end in ends)
+        return "proved" if close else "not reproduced"
+
+    return Rule(f"|deviation| ≤ {tolerance:g}", decide)
+
+
+def compare(
+    name: str, value: float, relation: Literal[">=", "<=", ">", "<", "=="], limit: float
+) -> Condition:
+    """Return the condition ``value relation limit``, with its text made from the same limit.
+
+    Raises:
+        ValueError: ``relation`` is none of ``>=``, ``<=``, ``>``, ``<``, ``==``.
+    """
+    outcomes = {
+        ">=": ("≥", value >= limit),
+        "<=": ("≤", value <= limit),
+        ">": (">", value > limit),
+        "<": ("<", value < limit),
+        "==": ("=", value == limit),
+    }
+    if relation not in outcomes:
+        raise ValueError(f"expected a relation of {', '.join(outcomes)}, got {relation!r}")
+    sign, holds = outcomes[relation]
+    return Condition(f"{name} {sign} {limit:g}", bool(holds))
+
+
+def all_of(*conditions: Condition, partly: int | None = None) -> Rule:
+    """Return the rule "all conditions hold"; with ``partly``, that many of them hold it in part.
+
+    The conditions decide alone: the measured number and its interval are only shown.
+
+    Raises:
+        ValueError: no condition, or ``partly`` outside ``1 … number of conditions − 1``.
+    """
+    if not conditions:
+        raise ValueError("expected one condition or more, got none")
+    if partly is not None and not 1 <= partly < len(conditions):
+        raise ValueError(
+            f"expected partly from 1 to {len(conditions) - 1} for {len(conditions)} conditions, "
+            f"got {partly}"
+        )
+    holding = sum(condition.holds for condition in conditions)
+
+    def decide(measured: Number, interval: Interval | None) -> Verdict:
+        if holding == len(conditions):
+            return "reproduced"
+        return "partly" if partly is not None and holding >= partly else "not reproduced"
+
+    text = " and ".join(condition.text for condition in conditions)
+    return Rule(text if partly is None else f"{text}; partly: {partly} of them", decide)
+
+
+def _limits_text(sign: str, reproduced: float, partly: float | None, end: str) -> str:
+    text = f"{sign} {reproduced:g}"
+    if partly is not None:
+        text += f"; partly: {sign} {partly:g}"
+    return f"{text} ({end} end of the interval)"
+
+
+# --- intervals --------------------------------------------------------------------------------
+
+
+def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Interval:
+    """Return Student's t interval for the mean of ``values``, shape ``(n,)`` with ``n ≥ 2``.
+
+    Raises:
+        ValueError: fewer than two values, more than one axis, a value that is not finite, or a
+            level outside (0, 1).
+    """
+    sample = _sample(values, least=2)
+    _check_level(level)
+    half = stats.t.ppf((1 + level) / 2, len(sample) - 1) * sample.std(ddof=1) / len(sample) ** 0.5
+    return float(sample.mean() - half), float(sample.mean() + half)
+
+
+def share_interval(successes: int, trials: int, level: float = 0.95) -> Interval:
+    """Return Wilson's interval, inside [0, 1], for a share of ``successes`` in ``trials``.
+
+    Raises:
+        ValueError: no trial, successes outside ``0 … trials``, or a level outside (0, 1).
+    """
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError(f"expected 0 ≤ successes ≤ trials ≥ 1, got {successes} of {trials}")
+    _check_level(level)
+    z = stats.norm.ppf((1 + level) / 2)
+    share = successes / trials
+    scale = 1 + z**2 / trials
+    centre = (share + z**2 / (2 * trials)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+
+
+def bootstrap_interval(
+    values: Sequence[float] | np.ndarray,
+    statistic: Callable[[np.ndarray], float],
+    level: float,
+    generator: np.random.Generator,
+    resamples: int = 2000,
+) -> Interval:
+    """Return the percentile bootstrap interval of ``statistic`` over ``values``, shape ``(n,)``.
+
+    Each of the ``resamples`` draws ``n`` values with replacement from ``generator``.
+
+    Raises:
+        ValueError: fewer than two values, more than one axis, a value that is not finite, a level
+            outside (0, 1), or fewer than one resample.
+    """
+    sample = _sample(values, least=2)
+    _check_level(level)
+    if resamples < 1:
+        raise ValueError(f"expected one resample or more, got {resamples}")
+    drawn = generator.integers(len(sample), size=(resamples, len(sample)))
+    repeated = [float(statistic(sample[indices])) for indices in drawn]
+    low, high = np.quantile(repeated, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _sample(values: Sequence[float] | np.ndarray, *, least: int) -> np.ndarray:
+    sample = np.asarray(values, dtype=float)
+    if sample.ndim != 1 or len(sample) < least:
+        raise ValueError(f"expected one axis of {least} values or more, got shape {sample.shape}")
+    if not np.isfinite(sample).all():
+        raise ValueError(f"expected finite values, got {sample[~np.isfinite(sample)][0]}")
+    return sample
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"expected a level between 0 and 1, got {level}")
+
+
+# --- the study --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim as it was measured; its fields are what ``metrics.json`` holds for it."""
+
+    id: str
+    statement: str
+    measured: Number
+    interval: Interval | None
+    seeds: int | None
+    rule: str
+    verdict: Verdict
+    tolerance: float
+
+
+class Study:
+    """Collects what one notebook publishes, and writes it into one folder.
+
+    Args:
+        notebook: the notebook's name, in kebab-case.
+        parameters: the notebook's parameters. ``publish_to`` is left out of what is recorded.
+        publish_to: the folder to write to; a relative path starts at :func:`root`.
+
+    A set of an earlier run in that folder is removed at once, so that what stands there after a
+    failure is never taken for the result of this run.
+
+    Raises:
+        ValueError: a name that is not in kebab-case, or a number that is not finite.
+        TypeError: a parameter that is no number, text, ``None``, or list or mapping of these.
+    """
+
+    def __init__(
+        self, notebook: str, parameters: Mapping[str, Any], publish_to: str | Path
+    ) -> None:
+        _check_name(notebook, _KEBAB_CASE, "a notebook", "kebab-case", "rai-demo")
+        self.notebook = notebook
+        self.parameters = {
+            name: _plain(value, f"parameter {name}")
+            for name, value in parameters.items()
+            if name != "publish_to"
+        }
+        self.publish_to = root() / publish_to
+        self._metrics: dict[str, dict[str, Any]] = {}
+        self._claims: dict[str, Claim] = {}
+        self._figures: list[str] = []
+        self.publish_to.mkdir(parents=True, exist_ok=True)
+        self._remove_earlier_set()
+
+    def metric(
+        self,
+        name: str,
+        value: float,
+        *,
+        tolerance: float,
+        interval: Interval | None = None,
+        seeds: int | None = None,
+    ) -> float:
+        """Record a number under a snake_case name and return it unchanged.
+
+        ``tolerance`` is the absolute difference within which another run's number must lie.
+        A number that does not exist is given as ``None``; NaN and infinity are refused.
+
+        Raises:
+            ValueError: a name that is not snake_case or is used already, a number that is not
+                finite, a negative tolerance, an interval whose ends are out of order, or seeds
+                below 1.
+            TypeError: a value that is not a number.
+        """
+        _check_name(name, _SNAKE_CASE, "a metric", "snake_case", "share_solved")
+        _check_new(name, self._metrics, "metric")
+        _check_tolerance(tolerance)
+        self._metrics[name] = {
+            "value": _plain_number(value, name),
+            "tolerance": _plain_number(tolerance, f"tolerance of {name}"),
+            "interval": _plain_interval(interval, name),
+            "seeds": _plain_seeds(seeds, name),
+        }
+        return value
+
+    def claim(
+        self,
+        id: str,
+        *,
+        statement: str,
+        measured: float,
+        rule: Rule,
+        tolerance: float,
+        interval: Interval | None = None,
+        seeds: int | None = None,
+    ) -> Claim:
+        """Judge a claim by ``rule``, record it and return it.
+
+        ``statement`` is the claim in one plain sentence; the other arguments are as for
+        :meth:`metric`.
+
+        Raises:
+            ValueError: an id that does not look like ``P8`` or is used already, an empty
+                statement, or numbers as :meth:`metric` refuses them.
+            TypeError: a value that is not a number, or a rule that is not a :class:`Rule`.
+        """
+        _check_name(id, _CLAIM_ID, "a claim", "capital letters and a number", "P8")
+        _check_new(id, self._claims, "claim")
+        _check_tolerance(tolerance)
+        if not statement.strip():
+            raise ValueError(f"expected the statement of claim {id} in a sentence, got none")
+        if not isinstance(rule, Rule):
+            raise TypeError(f"expected a Rule for claim {id}, got {type(rule).__name__}")
+        number = _plain_number(measured, id)
+        ends = _plain_interval(interval, id)
+        self._claims[id] = Claim(
+            id=id,
+            statement=statement,
+            measured=number,
+            interval=ends,
+            seeds=_plain_seeds(seeds, id),
+            rule=rule.text,
+            verdict=rule.decide(number, ends),
+            tolerance=_plain_number(tolerance, f"tolerance of {id}"),
+        )
+        return self._claims[id]
+
+    def figure(self, name: str, figure: Figure) -> None:
+        """Save a figure as ``name.png`` (200 dpi) and ``name.pdf``, the same bytes in each run.
+
+        Raises:
+            ValueError: a name that is not kebab-case or is used already.
+            TypeError: something that is not a matplotlib figure.
+        """
+        _check_name(name, _KEBAB_CASE, "a figure", "kebab-case", "deep-mlp-landscape")
+        _check_new(name, self._figures, "figure")
+        if not isinstance(figure, Figure):
+            raise TypeError(f"expected a matplotlib Figure, got {type(figure).__name__}")
+        stem = self.publish_to / name
+        # A date and a version of matplotlib would change the bytes without changing the figure.
+        figure.savefig(stem.with_suffix(".png"), dpi=DOTS_PER_INCH, metadata={"Software": None})
+        figure.savefig(
+            stem.with_suffix(".pdf"),
+            dpi=DOTS_PER_INCH,
+            metadata={"CreationDate": None, "Creator": None, "Producer": None},
+        )
+        self._figures.append(name)
+
+    def publish(self) -> Path:
+        """Write ``metrics.json``, the last file of the set, and return its path.
+
+        Floats keep 10 significant digits; keys stay in the order in which they came.
+        """
+        record = {
+            "notebook": self.notebook,
+            "parameters": self.parameters,
+            "environment": _environment(),
+            "metrics": self._metrics,
+            "claims": [asdict(claim) for claim in self._claims.values()],
+            "figures": self._figures,
+        }
+        text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        path = self.publish_to / METRICS_FILE
+        partial = path.with_suffix(".partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+        return path
+
+    def verdict_lines(self) -> str:
+        """Return one line a claim, ``P5  reproduced``, in the order in which they came.
+
+        It holds no trained number, so nbval may compare it.
+        """
+        width = max((len(id) for id in self._claims), default=0)
+        return "\n".join(f"{id:<{width}}  {claim.verdict}" for id, claim in self._claims.items())
+
+    def claims_table(self) -> str:
+        """Return the claims as a Markdown table.
+
+        It holds trained numbers: tag the cell that shows it ``nbval-ignore-output``.
+        """
+        lines = [
+            "| id | claim | measured | interval | seeds | rule | verdict |",
+            "|---|---|---:|---|---:|---|---|",
+        ]
+        for claim in self._claims.values():
+            interval = "–" if claim.interval is None else "[{:.4g}, {:.4g}]".format(*claim.interval)
+            cells = [
+                claim.id,
+                claim.statement,
+                _shown(claim.measured),
+                interval,
+                _shown(claim.seeds),
+                claim.rule,
+                claim.verdict,
+            ]
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        return "\n".join(lines)
+
+    def _remove_earlier_set(self) -> None:
+        path = self.publish_to / METRICS_FILE
+        if not path.exists():
+            return
+        try:
+            names = read_metrics(path)["figures"]
+        except ValueError:
+            names = []
+        path.unlink()
+        for name in names:
+            for suffix in FIGURE_SUFFIXES:
+                (self.publish_to / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def read_metrics(path: str | Path) -> dict[str, Any]:
+    """Return what :meth:`Study.publish` wrote; ``path`` is the file or its folder.
+
+    Raises:
+        ValueError: no such file, not JSON, or other keys than those that ``publish`` writes.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / METRICS_FILE
+    if not file.is_file():
+        raise ValueError(f"expected a metrics file, found none at {file}")
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"expected JSON in {file}, got an error: {error}") from error
+    if not isinstance(record, dict) or tuple(record) != METRICS_KEYS:
+        found = ", ".join(record) if isinstance(record, dict) else type(record).__name__
+        raise ValueError(f"expected {', '.join(METRICS_KEYS)} in {file}, got {found}")
+    return record
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "scikit-learn": sklearn.__version__,
+        "matplotlib": matplotlib.__version__,
+        "machine": platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _check_name(name: str, pattern: re.Pattern[str], what: str, style: str, example: str) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"expected the name of {what} as text, got {type(name).__name__}")
+    if not pattern.fullmatch(name):
+        raise ValueError(f"expected the name of {what} as {style}, like {example}, got {name!r}")
+
+
+def _check_new(name: str, taken: Sequence[str] | Mapping[str, Any], what: str) -> None:
+    if name in taken:
+        raise ValueError(
+            f"expected a new name, but {what} {name!r} exists already; to run a cell again, "
+            f"run the notebook from the cell that makes the Study"
+        )
+
+
+def _check_tolerance(tolerance: float) -> None:
+    if not (isinstance(tolerance, int | float) and math.isfinite(tolerance) and tolerance >= 0):
+        raise ValueError(f"expected a tolerance of 0 or above, got {tolerance!r}")
+
+
+def _plain(value: Any, where: str) -> Any:
+    """Return ``value`` as JSON holds it: no tuples, no numpy or torch scalars, rounded floats."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, where) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, where) for item in value]
+    return _plain_number(value, where)
+
+
+def _plain_number(value: Any, where: str) -> Number:
+    if isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and value.ndim == 0):
+        value = value.item()
+    if value is None or isinstance(value, bool | int):
+        return value
+    if not isinstance(value, float):
+        raise TypeError(f"expected a number for {where}, got {type(value).__name__}")
+    if not math.isfinite(value):
+        raise ValueError(
+            f"expected a finite number for {where}, got {value}; "
+            f"give None for a number that does not exist"
+        )
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+
+
+def _plain_interval(interval: Interval | None, where: str) -> Interval | None:
+    if interval is None:
+        return None
+    if len(interval) != 2:
+        raise ValueError(f"expected an interval (low, high) for {where}, got {interval!r}")
+    low, high = (_plain_number(end, f"the interval of {where}") for end in interval)
+    if low is None or high is None or low > high:
+        raise ValueError(f"expected low ≤ high in the interval of {where}, got {interval!r}")
+    return low, high
+
+
+def _plain_seeds(seeds: int | None, where: str) -> int | None:
+    if seeds is not None and (isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1):
+        raise ValueError(f"expected the number of seeds of {where}, 1 or more, got {seeds!r}")
+    return seeds
+
+
+def _shown(value: Number) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,546 @@
+"""Run a notebook with parameters, and publish its results only when it has finished.
+
+``python -m rai_utils.pipeline execute rai-demo --profile full`` runs a notebook in a folder of its
+own under ``build/``. When the last cell is done, the figure folder is swapped for the new one, and
+the executed notebook is moved to ``build/<tree>/<notebook>.ipynb`` last: make reads the time of
+that file. A failure, Ctrl-C or ``kill -9`` at any moment leaves the last good set whole.
+
+``python -m rai_utils.pipeline write-back rai-demo`` puts the outputs of the full run into the
+committed notebook.
+"""
+
+import argparse
+import ast
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import nbformat
+import papermill
+import yaml
+from nbformat import NotebookNode
+
+from rai_utils import prose
+from rai_utils.claims import FIGURE_SUFFIXES, METRICS_FILE, read_metrics, root
+
+ROOT = root()
+PROFILES = ("full", "quick")
+CUSTOM = "custom"
+PUBLISH_TO = "publish_to"
+PARAMETERS_TAG = "parameters"
+INJECTED_TAG = "injected-parameters"
+ERROR_MARKER_TAG = "papermill-error-cell-tag"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+NOTEBOOK_METADATA = {
+    "kernelspec": {
+        "display_name": "Python 3 (ipykernel)",
+        "language": "python",
+        "name": "python3",
+    },
+    "language_info": {"name": "python"},
+}
+
+
+class NotebookError(RuntimeError):
+    """A notebook stopped before its end; the message is the line that a person reads."""
+
+
+# --- parameters -------------------------------------------------------------------------------
+
+
+def declared_parameters(notebook: NotebookNode) -> dict[str, Any]:
+    """Return the names and defaults of the one code cell that is tagged ``parameters``.
+
+    Raises:
+        ValueError: no such cell or several, a line in it that is not ``name = literal``, or no
+            ``publish_to``.
+    """
+    cells = [cell for cell in notebook.cells if PARAMETERS_TAG in _tags(cell)]
+    if len(cells) != 1 or cells[0].cell_type != "code":
+        raise ValueError(f"expected one code cell tagged {PARAMETERS_TAG!r}, got {len(cells)}")
+    parameters: dict[str, Any] = {}
+    for statement in ast.parse(cells[0].source).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=expression):
+                pass
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as expression):
+                pass
+            case _:
+                _refuse_statement(statement)
+        try:
+            parameters[name] = ast.literal_eval(expression)
+        except ValueError:
+            _refuse_statement(statement)
+    if not isinstance(parameters.get(PUBLISH_TO), str):
+        raise ValueError(
+            f"expected {PUBLISH_TO} = 'build/scratch/…' among the parameters, got none"
+        )
+    return parameters
+
+
+def checked_parameters(
+    declared: Mapping[str, Any], overrides: Mapping[str, Any], where: str
+) -> dict[str, Any]:
+    """Return ``overrides`` with each value in the type of its default.
+
+    ``where`` names the place that the overrides come from, for the messages.
+
+    Raises:
+        ValueError: a name that the notebook does not declare, or ``publish_to``.
+        TypeError: a value of another type than its default (a whole number may stand for a float).
+    """
+    checked: dict[str, Any] = {}
+    for name, value in overrides.items():
+        if name == PUBLISH_TO:
+            raise ValueError(
+                f"expected parameters of the study in {where}, got {name}, which the pipeline sets"
+            )
+        if name not in declared:
+            known = ", ".join(key for key in declared if key != PUBLISH_TO)
+            raise ValueError(f"expected a parameter of {known} in {where}, got {name!r}")
+        checked[name] = _in_type_of(declared[name], value, f"{name} in {where}")
+    return checked
+
+
+def read_profile(path: Path) -> dict[str, Any]:
+    """Return the parameters that a profile file sets.
+
+    Raises:
+        ValueError: no such file, or not a YAML mapping.
+    """
+    if not path.is_file():
+        raise ValueError(f"expected a profile at {path}, found none")
+    try:
+        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"expected YAML in {path}, got an error: {error}") from error
+    if not isinstance(profile, dict):
+        raise ValueError(f"expected name: value lines in {path}, got {type(profile).__name__}")
+    return profile
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """Return ``["depth=50", "seeds=[1,2]"]`` as a mapping; values are Python literals or text.
+
+    Raises:
+        ValueError: an entry without ``=`` or without a name.
+    """
+    parsed: dict[str, Any] = {}
+    for assignment in assignments:
+        name, sign, value = assignment.partition("=")
+        if not sign or not name.isidentifier():
+            raise ValueError(f"expected a parameter as name=value, got {assignment!r}")
+        try:
+            parsed[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            parsed[name] = value
+    return parsed
+
+
+def _in_type_of(default: Any, value: Any, where: str) -> Any:
+    if default is None:
+        return value
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(default, list | tuple) and isinstance(value, list | tuple):
+        if not default:
+            return list(value)
+        return [_in_type_of(default[0], item, f"an entry of {where}") for item in value]
+    if type(value) is not type(default):
+        hint = ""
+        if isinstance(default, float) and isinstance(value, str):
+            hint = " (YAML reads 1e-3 as text: write 1.0e-3)"
+        raise TypeError(
+            f"expected {type(default).__name__} for {where}, "
+            f"got {type(value).__name__} {value!r}{hint}"
+        )
+    return value
+
+
+def _refuse_statement(statement: ast.stmt) -> NoReturn:
+    raise ValueError(
+        f"expected only name = literal in the parameters cell, got {ast.unparse(statement)!r}"
+    )
+
+
+# --- running ----------------------------------------------------------------------------------
+
+
+def kernel_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return ``environment`` as the kernels of the pipeline and of nbval need it."""
+    changed = dict(environment)
+    # It would keep the figures out of the notebook.
+    changed.pop("MPLBACKEND", None)
+    # A bar is written to stderr, and no stored output may hold stderr.
+    changed["RAI_PROGRESS"] = "off"
+    # The debugger of the kernel is not used, and warns on the terminal.
+    changed["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    changed["PYTHONHASHSEED"] = "0"
+    changed["SOURCE_DATE_EPOCH"] = "1577836800"
+    # The kernel named python3 is this interpreter's, whatever a user has registered under it.
+    changed["JUPYTER_PATH"] = str(Path(sys.prefix, "share", "jupyter"))
+    # The helper of this checkout is imported, whatever else is installed.
+    paths = [str(root()), *filter(None, [environment.get("PYTHONPATH")])]
+    changed["PYTHONPATH"] = os.pathsep.join(paths)
+    return changed
+
+
+def execute(
+    notebook: str, profile: str, overrides: Mapping[str, Any] | None = None, folder: Path = ROOT
+) -> Path:
+    """Run ``notebooks/<notebook>.ipynb`` and publish what it made; return the executed notebook.
+
+    With ``overrides`` the tree is ``build/custom``, else ``build/<profile>``. The full profile
+    publishes to ``figures/<notebook>``, every other tree to ``build/<tree>/figures/<notebook>``.
+
+    Args:
+        notebook: name without suffix.
+        profile: ``"full"`` (the notebook's own defaults) or ``"quick"``.
+        overrides: parameters to set besides the profile's.
+        folder: the project's folder.
+
+    Raises:
+        ValueError: unknown notebook, profile or parameter, a malformed marker in its prose, or
+            another run of the same notebook in the same tree.
+        TypeError: a parameter of the wrong type.
+        NotebookError: a cell failed, the kernel died, or the notebook did not publish.
+        KeyboardInterrupt: the run was interrupted.
+    """
+    source = folder / "notebooks" / f"{notebook}.ipynb"
+    parameters = run_parameters(source, profile, overrides or {}, folder)
+    tree = CUSTOM if overrides else profile
+    build = folder / "build" / tree
+    figures = (folder if tree == "full" else build) / "figures" / notebook
+    with _only_run(build / "running", notebook, tree) as running:
+        repair(figures)
+        shutil.rmtree(running, ignore_errors=True)
+        running.mkdir(parents=True)
+        workplace = Path(tempfile.mkdtemp(dir=running))
+        _say(f"{notebook}  {tree}  running …")
+        start = time.monotonic()
+        executed = workplace / f"{notebook}.ipynb"
+        made = workplace / "figures"
+        try:
+            _run_papermill(source, executed, {**parameters, PUBLISH_TO: str(made)})
+            record = _finished_set(made, notebook)
+            _fill_prose(executed, record)
+        except BaseException as error:
+            failed = _keep_failed(executed, build / "failed" / source.name)
+            shutil.rmtree(running, ignore_errors=True)
+            where = f"; see {failed.relative_to(folder)}" if failed else ""
+            if isinstance(error, KeyboardInterrupt):
+                _say(f"{notebook}  {tree}  interrupted, nothing was published{where}")
+                raise
+            raise NotebookError(
+                f"{notebook}  {tree}  failed {_reason(failed, error)}{where}"
+            ) from error
+        publish(made, figures)
+        target = build / source.name
+        executed.replace(target)
+        shutil.rmtree(running, ignore_errors=True)
+    duration = _duration(time.monotonic() - start)
+    _say(f"{notebook}  {tree}  done in {duration} -> {figures.relative_to(folder)}")
+    return target
+
+
+def run_parameters(
+    source: Path, profile: str, overrides: Mapping[str, Any], folder: Path = ROOT
+) -> dict[str, Any]:
+    """Return the parameters of a run that differ from the defaults, after checking all of them.
+
+    Raises:
+        ValueError: as :func:`execute`.
+        TypeError: as :func:`execute`.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"expected a profile of {', '.join(PROFILES)}, got {profile!r}")
+    if not source.is_file():
+        known = ", ".join(sorted(path.stem for path in source.parent.glob("*.ipynb"))) or "none"
+        raise ValueError(f"expected a notebook of {known}, got {source.stem!r}")
+    notebook = nbformat.read(source, as_version=4)
+    declared = declared_parameters(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            prose.names(cell.source)
+    chosen: dict[str, Any] = {}
+    if profile != "full":
+        path = folder / "notebooks" / "profiles" / profile / f"{source.stem}.yaml"
+        where = str(path.relative_to(folder))
+        chosen |= checked_parameters(declared, read_profile(path), where)
+    return chosen | checked_parameters(declared, overrides, "the command")
+
+
+def _run_papermill(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
+    previous = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(kernel_environment(previous))
+    try:
+        with warnings.catch_warnings():
+            # What the tools below papermill warn of is nothing that a reader can change.
+            warnings.simplefilter("ignore")
+            papermill.execute_notebook(
+                source,
+                target,
+                parameters=dict(parameters),
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=source.parent,
+            )
+    finally:
+        os.environ.clear()
+        os.environ.update(previous)
+
+
+def _finished_set(made: Path, notebook: str) -> dict[str, Any]:
+    """Return the record of a set of figures, after checking that the set is whole."""
+    record = read_metrics(made)
+    if record["notebook"] != notebook:
+        raise ValueError(f"expected a set of {notebook}, got one of {record['notebook']}")
+    expected = {f"{name}{suffix}" for name in record["figures"] for suffix in FIGURE_SUFFIXES}
+    found = {path.name for path in made.iterdir()}
+    if found != expected | {METRICS_FILE}:
+        different = ", ".join(sorted(found ^ (expected | {METRICS_FILE})))
+        raise ValueError(f"expected the figures that {METRICS_FILE} lists, but not so: {different}")
+    return record
+
+
+def _fill_prose(path: Path, record: Mapping[str, Any]) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = prose.fill(cell.source, record)
+    nbformat.write(notebook, path)
+
+
+def _keep_failed(executed: Path, failed: Path) -> Path | None:
+    if not executed.is_file():
+        return None
+    failed.parent.mkdir(parents=True, exist_ok=True)
+    executed.replace(failed)
+    return failed
+
+
+def _reason(failed: Path | None, error: BaseException) -> str:
+    """Return which cell failed, and the last line of its error."""
+    last = str(error).strip().splitlines() or [""]
+    message = f"{type(error).__name__}: {last[0]}"
+    if failed is None:
+        return f"before its first cell: {message}"
+    cells = [
+        cell
+        for cell in nbformat.read(failed, as_version=4).cells
+        if cell.cell_type == "code" and not {INJECTED_TAG, ERROR_MARKER_TAG} & set(_tags(cell))
+    ]
+    for number, cell in enumerate(cells, start=1):
+        status = cell.metadata.get("papermill", {}).get("status")
+        errors = [output for output in cell.outputs if output.output_type == "error"]
+        if not errors and status not in ("running", "failed"):
+            continue
+        if errors:
+            lines = f"{errors[0].ename}: {errors[0].evalue}".strip().splitlines()
+            message = lines[0] if len(lines) == 1 else f"{lines[0]} … {lines[-1]}"
+        opening = next(iter(cell.source.strip().splitlines()), "")
+        return f"in code cell {number} of {len(cells)} ({opening[:60]}): {message}"
+    return f"after its last cell: {message}"
+
+
+@contextlib.contextmanager
+def _only_run(running: Path, notebook: str, tree: str) -> Iterator[Path]:
+    """Hold a lock that ends with this process, and yield the folder that it protects."""
+    running.mkdir(parents=True, exist_ok=True)
+    with (running / f"{notebook}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"expected one run of {notebook} ({tree}) at a time, got a second one"
+            ) from error
+        yield running / notebook
+
+
+# --- publishing -------------------------------------------------------------------------------
+
+
+def publish(made: Path, figures: Path) -> None:
+    """Swap the folder ``figures`` for ``made``; each moment's state is whole or repairable.
+
+    The new set is first copied beside the old one, so that each step is one rename.
+    """
+    new, old = _aside(figures)
+    figures.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copytree(made, new)
+        if figures.exists():
+            figures.rename(old)
+        new.rename(figures)
+        shutil.rmtree(old)
+    except BaseException:
+        repair(figures)
+        raise
+
+
+def repair(figures: Path) -> None:
+    """Undo what a kill in the middle of :func:`publish` left: the last good set stands again."""
+    new, old = _aside(figures)
+    if old.exists() and not figures.exists():
+        old.rename(figures)
+    for leftover in (new, old):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+
+
+def _aside(figures: Path) -> tuple[Path, Path]:
+    return figures.with_name(f".{figures.name}.new"), figures.with_name(f".{figures.name}.old")
+
+
+# --- writing back -----------------------------------------------------------------------------
+
+
+def write_back(notebook: str, folder: Path = ROOT) -> bool:
+    """Put the outputs of the full run into the committed notebook; return whether it changed.
+
+    Sources, cell ids and tags stay as committed, numbers in the prose are made from the published
+    metrics, and execution counts run from 1. Timings and everything else that papermill adds stay
+    out. The executed notebooks that were up to date stay so for make.
+
+    Raises:
+        ValueError: no full run, or one of other code than the committed notebook's.
+    """
+    source = folder / "notebooks" / f"{notebook}.ipynb"
+    executed_path = folder / "build" / "full" / source.name
+    for path, what in ((source, "a notebook"), (executed_path, "a finished full run")):
+        if not path.is_file():
+            raise ValueError(f"expected {what} at {path.relative_to(folder)}, found none")
+    committed = nbformat.read(source, as_version=4)
+    executed = [
+        cell
+        for cell in nbformat.read(executed_path, as_version=4).cells
+        if INJECTED_TAG not in _tags(cell)
+    ]
+    _check_same_code(committed.cells, executed, notebook)
+    record = read_metrics(folder / "figures" / notebook)
+    count = 0
+    for cell, run in zip(committed.cells, executed, strict=True):
+        if cell.cell_type == "markdown":
+            cell.source = prose.fill(cell.source, record)
+        if cell.cell_type != "code":
+            continue
+        for added in ("papermill", "execution", "ExecuteTime"):
+            cell.metadata.pop(added, None)
+        count += run.execution_count is not None
+        cell.execution_count = None if run.execution_count is None else count
+        cell.outputs = [_stable_output(output, cell.execution_count) for output in run.outputs]
+    committed.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
+    return _write_notebook(committed, source)
+
+
+def _check_same_code(
+    committed: Sequence[NotebookNode], executed: Sequence[NotebookNode], notebook: str
+) -> None:
+    def outline(cells: Sequence[NotebookNode]) -> list[tuple[str, str]]:
+        return [(cell.cell_type, cell.source if cell.cell_type == "code" else "") for cell in cells]
+
+    if outline(committed) != outline(executed):
+        raise ValueError(
+            f"expected the code of the last full run in {notebook}, got other code: "
+            f"run make {notebook} first"
+        )
+
+
+def _stable_output(output: NotebookNode, execution_count: int | None) -> NotebookNode:
+    if output.output_type == "execute_result":
+        output.execution_count = execution_count
+    if "data" in output:
+        # The view is the number of a widget that lives only as long as its kernel.
+        output.data.pop(WIDGET_VIEW, None)
+    return output
+
+
+def _write_notebook(notebook: NotebookNode, path: Path) -> bool:
+    text = nbformat.writes(notebook) + "\n"
+    if path.read_text(encoding="utf-8") == text:
+        return False
+    before = path.stat().st_mtime_ns
+    folder = path.parent.parent
+    runs = [folder / "build" / tree / path.name for tree in PROFILES]
+    current = [run for run in runs if run.is_file() and run.stat().st_mtime_ns >= before]
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+    # Only outputs and generated numbers changed, so what was up to date still is.
+    for run in current:
+        os.utime(run)
+    return True
+
+
+# --- command line -----------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None, folder: Path = ROOT) -> int:
+    """Run the command line; return 0, 1 (a notebook failed), 2 (refused) or 130 (interrupted)."""
+    parser = argparse.ArgumentParser(prog="python -m rai_utils.pipeline")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("execute", help="run a notebook and publish its figures")
+    run.add_argument("notebook")
+    run.add_argument("--profile", default="full", help=f"one of {', '.join(PROFILES)}")
+    run.add_argument(
+        "--parameter", action="append", default=[], metavar="NAME=VALUE", help="may be repeated"
+    )
+    back = commands.add_parser("write-back", help="store the outputs of the full run")
+    back.add_argument("notebook", nargs="+")
+    chosen = parser.parse_args(arguments)
+    # make ends its children with SIGTERM, a closed terminal with SIGHUP: both like Ctrl-C.
+    handlers = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        _run_command(chosen, folder)
+    except KeyboardInterrupt:
+        return 130
+    except NotebookError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except (ValueError, TypeError, OSError) as error:
+        print(f"{chosen.command}: {error}", file=sys.stderr)
+        return 2
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return 0
+
+
+def _run_command(chosen: argparse.Namespace, folder: Path) -> None:
+    if chosen.command == "execute":
+        overrides = parse_assignments(chosen.parameter)
+        execute(Path(chosen.notebook).stem, chosen.profile, overrides, folder)
+        return
+    for name in (Path(given).stem for given in chosen.notebook):
+        changed = write_back(name, folder)
+        _say(f"{name}  notebook  {'written' if changed else 'unchanged'}")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _tags(cell: NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
