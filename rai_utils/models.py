@@ -1,0 +1,575 @@
+"""The multilayer perceptron of the study, for one seed or many at once.
+
+A network of T linear layers computes, with h₀ = x and t = 1 … T,
+
+    z_t = W_t h_{t−1} + b_t        (pre-activation of layer t)
+    h_t = φ(z_t)                   (hidden layers, t < T)
+
+and the output activation acts on z_T. Layers are numbered from the input, 1 … T.
+
+Weights of equal hidden layers are one tensor, and so are independent seeds:
+(layers, seeds, outputs, inputs). Layers stand first because any stretch of layers is then
+contiguous in memory and is a single batched product, for one seed or for many.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation function and its vector–Jacobian product.
+
+    Attributes:
+        function: z -> h = φ(z), over the last axis where units interact (softmax).
+        backward: (gradient with respect to h, h) -> gradient with respect to z. Written in
+            terms of the output h, so that z need not be kept.
+        module: the same function as a ``torch.nn.Module``.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor]
+    module: Callable[[], nn.Module]
+
+
+LEAKY_SLOPE = 0.01
+
+ACTIVATIONS: dict[str, Activation] = {
+    "identity": Activation(lambda z: z, lambda gradient, h: gradient, nn.Identity),
+    "relu": Activation(
+        torch.relu, lambda gradient, h: aten.threshold_backward(gradient, h, 0), nn.ReLU
+    ),
+    "sigmoid": Activation(torch.sigmoid, aten.sigmoid_backward, nn.Sigmoid),
+    "tanh": Activation(torch.tanh, aten.tanh_backward, nn.Tanh),
+    "leaky_relu": Activation(
+        lambda z: nn.functional.leaky_relu(z, LEAKY_SLOPE),
+        # The sign of h is the sign of z, and only the sign matters.
+        lambda gradient, h: aten.leaky_relu_backward(gradient, h, LEAKY_SLOPE, False),
+        lambda: nn.LeakyReLU(LEAKY_SLOPE),
+    ),
+    "elu": Activation(
+        nn.functional.elu,
+        lambda gradient, h: aten.elu_backward(gradient, 1.0, 1.0, 1.0, True, h),
+        nn.ELU,
+    ),
+    "softmax": Activation(
+        lambda z: torch.softmax(z, -1),
+        lambda gradient, h: aten._softmax_backward_data(gradient, h, -1, h.dtype),
+        lambda: nn.Softmax(-1),
+    ),
+}
+
+OUTPUT_ACTIVATIONS = ("sigmoid", "softmax", "identity")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Equal consecutive layers that share one weight tensor.
+
+    Attributes:
+        first: number of the first layer, from 1.
+        layers: how many there are.
+        inputs: width that each reads.
+        outputs: width that each writes.
+    """
+
+    first: int
+    layers: int
+    inputs: int
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Shape of a multilayer perceptron, (l₀, …, l_T) in the proposal's notation.
+
+    Attributes:
+        widths: units from input to output; T + 1 numbers for T linear layers.
+        hidden_activation: a key of ``ACTIVATIONS``.
+        output_activation: ``"sigmoid"``, ``"softmax"`` or ``"identity"``.
+        skip_connections: whether each hidden layer that keeps the width adds its input to its
+            output, h_t = φ(z_t) + h_{t−1} (He et al. 2015, Eq. 1, with one layer per block).
+
+    Raises:
+        ValueError: a width is below 1, there is no layer, or a name is unknown.
+    """
+
+    widths: tuple[int, ...]
+    hidden_activation: str = "sigmoid"
+    output_activation: str = "sigmoid"
+    skip_connections: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))
+        if len(self.widths) < 2:
+            raise ValueError(
+                "widths must name at least the input and the output width, "
+                f"got {len(self.widths)} of them"
+            )
+        for width in self.widths:
+            if not isinstance(width, int) or width < 1:
+                raise ValueError(f"widths must be whole numbers of at least 1, got {width!r}")
+        if self.hidden_activation not in ACTIVATIONS:
+            raise ValueError(
+                f"hidden activation must be one of {', '.join(ACTIVATIONS)}, "
+                f"got {self.hidden_activation!r}"
+            )
+        if self.output_activation not in OUTPUT_ACTIVATIONS:
+            raise ValueError(
+                f"output activation must be one of {', '.join(OUTPUT_ACTIVATIONS)}, "
+                f"got {self.output_activation!r}"
+            )
+
+    @property
+    def depth(self) -> int:
+        """Number of linear layers, T."""
+        return len(self.widths) - 1
+
+    @property
+    def activation(self) -> Activation:
+        """The hidden activation and its backward rule."""
+        return ACTIVATIONS[self.hidden_activation]
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Equal consecutive hidden layers, grouped; the output layer always stands alone."""
+        runs: list[Run] = []
+        for layer, (inputs, outputs) in enumerate(pairwise(self.widths), start=1):
+            last = runs[-1] if runs else None
+            if layer < self.depth and last and (last.inputs, last.outputs) == (inputs, outputs):
+                runs[-1] = Run(last.first, last.layers + 1, inputs, outputs)
+            else:
+                runs.append(Run(layer, 1, inputs, outputs))
+        return tuple(runs)
+
+    def adds_input(self, layer: int) -> bool:
+        """Whether ``layer`` (from 1) has a skip connection."""
+        keeps_width = self.widths[layer - 1] == self.widths[layer]
+        return self.skip_connections and keeps_width and layer < self.depth
+
+    def __str__(self) -> str:
+        """Name the shape as the proposal does, e.g. ``(2, 100 × 100, 1) sigmoid``."""
+        parts: list[str] = []
+        position = 0
+        while position < len(self.widths):
+            count = 1
+            while self.widths[position : position + count + 1] == (self.widths[position],) * (
+                count + 1
+            ):
+                count += 1
+            width = str(self.widths[position])
+            parts += [width] * count if count < 4 else [f"{count} × {width}"]
+            position += count
+        return f"({', '.join(parts)}) {self.hidden_activation}"
+
+
+class StackedMLP(nn.Module):
+    """One multilayer perceptron per seed, their weights stacked.
+
+    Attributes:
+        architecture: the shape all seeds share.
+        weights: one tensor per run of equal layers, (layers, seeds, outputs, inputs).
+        biases: one tensor per run, (layers, seeds, 1, outputs).
+
+    Raises:
+        ValueError: a tensor's shape does not fit the architecture.
+    """
+
+    def __init__(
+        self, architecture: Architecture, weights: Sequence[Tensor], biases: Sequence[Tensor]
+    ) -> None:
+        super().__init__()
+        runs = architecture.runs
+        if len(weights) != len(runs) or len(biases) != len(runs):
+            raise ValueError(
+                f"{architecture} has {len(runs)} runs of equal layers, "
+                f"got {len(weights)} weights and {len(biases)} biases"
+            )
+        seeds = weights[0].shape[1]
+        for run, weight, bias in zip(runs, weights, biases, strict=True):
+            for name, tensor, shape in (
+                ("weight", weight, (run.layers, seeds, run.outputs, run.inputs)),
+                ("bias", bias, (run.layers, seeds, 1, run.outputs)),
+            ):
+                if tuple(tensor.shape) != shape:
+                    raise ValueError(
+                        f"{name} of layer {run.first} must have shape {shape}, "
+                        f"got {tuple(tensor.shape)}"
+                    )
+        self.architecture = architecture
+        self.weights = nn.ParameterList(weights)
+        self.biases = nn.ParameterList(biases)
+
+    @property
+    def seeds(self) -> int:
+        """How many independent networks are stacked."""
+        return self.weights[0].shape[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Plain forward pass.
+
+        Args:
+            x: inputs, (examples, features).
+
+        Returns:
+            Pre-activations of the output layer z_T, (seeds, examples, outputs). The output
+            activation is left to the loss, which is exact that way.
+
+        Raises:
+            ValueError: the shape of ``x`` does not fit the network.
+        """
+        check_inputs(self.architecture, x)
+        return forward(self.architecture, [*self.weights], [*self.biases], x)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Output of the plain forward pass after the output activation, without gradients.
+
+        Args:
+            x: inputs, (examples, features).
+
+        Returns:
+            Outputs, (seeds, examples, outputs): probabilities for a sigmoid or softmax output.
+        """
+        with torch.no_grad():
+            return ACTIVATIONS[self.architecture.output_activation].function(self(x))
+
+    def select(self, indices: Sequence[int]) -> StackedMLP:
+        """Return a copy with only the networks at these positions of the seed axis."""
+        chosen = list(indices)
+        return StackedMLP(
+            self.architecture,
+            [weight.detach()[:, chosen].clone() for weight in self.weights],
+            [bias.detach()[:, chosen].clone() for bias in self.biases],
+        )
+
+    def as_module(self, index: int) -> nn.Sequential:
+        """Copy one seed's network into ordinary ``torch.nn`` layers.
+
+        Args:
+            index: position on the seed axis, 0 … seeds − 1.
+
+        Returns:
+            ``Linear`` and activation modules named ``linear1``, ``activation1``, …; it returns
+            z_T, like ``forward``.
+
+        Raises:
+            ValueError: the architecture has skip connections, which a chain cannot express.
+        """
+        if self.architecture.skip_connections:
+            raise ValueError("as_module needs a plain chain, got an architecture with skips")
+        modules: OrderedDict[str, nn.Module] = OrderedDict()
+        for run, weights, biases in zip(
+            self.architecture.runs, self.weights, self.biases, strict=True
+        ):
+            for offset in range(run.layers):
+                layer = run.first + offset
+                linear = nn.Linear(run.inputs, run.outputs).to(weights.device, weights.dtype)
+                with torch.no_grad():
+                    linear.weight.copy_(weights[offset, index])
+                    linear.bias.copy_(biases[offset, index, 0])
+                modules[f"linear{layer}"] = linear
+                if layer < self.architecture.depth:
+                    modules[f"activation{layer}"] = self.architecture.activation.module()
+        return nn.Sequential(modules)
+
+
+def stack(models: Sequence[StackedMLP]) -> StackedMLP:
+    """Stack networks of one architecture along the seed axis, in order.
+
+    Raises:
+        ValueError: there is no model, or the architectures differ.
+    """
+    if not models:
+        raise ValueError("stack needs at least one model, got none")
+    architecture = models[0].architecture
+    for model in models:
+        if model.architecture != architecture:
+            raise ValueError(
+                f"all models must have the architecture {architecture}, got {model.architecture}"
+            )
+    return StackedMLP(
+        architecture,
+        [
+            torch.cat([w.detach() for w in ws], 1)
+            for ws in zip(*(m.weights for m in models), strict=True)
+        ],
+        [
+            torch.cat([b.detach() for b in bs], 1)
+            for bs in zip(*(m.biases for m in models), strict=True)
+        ],
+    )
+
+
+def _torch_default(
+    weight: Tensor, bias: Tensor, centre: float, gain: float, generator: torch.Generator
+) -> None:
+    nn.init.kaiming_uniform_(weight, a=5**0.5, generator=generator)
+    bound = 1 / weight.shape[1] ** 0.5
+    nn.init.uniform_(bias, -bound, bound, generator=generator)
+    weight.mul_(gain)
+
+
+def _xavier(
+    weight: Tensor, bias: Tensor, centre: float, gain: float, generator: torch.Generator
+) -> None:
+    nn.init.xavier_uniform_(weight, gain=gain, generator=generator)
+    bias.zero_()
+
+
+def _he(
+    weight: Tensor, bias: Tensor, centre: float, gain: float, generator: torch.Generator
+) -> None:
+    nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
+    weight.mul_(gain)
+    bias.zero_()
+
+
+def _orthogonal_centred(
+    weight: Tensor, bias: Tensor, centre: float, gain: float, generator: torch.Generator
+) -> None:
+    nn.init.orthogonal_(weight, gain=gain, generator=generator)
+    bias.copy_(-centre * weight.sum(1))
+
+
+Initialisation = Callable[[Tensor, Tensor, float, float, torch.Generator], None]
+
+INITIALISATIONS: dict[str, Initialisation] = {
+    "torch_default": _torch_default,
+    "xavier": _xavier,
+    "he": _he,
+    "orthogonal_centred": _orthogonal_centred,
+}
+
+
+def build_mlp(
+    architecture: Architecture,
+    seeds: Sequence[int],
+    initialisation: str = "torch_default",
+    gain: float = 1.0,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> StackedMLP:
+    """Draw one network per seed; each depends on its own seed alone.
+
+    Initialisations, for a layer with n inputs and m outputs:
+
+    - ``"torch_default"``: what ``torch.nn.Linear`` draws, W and b uniform on ±1/√n, in the same
+      order, so a seed gives the network that ``torch.manual_seed(seed)`` would; W times ``gain``.
+    - ``"xavier"``: W uniform on ±gain·√(6/(n + m)), b = 0 (Glorot & Bengio 2010, Eq. 16).
+    - ``"he"``: W normal with standard deviation gain·√(2/n), b = 0 (He et al. 2015b, Eq. 10).
+    - ``"orthogonal_centred"``: W = gain·Q with orthonormal rows or columns (Saxe et al. 2014),
+      b_i = −φ(0) Σ_j W_ij for layers that read a hidden layer, else 0. The bias puts z at 0 when
+      every unit below sits at φ(0): for the sigmoid, b_i = −½ Σ_j W_ij.
+
+    Args:
+        architecture: the shape.
+        seeds: one whole number per network.
+        initialisation: a key of ``INITIALISATIONS``.
+        gain: factor on the weights, above 0.
+        dtype: precision of the result. Numbers are drawn in float32 in any case, so that a seed
+            means the same network in both.
+
+    Raises:
+        ValueError: no seed, unknown initialisation, or a gain that is not above 0.
+    """
+    if not seeds:
+        raise ValueError("seeds must name at least one network, got none")
+    if initialisation not in INITIALISATIONS:
+        raise ValueError(
+            f"initialisation must be one of {', '.join(INITIALISATIONS)}, got {initialisation!r}"
+        )
+    if not gain > 0:
+        raise ValueError(f"gain must be above 0, got {gain}")
+    draw = INITIALISATIONS[initialisation]
+    count = len(seeds)
+    weights = [torch.empty(r.layers, count, r.outputs, r.inputs) for r in architecture.runs]
+    biases = [torch.empty(r.layers, count, 1, r.outputs) for r in architecture.runs]
+    at_zero = float(architecture.activation.function(torch.zeros(architecture.widths[1]))[0])
+    for position, seed in enumerate(seeds):
+        generator = torch.Generator().manual_seed(int(seed))
+        for run, weight, bias in zip(architecture.runs, weights, biases, strict=True):
+            for offset in range(run.layers):
+                centre = at_zero if run.first + offset > 1 else 0.0
+                draw(weight[offset, position], bias[offset, position, 0], centre, gain, generator)
+    return StackedMLP(architecture, [w.to(dtype) for w in weights], [b.to(dtype) for b in biases])
+
+
+def check_inputs(architecture: Architecture, x: Tensor) -> None:
+    """Refuse inputs that do not fit.
+
+    Raises:
+        ValueError: ``x`` is not of shape (examples, l₀).
+    """
+    if x.ndim != 2 or x.shape[1] != architecture.widths[0]:
+        raise ValueError(
+            f"inputs must have shape (examples, {architecture.widths[0]}), got {tuple(x.shape)}"
+        )
+
+
+def affine(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Linear layers side by side: z = h Wᵀ + b.
+
+    Args:
+        h: activations, (…, examples, inputs).
+        weight: (…, outputs, inputs) with the same leading axes.
+        bias: (…, 1, outputs).
+
+    Returns:
+        Pre-activations, (…, examples, outputs).
+    """
+    z = torch.baddbmm(
+        bias.reshape(-1, *bias.shape[-2:]),
+        h.reshape(-1, *h.shape[-2:]),
+        weight.reshape(-1, *weight.shape[-2:]).mT,
+    )  # (all leading axes, examples, outputs)
+    return z.view(*weight.shape[:-2], *z.shape[-2:])
+
+
+def _carry(h: Tensor, weight: Tensor, bias: Tensor, name: str, skip: bool) -> Tensor:
+    """Do what ``_HiddenLayers`` does, and keep nothing."""
+    activation = ACTIVATIONS[name].function
+    for w, b in zip(weight.unbind(0), bias.unbind(0), strict=True):
+        output = activation(torch.baddbmm(b, h, w.mT))  # (seeds, examples, outputs)
+        h = output + h if skip else output
+    return h
+
+
+class _HiddenLayers(torch.autograd.Function):
+    """Consecutive hidden layers, h_t = φ(W_t h_{t−1} + b_t) (+ h_{t−1} with a skip).
+
+    The ordinary backward pass with its cost stripped to the matrix products: autograd would
+    spend as long again on the bookkeeping of some 600 small operations in a 101-layer net.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor, name: str, skip: bool) -> Tensor:
+        activation = ACTIVATIONS[name].function
+        inputs, outputs = [], []
+        for w, b in zip(weight.unbind(0), bias.unbind(0), strict=True):
+            inputs.append(h)
+            outputs.append(activation(torch.baddbmm(b, h, w.mT)))  # (seeds, examples, outputs)
+            h = outputs[-1] + h if skip else outputs[-1]
+        ctx.save_for_backward(weight, *inputs, *outputs)
+        ctx.name, ctx.skip = name, skip
+        return h
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weight, *saved = ctx.saved_tensors
+        layers = weight.shape[0]
+        inputs, outputs = saved[:layers], saved[layers:]
+        backward = ACTIVATIONS[ctx.name].backward
+        weight_gradient = torch.empty_like(weight)
+        bias_gradient = weight.new_empty(*weight.shape[:2], 1, weight.shape[2])
+        for t, w in reversed(list(enumerate(weight.unbind(0)))):
+            delta = backward(gradient, outputs[t])  # (seeds, examples, outputs)
+            torch.bmm(delta.mT, inputs[t], out=weight_gradient[t])
+            torch.sum(delta, 1, keepdim=True, out=bias_gradient[t])
+            below = torch.bmm(delta, w)  # (seeds, examples, inputs)
+            gradient = below + gradient if ctx.skip else below
+        return gradient, weight_gradient, bias_gradient, None, None
+
+
+def layers_between(stacked: Tensor, first: int, last: int) -> Tensor:
+    """Slices ``first`` … ``last`` (inclusive) of the leading axis; the tensor itself for all.
+
+    Autograd fills a whole tensor with zeros for each slice it differentiates.
+    """
+    whole = first == 0 and last == stacked.shape[0] - 1
+    return stacked if whole else stacked[first : last + 1]
+
+
+def hidden_layers(
+    architecture: Architecture,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    h: Tensor,
+    first: int,
+    last: int,
+) -> Tensor:
+    """Carry activations through hidden layers ``first`` … ``last``.
+
+    Args:
+        architecture: the shape.
+        weights: as in ``StackedMLP``.
+        biases: as in ``StackedMLP``.
+        h: activations that layer ``first`` reads, (seeds, examples, l_{first−1}).
+        first: number of the first layer, from 1.
+        last: number of the last layer, below the depth; ``first − 1`` for no layer at all.
+
+    Returns:
+        h_last, (seeds, examples, l_last).
+    """
+    apply = _HiddenLayers.apply if torch.is_grad_enabled() else _carry
+    for run, weight, bias in zip(architecture.runs, weights, biases, strict=True):
+        start, stop = max(first, run.first), min(last, run.first + run.layers - 1)
+        if start > stop:
+            continue
+        h = apply(
+            h,
+            layers_between(weight, start - run.first, stop - run.first),
+            layers_between(bias, start - run.first, stop - run.first),
+            architecture.hidden_activation,
+            architecture.adds_input(start),
+        )
+    return h
+
+
+def forward(
+    architecture: Architecture, weights: Sequence[Tensor], biases: Sequence[Tensor], x: Tensor
+) -> Tensor:
+    """Plain forward pass as a pure function of the parameters.
+
+    Args:
+        architecture: the shape.
+        weights: as in ``StackedMLP``.
+        biases: as in ``StackedMLP``.
+        x: inputs, (examples, l₀).
+
+    Returns:
+        z_T, (seeds, examples, l_T).
+    """
+    h = x.expand(weights[0].shape[1], *x.shape)  # (seeds, examples, l₀)
+    h = hidden_layers(architecture, weights, biases, h, 1, architecture.depth - 1)
+    return affine(h, weights[-1][0], biases[-1][0])
+
+
+def pre_activations(model: StackedMLP, x: Tensor) -> list[Tensor]:
+    """Pre-activations of every layer in the plain forward pass, without gradients.
+
+    Args:
+        model: the networks.
+        x: inputs, (examples, l₀).
+
+    Returns:
+        z_1 … z_T, each (seeds, examples, l_t).
+    """
+    check_inputs(model.architecture, x)
+    values: list[Tensor] = []
+    with torch.no_grad():
+        h = x.expand(model.seeds, *x.shape)
+        for run, weight, bias in zip(
+            model.architecture.runs, model.weights, model.biases, strict=True
+        ):
+            for offset in range(run.layers):
+                z = affine(h, weight[offset], bias[offset])  # (seeds, examples, l_t)
+                values.append(z)
+                activated = model.architecture.activation.function(z)
+                h = (
+                    activated + h
+                    if model.architecture.adds_input(run.first + offset)
+                    else activated
+                )
+    return values

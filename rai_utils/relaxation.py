@@ -1,0 +1,642 @@
+"""Relaxed activation identity (RAI): targets, residuals, and the relaxed loss.
+
+The proposal (Mertens, *An Empirical Study of Relaxed Activation Identity's Effects on
+First-Order Optimization*) gives every hidden layer t and example i a trainable target z_tⁱ. Each
+layer reads the target below and predicts the one above,
+
+    ẑ_{t+1}ⁱ = f_t(z_tⁱ, θ_t)                                                       (Eq. 2)
+    𝓛 = Σ_i L_y(z_Tⁱ, ẑ_Tⁱ) + Σ_t Σ_i L_h(z_tⁱ, ẑ_tⁱ)                                (Eq. 4)
+
+Here, as in the proposal's own experiments, a target is a *pre-activation*: the output of linear
+layer t, before φ. So ẑ_t = W_t φ(z_{t−1}) + b_t, and the output layer may have a target too, which
+the output loss then reads.
+
+There are two ways to relax with one meaning. ``relaxed_loss`` works on the stacked networks of
+``models``: layers do not depend on each other once the targets are given, so equal layers are one
+batched product, and so are seeds. ``relax`` works on any ``torch.nn.Module`` by forward hooks; it
+is slower, and the reference that the stacked way is tested against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from rai_utils.models import (
+    ACTIVATIONS,
+    Architecture,
+    StackedMLP,
+    affine,
+    check_inputs,
+    hidden_layers,
+    layers_between,
+    pre_activations,
+)
+
+OutputLoss = Literal["cross_entropy", "squared_error"]
+
+
+def output_loss(
+    z: Tensor, y: Tensor, output_activation: str, loss: OutputLoss = "cross_entropy"
+) -> Tensor:
+    """Output error L_y, a mean over examples (and over output units for the squared error).
+
+    - ``"cross_entropy"``: −log of the probability given to the label, from the sigmoid of one
+      unit or the softmax of several, computed from z_T itself and so exact in the tails.
+    - ``"squared_error"``: (ŷ − y)² with ŷ the output activation of z_T; labels of several classes
+      become one-hot vectors.
+
+    Args:
+        z: pre-activations of the output layer, (seeds, examples, outputs).
+        y: labels, (examples,).
+        output_activation: ``"sigmoid"``, ``"softmax"`` or ``"identity"``.
+        loss: which error.
+
+    Returns:
+        One loss per seed, (seeds,).
+
+    Raises:
+        ValueError: the loss is unknown or does not go with the output activation.
+    """
+    outputs = z.shape[-1]
+    if loss == "squared_error":
+        prediction = ACTIVATIONS[output_activation].function(z)
+        target = y[:, None] if outputs == 1 else nn.functional.one_hot(y, outputs).to(z.dtype)
+        return (prediction - target).square().mean((1, 2))
+    if loss != "cross_entropy":
+        raise ValueError(f"loss must be 'cross_entropy' or 'squared_error', got {loss!r}")
+    if output_activation == "sigmoid" and outputs == 1:
+        each = nn.functional.binary_cross_entropy_with_logits(
+            z[..., 0], y.expand(z.shape[:2]), reduction="none"
+        )  # (seeds, examples)
+        return each.mean(1)
+    if output_activation == "softmax":
+        each = nn.functional.cross_entropy(z.mT, y.expand(z.shape[:2]), reduction="none")
+        return each.mean(1)
+    raise ValueError(
+        "cross_entropy needs a softmax output, or a sigmoid output of one unit, "
+        f"got {output_activation} with {outputs} units"
+    )
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """Layers source + 1 … destination in sequence: only the two ends have targets."""
+
+    source: int
+    destination: int
+
+
+@dataclass(frozen=True)
+class _Parallel:
+    """Layers first … last, each between its own two targets of one width: one product."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class RelaxationPlan:
+    """Which layers are relaxed, and how the work is laid out.
+
+    Attributes:
+        architecture: the circuit.
+        layers: numbers of the relaxed layers, ascending, from 1 (the first linear layer) to T.
+
+    Raises:
+        ValueError: no layer, a layer twice, or a layer that the circuit does not have.
+    """
+
+    architecture: Architecture
+    layers: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        depth = self.architecture.depth
+        if self.architecture.skip_connections:
+            raise ValueError(
+                "a relaxed circuit must be a plain chain (a skip connection passes by the "
+                "target), got an architecture with skip connections"
+            )
+        if not self.layers:
+            raise ValueError("at least one layer must be relaxed, got none")
+        for layer in self.layers:
+            if not isinstance(layer, int) or not 1 <= layer <= depth:
+                raise ValueError(f"relaxed layers must lie in 1 … {depth}, got {layer!r}")
+        if list(self.layers) != sorted(set(self.layers)):
+            raise ValueError(
+                f"relaxed layers must ascend and be named once each, got {self.layers}"
+            )
+
+    @property
+    def target_runs(self) -> tuple[tuple[int, ...], ...]:
+        """Relaxed layers grouped by width: each group's targets share one tensor."""
+        groups: list[list[int]] = []
+        widths = self.architecture.widths
+        for layer in self.layers:
+            if groups and widths[groups[-1][-1]] == widths[layer]:
+                groups[-1].append(layer)
+            else:
+                groups.append([layer])
+        return tuple(tuple(group) for group in groups)
+
+    def locate(self, layer: int) -> tuple[int, int]:
+        """Return (which target tensor, position on its layer axis) of a relaxed layer."""
+        for index, group in enumerate(self.target_runs):
+            if layer in group:
+                return index, group.index(layer)
+        raise ValueError(f"layer must be one of the relaxed {self.layers}, got {layer}")
+
+    @property
+    def pieces(self) -> tuple[_Chain | _Parallel, ...]:
+        """Independent pieces of work, from input to output."""
+        widths, depth = self.architecture.widths, self.architecture.depth
+        pieces: list[_Chain | _Parallel] = []
+        below = 0
+        for layer in self.layers:
+            if layer == below + 1 < depth and below > 0 and widths[below] == widths[layer]:
+                if isinstance(pieces[-1], _Parallel):
+                    pieces[-1] = _Parallel(pieces[-1].first, layer)
+                else:
+                    pieces.append(_Parallel(layer, layer))
+            else:
+                pieces.append(_Chain(below, layer))
+            below = layer
+        if below < depth:
+            pieces.append(_Chain(below, depth))
+        return tuple(pieces)
+
+
+def relaxation_plan(
+    architecture: Architecture, layers: Iterable[int] | Literal["all"] = "all"
+) -> RelaxationPlan:
+    """Plan the relaxation of the given layers; ``"all"`` is every linear layer, 1 … T.
+
+    Raises:
+        ValueError: see ``RelaxationPlan``.
+    """
+    chosen = range(1, architecture.depth + 1) if layers == "all" else layers
+    return RelaxationPlan(architecture, tuple(chosen))
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Trainable targets z_t of the relaxed layers, for the examples they were made for.
+
+    Attributes:
+        plan: which layers.
+        values: one tensor per group of ``plan.target_runs``, (layers, seeds, examples, width).
+        x: the examples, (examples, l₀); using the targets with others is refused.
+    """
+
+    plan: RelaxationPlan
+    values: tuple[Tensor, ...]
+    x: Tensor
+
+    def at(self, layer: int) -> Tensor:
+        """Targets of one relaxed layer, (seeds, examples, l_t)."""
+        run, position = self.plan.locate(layer)
+        return self.values[run][position]
+
+
+@dataclass(frozen=True)
+class RelaxedLoss:
+    """The relaxed loss and its parts. None of them is the network's own loss.
+
+    Attributes:
+        total: output + λ Σ_t hidden_t, (seeds,).
+        output: L_y of the output target, or of the last prediction where layer T is not
+            relaxed, (seeds,).
+        hidden: L_h of each relaxed layer, input to output, (relaxed layers, seeds).
+    """
+
+    total: Tensor
+    output: Tensor
+    hidden: Tensor
+
+
+class _ParallelTerms(torch.autograd.Function):
+    """Mean squared residuals of layers that all lie between given targets.
+
+    ẑ = W φ(z_below) + b for all layers and seeds in one batched product; the backward pass is
+    two more. Doing the three by hand saves the copies that autograd makes for the two
+    overlapping windows (below, above) of the one target tensor.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, targets: Tensor, weight: Tensor, bias: Tensor, name: str) -> Tensor:
+        h, prediction = _parallel_predictions(targets, weight, bias, name)
+        residual = prediction.sub_(targets[1:])
+        ctx.save_for_backward(h, residual, weight)
+        ctx.name = name
+        units = residual.shape[-2] * residual.shape[-1]
+        return torch.linalg.vector_norm(residual, dim=(-2, -1)).square_().div_(units)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        h, residual, weight = ctx.saved_tensors
+        layers, seeds, examples, width = residual.shape
+        batch = layers * seeds
+        delta = residual * (gradient * (2 / (examples * width)))[..., None, None]
+        flat = delta.view(batch, examples, width)
+        below = torch.bmm(flat, weight.reshape(batch, width, width)).view_as(h)
+        weight_gradient = torch.bmm(flat.mT, h.reshape(batch, examples, width))
+        target_gradient = delta.new_empty(layers + 1, seeds, examples, width)
+        target_gradient[0] = 0
+        torch.neg(delta, out=target_gradient[1:])
+        target_gradient[:-1] += ACTIVATIONS[ctx.name].backward(below, h)
+        return target_gradient, weight_gradient.view_as(weight), delta.sum(2, keepdim=True), None
+
+
+def _parallel_predictions(
+    targets: Tensor, weight: Tensor, bias: Tensor, name: str
+) -> tuple[Tensor, Tensor]:
+    h = ACTIVATIONS[name].function(targets[:-1])  # (layers, seeds, examples, width)
+    return h, affine(h, weight, bias)
+
+
+def _layer_parameters(
+    plan: RelaxationPlan, weights: Sequence[Tensor], biases: Sequence[Tensor], piece: _Parallel
+) -> tuple[Tensor, Tensor]:
+    for run, weight, bias in zip(plan.architecture.runs, weights, biases, strict=True):
+        if run.first <= piece.first < run.first + run.layers:
+            first, last = piece.first - run.first, piece.last - run.first
+            return layers_between(weight, first, last), layers_between(bias, first, last)
+    raise AssertionError("a parallel piece lies inside one run of equal layers")
+
+
+def _parallel_targets(plan: RelaxationPlan, values: Sequence[Tensor], piece: _Parallel) -> Tensor:
+    run, position = plan.locate(piece.first - 1)
+    return layers_between(values[run], position, position + piece.last - piece.first + 1)
+
+
+def _chain_prediction(
+    plan: RelaxationPlan,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    values: Sequence[Tensor],
+    x: Tensor,
+    piece: _Chain,
+) -> Tensor:
+    architecture = plan.architecture
+    if piece.source == 0:
+        h = x.expand(weights[0].shape[1], *x.shape)  # (seeds, examples, l₀)
+    else:
+        run, position = plan.locate(piece.source)
+        h = architecture.activation.function(values[run][position])
+    last = piece.destination
+    h = hidden_layers(architecture, weights, biases, h, piece.source + 1, last - 1)
+    for run, weight, bias in zip(architecture.runs, weights, biases, strict=True):
+        if run.first <= last < run.first + run.layers:
+            offset = last - run.first
+            return affine(h, weight[offset], bias[offset])
+    raise AssertionError("every layer lies in a run")
+
+
+def relaxed_loss(
+    plan: RelaxationPlan,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    values: Sequence[Tensor],
+    x: Tensor,
+    y: Tensor,
+    *,
+    hidden_weight: float = 1.0,
+    loss: OutputLoss = "cross_entropy",
+) -> RelaxedLoss:
+    """Relaxed loss of Eq. 4, with λ = ``hidden_weight`` on the hidden terms.
+
+        total = L_y + λ Σ_t mean_{i,j} (ẑ_tⁱ_j − z_tⁱ_j)²
+
+    A hidden term is a mean over examples i and units j, summed over relaxed layers t; L_y is a
+    mean over examples. Up to the common factor 1/examples this is Eq. 4 with L_h the mean squared
+    error over units and λ = 1, the proposal's choice. Seeds never mix.
+
+    A pure function of its arguments: nothing is stored, nothing is drawn.
+
+    Args:
+        plan: which layers are relaxed.
+        weights: as in ``StackedMLP``.
+        biases: as in ``StackedMLP``.
+        values: as in ``Targets``.
+        x: inputs, (examples, l₀).
+        y: labels, (examples,).
+        hidden_weight: λ, at least 0.
+        loss: the output error, see ``output_loss``.
+
+    Returns:
+        The relaxed loss and its parts, differentiable in weights, biases and values.
+    """
+    architecture = plan.architecture
+    hidden: list[Tensor] = []  # each (layers of the piece, seeds)
+    output = None
+    for piece in plan.pieces:
+        if isinstance(piece, _Parallel):
+            weight, bias = _layer_parameters(plan, weights, biases, piece)
+            targets = _parallel_targets(plan, values, piece)
+            hidden.append(
+                _ParallelTerms.apply(targets, weight, bias, architecture.hidden_activation)
+            )
+            continue
+        prediction = _chain_prediction(plan, weights, biases, values, x, piece)
+        if piece.destination in plan.layers:
+            run, position = plan.locate(piece.destination)
+            hidden.append((prediction - values[run][position]).square().mean((1, 2))[None])
+        else:
+            output = prediction
+    if output is None:
+        run, position = plan.locate(architecture.depth)
+        output = values[run][position]
+    output_term = output_loss(output, y, architecture.output_activation, loss)
+    hidden_terms = torch.cat(hidden)  # (relaxed layers, seeds)
+    return RelaxedLoss(output_term + hidden_weight * hidden_terms.sum(0), output_term, hidden_terms)
+
+
+@torch.no_grad()
+def predictions(
+    plan: RelaxationPlan,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    values: Sequence[Tensor],
+    x: Tensor,
+) -> tuple[Tensor, ...]:
+    """Predictions ẑ_t of every relaxed layer by the very products that ``relaxed_loss`` uses.
+
+    Args:
+        plan, weights, biases, values, x: as in ``relaxed_loss``.
+
+    Returns:
+        Tensors of the shapes of ``values``.
+    """
+    result = tuple(torch.empty_like(value) for value in values)
+    for piece in plan.pieces:
+        if isinstance(piece, _Parallel):
+            weight, bias = _layer_parameters(plan, weights, biases, piece)
+            targets = _parallel_targets(plan, values, piece)
+            _, prediction = _parallel_predictions(
+                targets, weight, bias, plan.architecture.hidden_activation
+            )
+            run, position = plan.locate(piece.first)
+            result[run][position : position + prediction.shape[0]] = prediction
+        elif piece.destination in plan.layers:
+            run, position = plan.locate(piece.destination)
+            result[run][position] = _chain_prediction(plan, weights, biases, values, x, piece)
+    return result
+
+
+@torch.no_grad()
+def settle_targets(
+    plan: RelaxationPlan,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    values: Sequence[Tensor],
+    x: Tensor,
+) -> None:
+    """Overwrite targets by their own predictions until every residual is exactly 0.
+
+    Matters because Rprop uses only the sign of a gradient: a residual of 1e-8, the rounding
+    between two kernels that compute the same sum, moves a weight as far as a residual of 1. The
+    iteration ends, because once z_{t−1} is fixed ẑ_t is a fixed function of it: layer t is exact
+    after t passes at the latest. A network whose forward pass overflows keeps its NaN.
+
+    Args:
+        plan, weights, biases, values, x: as in ``relaxed_loss``; ``values`` is written in place.
+
+    Raises:
+        RuntimeError: the products are not deterministic, so that no fixed point exists.
+    """
+    for _ in range(plan.architecture.depth + 1):
+        predicted = predictions(plan, weights, biases, values, x)
+        pairs = list(zip(values, predicted, strict=True))
+        if all(torch.equal(v.nan_to_num(), p.nan_to_num()) for v, p in pairs):
+            return
+        for value, prediction in pairs:
+            value.copy_(prediction)
+    raise RuntimeError(
+        f"targets must settle within {plan.architecture.depth + 1} passes, and did not: "
+        "the matrix products of this device are not deterministic"
+    )
+
+
+def forward_targets(model: StackedMLP, x: Tensor, plan: RelaxationPlan) -> Targets:
+    """Targets equal to the plain forward pass, with residuals that are exactly 0.
+
+    Args:
+        model: the networks.
+        x: inputs, (examples, l₀).
+        plan: which layers are relaxed.
+
+    Raises:
+        ValueError: the plan is of another architecture, or ``x`` does not fit the network.
+    """
+    if plan.architecture != model.architecture:
+        raise ValueError(
+            f"the plan must be of the model's architecture {model.architecture}, "
+            f"got one of {plan.architecture}"
+        )
+    check_inputs(model.architecture, x)
+    z = pre_activations(model, x)
+    values = tuple(torch.stack([z[layer - 1] for layer in group]) for group in plan.target_runs)
+    settle_targets(plan, [*model.weights], [*model.biases], values, x)
+    return Targets(plan, values, x)
+
+
+def check_examples(made_for: Tensor, x: Tensor) -> None:
+    """Refuse examples other than those the targets were made for.
+
+    Raises:
+        ValueError: the two differ in shape or in any value.
+    """
+    if made_for.shape != x.shape:
+        raise ValueError(
+            f"targets were made for examples of shape {tuple(made_for.shape)}, got {tuple(x.shape)}"
+        )
+    if made_for is not x and not torch.equal(made_for, x):
+        changed = int((made_for != x).any(-1).sum())
+        raise ValueError(
+            "targets belong to the examples they were made for, "
+            f"got {changed} of {x.shape[0]} examples that differ"
+        )
+
+
+Selection = type | tuple[type, ...] | Sequence[str] | Callable[[str, nn.Module], bool]
+
+_relaxed_modules: WeakSet[nn.Module] = WeakSet()
+
+
+class Relaxation:
+    """A module whose chosen submodules pass on their targets; made by ``relax``.
+
+    Attributes:
+        module: the module, not wrapped and not copied.
+        targets: the trainable targets by submodule name, in the order of the forward pass; each
+            has the shape of the submodule's output, (examples, …).
+    """
+
+    def __init__(self, module: nn.Module, x: Tensor, chosen: dict[str, nn.Module]) -> None:
+        self.module = module
+        self.targets: dict[str, nn.Parameter] = {}
+        self._x = x
+        self._terms: dict[str, Tensor] = {}
+        self._outputs: dict[str, Tensor] = {}
+        self._handles = [module.register_forward_pre_hook(self._check_call)]
+        for name, submodule in chosen.items():
+            self._handles.append(submodule.register_forward_hook(self._hook(name)))
+        _relaxed_modules.add(module)
+        try:
+            self._settle(list(chosen))
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_call(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        if module.training:
+            check_examples(self._x, arguments[0])
+            self._terms.clear()
+            self._outputs.clear()
+
+    def _hook(self, name: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+        def pass_on_target(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+            if not self.module.training:
+                return output
+            if name in self._outputs:
+                raise ValueError(
+                    f"a relaxed submodule must run once in a forward pass, {name!r} ran twice"
+                )
+            self._outputs[name] = output.detach()
+            if name not in self.targets:
+                return output
+            target = self.targets[name]
+            self._terms[name] = (output - target).square().mean()
+            return target
+
+        return pass_on_target
+
+    @torch.no_grad()
+    def _settle(self, names: list[str]) -> None:
+        training = self.module.training
+        self.module.train()
+        try:
+            self.module(self._x)
+            missing = [name for name in names if name not in self._outputs]
+            if missing:
+                raise ValueError(
+                    f"every relaxed submodule must run in the forward pass, {missing[0]!r} did not"
+                )
+            self.targets.update(
+                {name: nn.Parameter(output.clone()) for name, output in self._outputs.items()}
+            )
+            for _ in range(len(names) + 1):
+                self.module(self._x)
+                if all(not term for term in self._terms.values()):
+                    return
+                for name, output in self._outputs.items():
+                    self.targets[name].copy_(output)
+            raise RuntimeError(
+                f"targets must settle within {len(names) + 1} passes, and did not: the module "
+                "is not deterministic (dropout, or batch statistics that change)"
+            )
+        finally:
+            self.module.train(training)
+            self._terms.clear()
+            self._outputs.clear()
+
+    def hidden_terms(self) -> dict[str, Tensor]:
+        """Mean squared residual of each submodule in the last forward pass in training mode.
+
+        Raises:
+            ValueError: there was no such pass.
+        """
+        if not self._terms:
+            raise ValueError("hidden_terms needs a forward pass in training mode first, got none")
+        return dict(self._terms)
+
+    def hidden_loss(self) -> Tensor:
+        """Σ_t mean_{i,j} (ẑ_t − z_t)² of the last forward pass, the second sum of Eq. 4.
+
+        Raises:
+            ValueError: there was no forward pass in training mode.
+        """
+        return torch.stack(list(self.hidden_terms().values())).sum()
+
+    def close(self) -> None:
+        """Take the hooks off: the module is again what it was, with the weights it has now."""
+        for handle in self._handles:
+            handle.remove()
+        _relaxed_modules.discard(self.module)
+
+    def __enter__(self) -> Relaxation:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def relax(module: nn.Module, x: Tensor, select: Selection = nn.Linear) -> Relaxation:
+    """Relax any module: each chosen submodule passes on a trainable target, not its output.
+
+    In training mode ``module(x)`` then returns what follows from the targets, and
+    ``hidden_loss()`` what the submodules owe them; in evaluation mode the module is the ordinary
+    one. Minimise output loss + λ · hidden loss over the module's parameters and the targets::
+
+        with relax(module, x) as relaxed:
+            optimizer = torch.optim.Rprop([*module.parameters(), *relaxed.targets.values()], lr=0.1)
+            for _ in range(steps):
+                loss = loss_function(module(x), y) + relaxed.hidden_loss()
+                optimizer.zero_grad(); loss.backward(); optimizer.step()
+
+    Targets start as the plain forward pass, with residuals that are exactly 0. The module is not
+    wrapped: its ``state_dict``, its parameters and its mode stay as they were.
+
+    Args:
+        module: any module that maps ``x`` to one tensor and runs each chosen submodule once.
+        x: the training examples, (examples, …); the targets belong to them.
+        select: submodules by type, by qualified names, or by a predicate of (name, submodule).
+
+    Returns:
+        The relaxation; close it, or use it as a context manager, to restore the module.
+
+    Raises:
+        TypeError: ``module`` is no module.
+        ValueError: it is relaxed already, nothing is chosen, a name is unknown, or a chosen
+            submodule does not run exactly once.
+        RuntimeError: the module is not deterministic.
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"relax needs a torch.nn.Module, got {type(module).__name__}")
+    if any(part in _relaxed_modules for part in module.modules()):
+        raise ValueError("the module is relaxed already: close that relaxation first")
+    chosen = dict(_select(module, select))
+    if not chosen:
+        raise ValueError(f"at least one submodule must be chosen, {select!r} chose none")
+    return Relaxation(module, x, chosen)
+
+
+def _select(module: nn.Module, select: Selection) -> Iterator[tuple[str, nn.Module]]:
+    named = dict(module.named_modules())
+    if isinstance(select, type | tuple) and not _are_names(select):
+        yield from ((n, part) for n, part in named.items() if isinstance(part, select))
+    elif callable(select):
+        yield from ((n, part) for n, part in named.items() if select(n, part))
+    else:
+        for name in select:
+            if name not in named:
+                raise ValueError(f"submodule names must be among {', '.join(named)}, got {name!r}")
+            yield name, named[name]
+
+
+def _are_names(select: Selection) -> bool:
+    return isinstance(select, tuple) and all(isinstance(item, str) for item in select)

@@ -1,0 +1,668 @@
+"""Fits by backpropagation, by RAI, and by hand-over, with a record of what happened.
+
+Full batch, torch's own optimisers, many seeds at once. A fit changes nothing that it is given:
+it trains a copy and returns it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim.rprop import rprop
+from tqdm.auto import tqdm
+
+from rai_utils.data import Dataset, Task
+from rai_utils.models import (
+    Architecture,
+    StackedMLP,
+    check_inputs,
+    forward,
+    pre_activations,
+)
+from rai_utils.relaxation import (
+    OutputLoss,
+    RelaxationPlan,
+    Targets,
+    check_examples,
+    forward_targets,
+    output_loss,
+    relaxation_plan,
+    relaxed_loss,
+    settle_targets,
+)
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "rprop": torch.optim.Rprop,
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+}
+
+# Compiling the Rprop step takes about 15 s once a process and saves about 3.5 ns a number and
+# step on two cores, so it pays above some 4e9 of them.
+COMPILE_ABOVE = 4e9
+
+
+def configure(threads: int = 2) -> None:
+    """Fix what the numbers of a run depend on: threads, and denormal numbers read as 0.
+
+    Call it before any other tensor work of the process: worker threads take over the treatment
+    of denormals when they start. In a deep sigmoid net most gradients of backpropagation are
+    denormal or smaller, and arithmetic on denormals is many times slower.
+
+    Args:
+        threads: threads of one tensor operation, at least 1.
+
+    Raises:
+        ValueError: ``threads`` is below 1.
+        RuntimeError: the processor cannot flush denormals, or worker threads ran already.
+    """
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    torch.set_num_threads(threads)
+    if not torch.set_flush_denormal(True):
+        raise RuntimeError("this processor cannot read denormal numbers as 0")
+    if (torch.full((1_000_000,), 1e-30) * 1e-10).any():
+        raise RuntimeError(
+            "configure must come before any other tensor work of the process: "
+            "worker threads that still keep denormal numbers ran already"
+        )
+
+
+@dataclass(frozen=True)
+class Phase:
+    """How long and with what a fit trains.
+
+    Attributes:
+        steps: parameter updates, at least 1.
+        learning_rate: first step size, above 0. For Rprop it is the size of the first step of
+            every number; later ones grow by 1.2 or shrink by 0.5 (Riedmiller & Braun 1993).
+        optimizer: a key of ``OPTIMIZERS``.
+
+    Raises:
+        ValueError: a value is out of range or the optimiser is unknown.
+    """
+
+    steps: int
+    learning_rate: float
+    optimizer: str = "rprop"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"steps must be a whole number of at least 1, got {self.steps!r}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning rate must be above 0, got {self.learning_rate}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}"
+            )
+
+
+def schedule(steps: int, points: int = 25) -> tuple[int, ...]:
+    """Return steps 0 … ``steps``, about ``points`` of them, evenly spaced on a log axis.
+
+    Raises:
+        ValueError: ``steps`` or ``points`` is below 1.
+    """
+    if steps < 1 or points < 1:
+        raise ValueError(f"steps and points must be at least 1, got {steps} and {points}")
+    spaced = np.unique(np.geomspace(1, steps, points).round().astype(int))
+    return (0, *spaced.tolist())
+
+
+@dataclass(frozen=True)
+class Watch:
+    """At which steps a fit looks at itself; step k is after k updates.
+
+    Attributes:
+        evaluate_at: plain-forward loss and accuracy on training and held-out data; None for
+            ``schedule(steps)``.
+        inspect_at: gradient norm per layer and, for RAI, the parts of the relaxed loss.
+        snapshot_at: keep a copy of the weights.
+    """
+
+    evaluate_at: Sequence[int] | None = None
+    inspect_at: Sequence[int] = ()
+    snapshot_at: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A seed whose loss became NaN or infinite; its weights mean nothing from then on.
+
+    Attributes:
+        position: place of the network on the seed axis.
+        step: after how many updates.
+        layer: number of the first layer concerned, from 1; T for the output.
+    """
+
+    position: int
+    step: int
+    layer: int
+
+    def __str__(self) -> str:
+        """Say what happened."""
+        return (
+            f"network {self.position}: the loss is NaN or infinite after {self.step} steps, "
+            f"first in layer {self.layer}"
+        )
+
+
+@dataclass(frozen=True)
+class History:
+    """What a fit recorded, as plain arrays. E evaluations, I inspections, S seeds, T layers.
+
+    Attributes:
+        evaluated_at: steps, (E,).
+        loss: the network's own loss on the training data, plain forward pass, (E, S).
+        accuracy: plain-forward training accuracy, (E, S); NaN for regression, and where the
+            forward pass is not finite.
+        held_out_loss: the same loss on the held-out data, (E, S).
+        held_out_accuracy: plain-forward held-out accuracy, (E, S).
+        inspected_at: steps, (I,).
+        gradient_norms: Euclidean norm of the gradient of weights and bias of each layer,
+            (I, T, S). For RAI it is the gradient of the relaxed loss.
+        relaxed_loss: total of Eq. 4, (I, S); empty for backpropagation, as are the next four.
+        output_term: L_y of the output target, (I, S).
+        hidden_terms: mean squared residual of each relaxed layer, (I, relaxed layers, S).
+        target_mean_square: mean of z_t² over examples and units, (I, relaxed layers, S).
+        target_variance: variance of z_t across examples, mean over units, same shape.
+        failures: seeds that failed, in order.
+    """
+
+    evaluated_at: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    held_out_loss: NDArray[np.float64]
+    held_out_accuracy: NDArray[np.float64]
+    inspected_at: NDArray[np.int64]
+    gradient_norms: NDArray[np.float64]
+    relaxed_loss: NDArray[np.float64]
+    output_term: NDArray[np.float64]
+    hidden_terms: NDArray[np.float64]
+    target_mean_square: NDArray[np.float64]
+    target_variance: NDArray[np.float64]
+    failures: tuple[Failure, ...]
+
+    @property
+    def relative_gaps(self) -> NDArray[np.float64]:
+        """Root mean square residual over root mean square target, (I, relaxed layers, S)."""
+        return np.sqrt(self.hidden_terms / self.target_mean_square)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Result of a fit.
+
+    Attributes:
+        model: the trained networks, on the CPU.
+        targets: the trained targets; None for backpropagation.
+        history: the record.
+        snapshots: networks at the steps asked for.
+    """
+
+    model: StackedMLP
+    targets: Targets | None
+    history: History
+    snapshots: dict[int, StackedMLP]
+
+
+def default_loss(task: Task) -> OutputLoss:
+    """Cross-entropy for classification, squared error for regression."""
+    return "squared_error" if task == "regression" else "cross_entropy"
+
+
+def count_correct(z: Tensor, y: Tensor, output_activation: str) -> Tensor:
+    """Count right predictions: probability above ½, or the greatest output of several.
+
+    Args:
+        z: pre-activations of the output layer, (seeds, examples, outputs).
+        y: labels, (examples,).
+        output_activation: ``"sigmoid"``, ``"softmax"`` or ``"identity"``; with one unit and
+            ``"identity"`` the output itself is compared with ½.
+
+    Returns:
+        Right predictions per seed, (seeds,).
+    """
+    if z.shape[-1] > 1:
+        return (z.argmax(-1) == y).sum(1)
+    threshold = 0.0 if output_activation == "sigmoid" else 0.5
+    return ((z[..., 0] > threshold) == (y > 0.5)).sum(1)
+
+
+def evaluate(
+    model: StackedMLP, x: Tensor, y: Tensor, task: Task, loss: OutputLoss | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Loss and accuracy of the plain forward pass.
+
+    Args:
+        model: the networks.
+        x: inputs, (examples, features).
+        y: labels, (examples,).
+        task: what the labels mean.
+        loss: the output error; None for the task's default.
+
+    Returns:
+        Loss and accuracy, (seeds,) each. Accuracy is NaN for regression, and for a network
+        whose forward pass is not finite.
+    """
+    with torch.no_grad():
+        z = model(x)  # (seeds, examples, outputs)
+        losses = output_loss(
+            z, y, model.architecture.output_activation, loss or default_loss(task)
+        ).double()
+        if task == "regression":
+            accuracy = torch.full_like(losses, torch.nan)
+        else:
+            correct = count_correct(z, y, model.architecture.output_activation)
+            accuracy = correct.double() / len(y)
+            accuracy[~torch.isfinite(z).all(-1).all(-1)] = torch.nan
+    return losses.cpu().numpy(), accuracy.cpu().numpy()
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the device; ``"auto"`` takes a CUDA GPU where there is one, else the CPU.
+
+    Raises:
+        ValueError: CUDA is asked for and there is none.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} needs a CUDA GPU, and torch sees none")
+    return chosen
+
+
+def fit_backprop(
+    model: StackedMLP,
+    dataset: Dataset,
+    phase: Phase,
+    *,
+    watch: Watch | None = None,
+    loss: OutputLoss | None = None,
+    device: str = "auto",
+) -> Fit:
+    """Train by backpropagation: gradients of the network's own loss.
+
+    Args:
+        model: the networks to start from; left as they are.
+        dataset: the examples, the same for all seeds.
+        phase: steps, learning rate, optimiser.
+        watch: when to record.
+        loss: the output error; None for the task's default.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+
+    Raises:
+        ValueError: data, network, loss and schedule do not fit each other.
+    """
+    return _fit(model, dataset, phase, None, 1.0, None, watch, loss, device)
+
+
+def fit_relaxed(
+    model: StackedMLP,
+    dataset: Dataset,
+    phase: Phase,
+    *,
+    layers: Sequence[int] | Literal["all"] = "all",
+    hidden_weight: float = 1.0,
+    targets: Targets | None = None,
+    watch: Watch | None = None,
+    loss: OutputLoss | None = None,
+    device: str = "auto",
+) -> Fit:
+    """Train by RAI: weights and targets together, gradients of the relaxed loss (Eq. 4).
+
+    Args:
+        model: the networks to start from; left as they are.
+        dataset: the examples, the same for all seeds.
+        phase: steps, learning rate, optimiser; one optimiser for weights and targets.
+        layers: numbers of the relaxed layers, from 1, or ``"all"``.
+        hidden_weight: λ, at least 0.
+        targets: where the targets start; None for the plain forward pass, with residuals that
+            are exactly 0.
+        watch: when to record.
+        loss: the output error; None for the task's default.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+
+    Raises:
+        ValueError: data, network, loss, layers, targets and schedule do not fit each other, or
+            λ is negative.
+    """
+    if not hidden_weight >= 0:
+        raise ValueError(f"hidden weight must be at least 0, got {hidden_weight}")
+    plan = relaxation_plan(model.architecture, layers) if targets is None else targets.plan
+    if targets is not None:
+        if layers not in ("all", targets.plan.layers):
+            raise ValueError(f"the targets are of layers {targets.plan.layers}, got {layers}")
+        if targets.plan.architecture != model.architecture:
+            raise ValueError(
+                f"the targets must be of the architecture {model.architecture}, "
+                f"got {targets.plan.architecture}"
+            )
+        check_examples(targets.x, dataset.x)
+    return _fit(model, dataset, phase, plan, hidden_weight, targets, watch, loss, device)
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """Result of a hand-over: the RAI fit and the backpropagation fit that followed it."""
+
+    relaxed: Fit
+    backprop: Fit
+
+
+def fit_handover(
+    model: StackedMLP,
+    dataset: Dataset,
+    relaxed_phase: Phase,
+    backprop_phase: Phase,
+    *,
+    layers: Sequence[int] | Literal["all"] = "all",
+    hidden_weight: float = 1.0,
+    relaxed_watch: Watch | None = None,
+    backprop_watch: Watch | None = None,
+    loss: OutputLoss | None = None,
+    device: str = "auto",
+) -> HandOver:
+    """Train by RAI, then by backpropagation on the very same weights.
+
+    The targets are dropped between the two; backpropagation starts with a fresh optimiser.
+
+    Args:
+        model: the networks to start from; left as they are.
+        dataset: the examples, the same for all seeds.
+        relaxed_phase: the RAI steps.
+        backprop_phase: the backpropagation steps.
+        layers: as in ``fit_relaxed``.
+        hidden_weight: as in ``fit_relaxed``.
+        relaxed_watch: when the first phase records.
+        backprop_watch: when the second phase records.
+        loss: the output error; None for the task's default.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+
+    Raises:
+        ValueError: as ``fit_relaxed`` and ``fit_backprop``.
+    """
+    relaxed = fit_relaxed(
+        model,
+        dataset,
+        relaxed_phase,
+        layers=layers,
+        hidden_weight=hidden_weight,
+        watch=relaxed_watch,
+        loss=loss,
+        device=device,
+    )
+    backprop = fit_backprop(
+        relaxed.model, dataset, backprop_phase, watch=backprop_watch, loss=loss, device=device
+    )
+    return HandOver(relaxed, backprop)
+
+
+def _check_fit(
+    model: StackedMLP, dataset: Dataset, loss: OutputLoss, watch: Watch, steps: int
+) -> None:
+    architecture = model.architecture
+    check_inputs(architecture, dataset.x)
+    if dataset.outputs != architecture.widths[-1]:
+        raise ValueError(
+            f"{dataset.name} needs {dataset.outputs} output units, "
+            f"got a network with {architecture.widths[-1]}"
+        )
+    example = torch.zeros(1, 1, architecture.widths[-1])
+    output_loss(example, dataset.y[:1], architecture.output_activation, loss)
+    for name in ("evaluate_at", "inspect_at", "snapshot_at"):
+        for step in getattr(watch, name) or ():
+            if not 0 <= step <= steps:
+                raise ValueError(f"{name} must lie in 0 … {steps}, got {step}")
+
+
+def _flatten(tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Copy tensors into one vector; return it and views of it in their shapes."""
+    flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return flat, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)]
+
+
+@dataclass
+class _Recorder:
+    """Collects rows of a ``History``."""
+
+    architecture: Architecture
+    seeds: int
+    relaxed_layers: int
+    evaluated: dict[int, tuple[NDArray[np.float64], ...]] = field(default_factory=dict)
+    inspected: dict[int, tuple[NDArray[np.float64], ...]] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+    def history(self) -> History:
+        seeds, depth = self.seeds, self.architecture.depth
+        layers = self.relaxed_layers
+        wide = (layers, seeds) if layers else (0,)
+        narrow = (seeds,) if layers else (0,)
+        shapes = ((depth, seeds), narrow, narrow, wide, wide, wide)
+        return History(
+            np.array(list(self.evaluated), dtype=np.int64),
+            *_columns(self.evaluated, ((seeds,),) * 4),
+            np.array(list(self.inspected), dtype=np.int64),
+            *_columns(self.inspected, shapes),
+            tuple(self.failures),
+        )
+
+
+def _columns(
+    rows: dict[int, tuple[NDArray[np.float64], ...]], shapes: tuple[tuple[int, ...], ...]
+) -> list[NDArray[np.float64]]:
+    return [
+        np.array([row[i] for row in rows.values()], dtype=float).reshape(len(rows), *shape)
+        for i, shape in enumerate(shapes)
+    ]
+
+
+def _fit(
+    model: StackedMLP,
+    dataset: Dataset,
+    phase: Phase,
+    plan: RelaxationPlan | None,
+    hidden_weight: float,
+    targets: Targets | None,
+    watch: Watch | None,
+    loss: OutputLoss | None,
+    device: str,
+) -> Fit:
+    watch = watch or Watch()
+    loss = loss or default_loss(dataset.task)
+    _check_fit(model, dataset, loss, watch, phase.steps)
+    architecture, place = model.architecture, resolve_device(device)
+    dtype = model.weights[0].dtype
+    data = dataset.to(place, dtype)
+    start = [*model.weights, *model.biases]
+    if plan is not None:
+        initial = targets or forward_targets(model, dataset.x.to(dtype), plan)
+        start += initial.values
+    flat, leaves = _flatten([tensor.to(place) for tensor in start])
+    runs = len(architecture.runs)
+    weights, biases, values = leaves[:runs], leaves[runs : 2 * runs], leaves[2 * runs :]
+    if plan is not None and targets is None:
+        # In the buffers that the fit will use: another address may be another rounding.
+        settle_targets(plan, weights, biases, values, data.x)
+    for leaf in leaves:
+        leaf.requires_grad_()
+    flat.grad = torch.zeros_like(flat)
+    gradients = [
+        part.view_as(leaf)
+        for part, leaf in zip(flat.grad.split([v.numel() for v in leaves]), leaves, strict=True)
+    ]
+    advance = _stepper(phase, flat)
+    current = StackedMLP(architecture, [w.detach() for w in weights], [b.detach() for b in biases])
+    recorder = _Recorder(architecture, model.seeds, len(plan.layers) if plan else 0)
+    evaluate_at = set(schedule(phase.steps) if watch.evaluate_at is None else watch.evaluate_at)
+    inspect_at, snapshot_at = set(watch.inspect_at), set(watch.snapshot_at)
+    snapshots: dict[int, StackedMLP] = {}
+    alive = torch.ones(model.seeds, dtype=torch.bool, device=place)
+    with _progress_bar(phase.steps, "RAI" if plan else "backprop") as bar:
+        for step in range(phase.steps + 1):
+            if step in snapshot_at:
+                snapshots[step] = _copy(current)
+            if step in evaluate_at:
+                row = (
+                    *evaluate(current, data.x, data.y, data.task, loss),
+                    *evaluate(current, data.held_out_x, data.held_out_y, data.task, loss),
+                )
+                recorder.evaluated[step] = row
+                bar.set_postfix(accuracy=f"{np.nanmean(row[1]):.3f}" if alive.any() else "–")
+            if step == phase.steps and step not in inspect_at:
+                break
+            if plan is None:
+                z = forward(architecture, weights, biases, data.x)
+                total = output_loss(z, data.y, architecture.output_activation, loss)
+                parts = None
+            else:
+                parts = relaxed_loss(
+                    plan,
+                    weights,
+                    biases,
+                    values,
+                    data.x,
+                    data.y,
+                    hidden_weight=hidden_weight,
+                    loss=loss,
+                )
+                total = parts.total
+            finite = torch.isfinite(total.detach())
+            if not finite[alive].all():
+                for position in (alive & ~finite).nonzero().flatten().tolist():
+                    layer = _first_bad_layer(current, data.x, plan, parts, position)
+                    recorder.failures.append(Failure(position, step, layer))
+                alive &= finite
+                if not alive.any():
+                    break
+            torch._foreach_copy_(gradients, torch.autograd.grad(total.sum(), leaves))
+            if step in inspect_at:
+                row = _inspect(architecture, gradients, values, parts)
+                recorder.inspected[step] = row
+            if step < phase.steps:
+                advance()
+                bar.update()
+    trained = _copy(current)
+    final = None
+    if plan is not None:
+        final = Targets(plan, tuple(v.detach().cpu().clone() for v in values), dataset.x)
+    return Fit(trained, final, recorder.history(), snapshots)
+
+
+def _copy(model: StackedMLP) -> StackedMLP:
+    return StackedMLP(
+        model.architecture,
+        [w.detach().cpu().clone() for w in model.weights],
+        [b.detach().cpu().clone() for b in model.biases],
+    )
+
+
+def _inspect(
+    architecture: Architecture, gradients: list[Tensor], values: list[Tensor], parts: Any
+) -> tuple[NDArray[np.float64], ...]:
+    runs = len(architecture.runs)
+    squares = [
+        w.double().square().sum((2, 3)) + b.double().square().sum((2, 3))
+        for w, b in zip(gradients[:runs], gradients[runs : 2 * runs], strict=True)
+    ]  # each (layers of the run, seeds)
+    norms = torch.cat(squares).sqrt().cpu().numpy()  # (T, seeds)
+    if parts is None:
+        return (norms, *(np.empty(0),) * 5)
+    mean_squares = torch.cat([v.detach().double().square().mean((2, 3)) for v in values])
+    variances = torch.cat([v.detach().double().var(2, correction=0).mean(2) for v in values])
+    record = (parts.total, parts.output, parts.hidden, mean_squares, variances)
+    return (norms, *(value.detach().double().cpu().numpy() for value in record))
+
+
+def _first_bad_layer(
+    model: StackedMLP, x: Tensor, plan: RelaxationPlan | None, parts: Any, position: int
+) -> int:
+    """Return the first layer with a NaN or infinite value, T if only the output loss has one."""
+    if plan is not None:
+        bad = ~torch.isfinite(parts.hidden[:, position])
+        return plan.layers[int(bad.nonzero()[0])] if bad.any() else model.architecture.depth
+    for layer, z in enumerate(pre_activations(model, x), start=1):
+        if not torch.isfinite(z[position]).all():
+            return layer
+    return model.architecture.depth
+
+
+def _stepper(phase: Phase, flat: Tensor) -> Callable[[], None]:
+    """Return a function that makes one optimiser step on the vector of all trained numbers.
+
+    One vector, because torch's optimisers pay for each tensor and the compiled step for each
+    number of tensors.
+    """
+    parameter = torch.nn.Parameter(flat)
+    parameter.grad = flat.grad
+    if phase.optimizer != "rprop":
+        optimizer = OPTIMIZERS[phase.optimizer]([parameter], lr=phase.learning_rate, fused=True)
+        return optimizer.step
+    compiled = _compiled_rprop() if _compiling_pays(phase.steps * flat.numel()) else None
+    if compiled is None:
+        return OPTIMIZERS["rprop"]([parameter], lr=phase.learning_rate, foreach=True).step
+    previous = torch.zeros_like(flat)
+    step_size = torch.full_like(flat, phase.learning_rate)
+    return lambda: compiled(flat, flat.grad, previous, step_size)
+
+
+def _compiling_pays(numbers: float) -> bool:
+    return numbers > COMPILE_ABOVE or _compiled_rprop.cache_info().currsize > 0
+
+
+def _rprop_step(parameter: Tensor, gradient: Tensor, previous: Tensor, step_size: Tensor) -> None:
+    """Apply torch's own Rprop update with its default factors, on one vector, in place."""
+    rprop(
+        [parameter],
+        [gradient],
+        [previous],
+        [step_size],
+        [torch.zeros(())],
+        foreach=False,
+        capturable=False,
+        maximize=False,
+        differentiable=False,
+        has_complex=False,
+        step_size_min=1e-6,
+        step_size_max=50.0,
+        etaminus=0.5,
+        etaplus=1.2,
+    )
+
+
+@cache
+def _compiled_rprop() -> Callable[[Tensor, Tensor, Tensor, Tensor], None] | None:
+    """Compile torch's Rprop update for vectors of any length, or return None with a notice."""
+    step = torch.compile(_rprop_step, dynamic=True)
+    trial = [torch.zeros(64) for _ in range(4)]
+    try:
+        step(*trial)
+    except Exception as error:  # whatever the compiler tool chain raises
+        reason = str(error).strip().splitlines()[0]
+        warnings.warn(
+            f"torch.compile does not work here ({reason}): the Rprop step runs eagerly, "
+            "about eight times slower, with the same numbers",
+            stacklevel=2,
+        )
+        return None
+    return step
+
+
+def _progress_bar(steps: int, name: str) -> tqdm:
+    """Return a bar for a person who waits: in a terminal or a notebook, unless RAI_PROGRESS=off."""
+    in_kernel = "ipykernel" in sys.modules
+    watched = in_kernel or sys.stderr.isatty()
+    hidden = os.environ.get("RAI_PROGRESS") == "off" or not watched
+    return tqdm(total=steps, desc=name, disable=hidden, leave=False)

@@ -1,0 +1,69 @@
+"""Data sets: the proposal's numbers, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import make_moons
+
+from rai_utils.data import Dataset, moons
+
+
+def test_moons_are_the_proposals_training_set_and_another_held_out_set():
+    data = moons()
+    x, y = make_moons(n_samples=100, noise=0.1, random_state=42)
+    assert np.array_equal(data.x.numpy(), x.astype(np.float32))
+    assert np.array_equal(data.y.numpy(), y)
+    assert data.held_out_x.shape == (2000, 2)
+    assert not (data.held_out_x[:, None] == data.x[None]).all(-1).any()
+    assert data.outputs == 1
+
+
+def test_moving_keeps_integer_labels_integer():
+    x, y = torch.randn(4, 2), torch.tensor([0, 2, 1, 0])
+    data = Dataset("three", "multiclass", x, y, x, y).to("cpu", torch.float64)
+    assert data.x.dtype == torch.float64
+    assert data.y.dtype == torch.int64
+    assert data.outputs == 3
+
+
+def dataset(task="binary", x=None, y=None):
+    x = torch.zeros(3, 2) if x is None else x
+    y = torch.tensor([0.0, 1.0, 1.0]) if y is None else y
+    return Dataset("test", task, x, y, torch.zeros(3, 2), torch.tensor([0.0, 1.0, 0.0]))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: dataset(task="ranking"), ValueError, "task must be .* got 'ranking'"),
+        (lambda: dataset(x=torch.zeros(3)), ValueError, r"\(examples, features\), got \(3,\)"),
+        (lambda: dataset(x=torch.zeros(3, 2).long()), TypeError, "floating point, got torch.int64"),
+        (lambda: dataset(x=[[1.0]]), TypeError, "must be tensors, got list"),
+        (lambda: dataset(y=torch.zeros(2)), ValueError, r"shape \(3,\).* got \(2,\)"),
+        (lambda: dataset(y=torch.tensor([0.0, 1.0, 2.0])), ValueError, "must be 0 or 1, got 2.0"),
+        (
+            lambda: dataset(x=torch.tensor([[0, 0], [torch.nan, 0], [0, torch.inf]])),
+            ValueError,
+            "2 values that are NaN or infinite",
+        ),
+        (lambda: dataset(y=torch.tensor([0, 1, 1])), TypeError, "floating point for task 'binary'"),
+        (
+            lambda: dataset("regression", y=torch.tensor([0.0, torch.nan, 1.0])),
+            ValueError,
+            "1 value that",
+        ),
+        (lambda: dataset("multiclass"), TypeError, "must be integers, got torch.float32"),
+        (
+            lambda: dataset("multiclass", y=torch.tensor([0, -1, 1])),
+            ValueError,
+            "0 or greater, got -1",
+        ),
+        (lambda: dataset(x=torch.zeros(3, 4)), ValueError, "same number of features, got 4 and 2"),
+        (lambda: moons(examples=1), ValueError, "examples must be at least 2, got 1"),
+        (lambda: moons(noise=-1.0), ValueError, "noise must be at least 0, got -1"),
+        (lambda: moons(seed=3, held_out_seed=3), ValueError, "must differ from seed, got 3"),
+    ],
+)
+def test_wrong_input_is_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

@@ -1,0 +1,153 @@
+"""The stacked networks against ordinary torch.nn networks and float64 autograd."""
+
+import pytest
+import torch
+from torch import nn
+
+from rai_utils.models import (
+    ACTIVATIONS,
+    INITIALISATIONS,
+    Architecture,
+    StackedMLP,
+    build_mlp,
+    pre_activations,
+    stack,
+)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_backward_rule_equals_autograd(name):
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(3, 5, 4, dtype=torch.float64, generator=generator, requires_grad=True)
+    gradient = torch.randn(3, 5, 4, dtype=torch.float64, generator=generator)
+    module = ACTIVATIONS[name].module()
+    (expected,) = torch.autograd.grad(module(z), z, gradient)
+    h = ACTIVATIONS[name].function(z)
+    torch.testing.assert_close(h, module(z))
+    torch.testing.assert_close(ACTIVATIONS[name].backward(gradient, h.detach()), expected)
+
+
+def test_equal_hidden_layers_share_a_run_and_the_output_stands_alone():
+    runs = Architecture((2, 5, 5, 5, 5)).runs
+    assert [(run.first, run.layers) for run in runs] == [(1, 1), (2, 2), (4, 1)]
+
+
+def test_architecture_names_itself_like_the_proposal():
+    assert str(Architecture((2, 42, 100, 100, 42, 1), "relu")) == "(2, 42, 100, 100, 42, 1) relu"
+    assert str(Architecture((2, *[100] * 100, 1))) == "(2, 100 × 100, 1) sigmoid"
+
+
+def test_a_seed_gives_the_network_that_torch_would_draw():
+    model = build_mlp(Architecture((3, 7, 7, 7, 2)), [5, 11])
+    for position, seed in enumerate([5, 11]):
+        torch.manual_seed(seed)
+        layers = [nn.Linear(3, 7), nn.Linear(7, 7), nn.Linear(7, 7), nn.Linear(7, 2)]
+        linears = [m for m in model.as_module(position) if isinstance(m, nn.Linear)]
+        for expected, drawn in zip(layers, linears, strict=True):
+            assert torch.equal(drawn.weight, expected.weight)
+            assert torch.equal(drawn.bias, expected.bias)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_forward_and_gradients_equal_the_ordinary_network(name):
+    architecture = Architecture((2, 6, 6, 6, 4, 1), name)
+    model = build_mlp(architecture, [0, 1], dtype=torch.float64)
+    x = torch.randn(9, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    z = model(x)
+    z.square().sum().backward()
+    for position in range(2):
+        module = model.as_module(position)
+        expected = module(x)
+        torch.testing.assert_close(z[position], expected)
+        expected.square().sum().backward()
+        linears = [m for m in module if isinstance(m, nn.Linear)]
+        for run, weight, bias in zip(architecture.runs, model.weights, model.biases, strict=True):
+            for offset in range(run.layers):
+                linear = linears[run.first + offset - 1]
+                torch.testing.assert_close(weight.grad[offset, position], linear.weight.grad)
+                torch.testing.assert_close(bias.grad[offset, position, 0], linear.bias.grad)
+
+
+def test_skip_connections_add_the_input_of_every_layer_that_keeps_the_width():
+    architecture = Architecture((2, 4, 4, 4, 1), "tanh", skip_connections=True)
+    model = build_mlp(architecture, [3], dtype=torch.float64)
+    x = torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    parameters = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for p in parameters.values():
+        p.requires_grad_()
+    h = torch.tanh(x @ parameters["weights.0"][0, 0].T + parameters["biases.0"][0, 0])
+    for layer in range(2):
+        z = h @ parameters["weights.1"][layer, 0].T + parameters["biases.1"][layer, 0]
+        h = torch.tanh(z) + h
+    expected = h @ parameters["weights.2"][0, 0].T + parameters["biases.2"][0, 0]
+    z = model(x)[0]
+    torch.testing.assert_close(z, expected)
+    z.sum().backward()
+    expected.sum().backward()
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p.grad, parameters[name].grad)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x)[0], expected.detach())
+    torch.testing.assert_close(pre_activations(model, x)[-1][0], expected.detach())
+
+
+def test_orthogonal_centred_puts_a_sigmoid_layer_at_zero_when_the_layer_below_is_at_half():
+    model = build_mlp(Architecture((2, 8, 8, 1)), [0], "orthogonal_centred", gain=4.0)
+    weight, bias = model.weights[1][0, 0].detach(), model.biases[1][0, 0, 0].detach()
+    torch.testing.assert_close(weight @ weight.T, 16 * torch.eye(8), atol=1e-4, rtol=0)
+    torch.testing.assert_close(weight @ torch.full((8,), 0.5) + bias, torch.zeros(8))
+    assert not model.biases[0].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "variance"),
+    [
+        ("torch_default", 1 / 300),
+        ("xavier", 2 / 300),
+        ("he", 2 / 100),
+        ("orthogonal_centred", None),
+    ],
+)
+def test_initialisations_have_the_spread_they_state_and_scale_with_the_gain(name, variance):
+    assert name in INITIALISATIONS
+    architecture = Architecture((2, 100, 200, 1))
+    weight = build_mlp(architecture, [0], name).weights[1].detach()
+    doubled = build_mlp(architecture, [0], name, gain=2.0).weights[1].detach()
+    torch.testing.assert_close(doubled, 2 * weight)
+    if variance is not None:
+        assert weight.var().item() == pytest.approx(variance, rel=0.05)
+
+
+def test_seeds_do_not_mix_and_can_be_taken_apart_and_stacked_again():
+    architecture = Architecture((2, 5, 5, 1))
+    both, second = build_mlp(architecture, [1, 2]), build_mlp(architecture, [2])
+    x = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(both(x)[1], second(x)[0])
+    again = stack([both.select([0]), both.select([1])])
+    assert torch.equal(again(x), both(x))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Architecture((2,)), "at least the input and the output width, got 1"),
+        (lambda: Architecture((2, 0, 1)), "at least 1, got 0"),
+        (lambda: Architecture((2, 1), "swish"), "hidden activation must be one of .*'swish'"),
+        (lambda: Architecture((2, 1), "relu", "step"), "output activation must be .*'step'"),
+        (lambda: build_mlp(Architecture((2, 1)), []), "got none"),
+        (lambda: build_mlp(Architecture((2, 1)), [0], "zeros"), "initialisation must be .*'zeros'"),
+        (lambda: build_mlp(Architecture((2, 1)), [0], gain=0.0), "gain must be above 0, got 0"),
+        (
+            lambda: build_mlp(Architecture((2, 1)), [0])(torch.zeros(4, 3)),
+            r"shape \(examples, 2\), got \(4, 3\)",
+        ),
+        (
+            lambda: StackedMLP(Architecture((2, 1)), [torch.zeros(1, 1, 1, 3)], [torch.zeros(1)]),
+            r"weight of layer 1 must have shape \(1, 1, 1, 2\), got \(1, 1, 1, 3\)",
+        ),
+        (lambda: stack([]), "at least one model, got none"),
+    ],
+)
+def test_wrong_input_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

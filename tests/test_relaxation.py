@@ -1,0 +1,276 @@
+"""The relaxed loss against a float64 reference written out, and against the hooks."""
+
+import pytest
+import torch
+from torch import nn
+
+from rai_utils.data import moons
+from rai_utils.models import ACTIVATIONS, Architecture, build_mlp
+from rai_utils.relaxation import (
+    Targets,
+    check_examples,
+    forward_targets,
+    output_loss,
+    relax,
+    relaxation_plan,
+    relaxed_loss,
+)
+
+SUBSETS = ["all", (2, 4, 6), (1, 2, 3), (4, 5, 6, 7), (3,), (7,)]
+WIDTHS = (2, 5, 5, 5, 5, 4, 4, 1)
+
+
+def disturbed_targets(model, x, plan, scale=0.3):
+    targets = forward_targets(model, x, plan)
+    generator = torch.Generator().manual_seed(7)
+    values = [
+        (v + scale * torch.randn(v.shape, dtype=v.dtype, generator=generator)).requires_grad_()
+        for v in targets.values
+    ]
+    return Targets(plan, tuple(values), x)
+
+
+def written_out(module, layers, target_of, x, y, hidden_weight):
+    """Eq. 4 as a plain loop over layers of one ordinary network."""
+    h, hidden = x, []
+    linears = [m for m in module if isinstance(m, nn.Linear)]
+    activation = module[1]
+    for layer, linear in enumerate(linears, start=1):
+        z = linear(h)
+        if layer in layers:
+            hidden.append(((z - target_of(layer)) ** 2).sum() / z.numel())
+            z = target_of(layer)
+        h = activation(z)
+    probability = torch.sigmoid(z[:, 0])
+    output = -(y * probability.log() + (1 - y) * (1 - probability).log()).mean()
+    return output + hidden_weight * sum(hidden), output, hidden
+
+
+@pytest.fixture
+def data():
+    return moons(examples=12, held_out=4).to("cpu", torch.float64)
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+@pytest.mark.parametrize("activation", ["sigmoid", "relu", "softmax"])
+def test_loss_and_gradients_equal_the_sum_written_out(data, subset, activation):
+    architecture = Architecture(WIDTHS, activation)
+    model = build_mlp(architecture, [0, 1], dtype=torch.float64)
+    plan = relaxation_plan(architecture, subset)
+    targets = disturbed_targets(model, data.x, plan)
+    result = relaxed_loss(
+        plan, [*model.weights], [*model.biases], targets.values, data.x, data.y, hidden_weight=0.7
+    )
+    result.total.sum().backward()
+    for position in range(2):
+        module = model.as_module(position)
+        own = {t: targets.at(t)[position].detach().clone().requires_grad_() for t in plan.layers}
+        total, output, hidden = written_out(
+            module, plan.layers, own.__getitem__, data.x, data.y, 0.7
+        )
+        total.backward()
+        torch.testing.assert_close(result.total[position], total)
+        torch.testing.assert_close(result.output[position], output)
+        torch.testing.assert_close(result.hidden[:, position], torch.stack(hidden))
+        for layer in plan.layers:
+            run, place = plan.locate(layer)
+            gradient = targets.values[run].grad[place, position]
+            torch.testing.assert_close(gradient, own[layer].grad)
+        linears = [m for m in module if isinstance(m, nn.Linear)]
+        for run, weight, bias in zip(architecture.runs, model.weights, model.biases, strict=True):
+            for offset in range(run.layers):
+                linear = linears[run.first + offset - 1]
+                torch.testing.assert_close(weight.grad[offset, position], linear.weight.grad)
+                torch.testing.assert_close(bias.grad[offset, position, 0], linear.bias.grad)
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_at_the_forward_pass_every_hidden_term_is_exactly_zero(subset, dtype):
+    data = moons(examples=100).to("cpu", dtype)
+    model = build_mlp(Architecture(WIDTHS), [0, 1, 2], dtype=dtype)
+    plan = relaxation_plan(model.architecture, subset)
+    targets = forward_targets(model, data.x, plan)
+    result = relaxed_loss(
+        plan, [*model.weights], [*model.biases], targets.values, data.x, data.y, hidden_weight=1.0
+    )
+    assert torch.equal(result.hidden, torch.zeros_like(result.hidden))
+    plain = output_loss(model(data.x), data.y, "sigmoid")
+    torch.testing.assert_close(result.total, plain)
+
+
+def test_moving_one_target_changes_its_two_residuals_and_no_other(data):
+    model = build_mlp(Architecture(WIDTHS), [0], dtype=torch.float64)
+    plan = relaxation_plan(model.architecture)
+    for layer in plan.layers:
+        targets = forward_targets(model, data.x, plan)
+        targets.at(layer)[0, 3, 0] += 1.0
+        result = relaxed_loss(
+            plan, [*model.weights], [*model.biases], targets.values, data.x, data.y
+        )
+        changed = [plan.layers[i] for i in result.hidden[:, 0].nonzero().flatten()]
+        assert changed == [t for t in (layer, layer + 1) if t <= 7]
+
+
+def test_targets_that_are_off_by_rounding_are_settled_to_exact_consistency():
+    data = moons()
+    model = build_mlp(Architecture((2, *[30] * 20, 1)), [0, 1])
+    plan = relaxation_plan(model.architecture)
+    targets = forward_targets(model, data.x, plan)
+    ordinary = model.as_module(0)
+    h = data.x
+    for layer in range(1, 22):
+        z = ordinary[2 * layer - 2](h)
+        torch.testing.assert_close(targets.at(layer)[0], z, atol=1e-5, rtol=1e-5)
+        h = torch.sigmoid(z)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_hooks_and_stacked_path_agree(data, activation):
+    architecture = Architecture((2, 6, 6, 6, 1), activation)
+    model = build_mlp(architecture, [4], dtype=torch.float64)
+    plan = relaxation_plan(architecture)
+    targets = disturbed_targets(model, data.x, plan)
+    stacked = relaxed_loss(
+        plan, [*model.weights], [*model.biases], targets.values, data.x, data.y, hidden_weight=2.0
+    )
+    stacked.total.sum().backward()
+    module = model.as_module(0)
+    with relax(module, data.x) as relaxed:
+        for layer in plan.layers:
+            with torch.no_grad():
+                relaxed.targets[f"linear{layer}"].copy_(targets.at(layer)[0])
+        loss = nn.functional.binary_cross_entropy_with_logits(module(data.x)[:, 0], data.y)
+        loss = loss + 2.0 * relaxed.hidden_loss()
+        loss.backward()
+        torch.testing.assert_close(loss, stacked.total[0])
+        for layer in plan.layers:
+            run, place = plan.locate(layer)
+            torch.testing.assert_close(
+                relaxed.targets[f"linear{layer}"].grad, targets.values[run].grad[place, 0]
+            )
+    torch.testing.assert_close(module.linear2.weight.grad, model.weights[1].grad[0, 0])
+
+
+def test_relax_leaves_the_module_as_it_was(data):
+    module = build_mlp(Architecture((2, 6, 6, 1)), [0], dtype=torch.float64).as_module(0)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    module.eval()
+    expected = module(data.x)
+    relaxed = relax(module, data.x)
+    assert not module.training
+    assert module.state_dict().keys() == before.keys()
+    assert torch.equal(module(data.x), expected), "evaluation mode is the ordinary network"
+    module.train()
+    assert torch.equal(module(data.x), relaxed.targets["linear3"])
+    assert not relaxed.hidden_loss()
+    relaxed.close()
+    assert torch.equal(module(data.x), expected)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert not module._forward_hooks and not module.linear1._forward_hooks
+
+
+def test_relax_chooses_by_type_name_and_predicate(data):
+    module = build_mlp(Architecture((2, 6, 6, 1)), [0], dtype=torch.float64).as_module(0)
+    for select, expected in (
+        (nn.Sigmoid, ["activation1", "activation2"]),
+        ((nn.Linear, nn.Sigmoid), ["linear1", "activation1", "linear2", "activation2", "linear3"]),
+        (["linear2"], ["linear2"]),
+        (lambda name, part: name.endswith("1"), ["linear1", "activation1"]),
+    ):
+        with relax(module, data.x, select) as relaxed:
+            assert list(relaxed.targets) == expected
+            module(data.x)
+            assert set(relaxed.hidden_terms()) == set(expected)
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+        self.idle = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.linear(self.linear(x))
+
+
+def test_relax_refuses_what_it_cannot_do(data):
+    x = data.x.float()
+    module = build_mlp(Architecture((2, 4, 1)), [0]).as_module(0)
+    with pytest.raises(TypeError, match=r"needs a torch.nn.Module, got int"):
+        relax(3, x)
+    with pytest.raises(ValueError, match="chose none"):
+        relax(module, x, nn.Conv2d)
+    with pytest.raises(ValueError, match="got 'linear9'"):
+        relax(module, x, ["linear9"])
+    with pytest.raises(ValueError, match="'linear' ran twice"):
+        relax(Twice(), x, ["linear"])
+    with pytest.raises(ValueError, match="'idle' did not"):
+        relax(Twice(), x, ["idle"])
+    with pytest.raises(RuntimeError, match="not deterministic"):
+        relax(nn.Sequential(nn.Linear(2, 50), nn.Dropout(), nn.Linear(50, 1)), x)
+    with relax(module, x):
+        with pytest.raises(ValueError, match="relaxed already"):
+            relax(nn.Sequential(module), x)
+        with pytest.raises(ValueError, match=r"shape \(12, 2\), got \(5, 2\)"):
+            module(x[:5])
+        with pytest.raises(ValueError, match="2 of 12 examples that differ"):
+            module(torch.cat([x[1:2], x[0:1], x[2:]]))
+    relax(module, x).close()
+
+
+def test_hidden_terms_need_a_forward_pass(data):
+    module = build_mlp(Architecture((2, 4, 1)), [0]).as_module(0)
+    with (
+        relax(module, data.x.float()) as relaxed,
+        pytest.raises(ValueError, match="forward pass in training mode first"),
+    ):
+        relaxed.hidden_loss()
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ((), "at least one layer"),
+        ((0,), r"lie in 1 … 3, got 0"),
+        ((4,), r"lie in 1 … 3, got 4"),
+        ((2, 1), "must ascend"),
+        ((2, 2), "once each"),
+    ],
+)
+def test_plans_that_do_not_fit_are_refused(layers, message):
+    with pytest.raises(ValueError, match=message):
+        relaxation_plan(Architecture((2, 4, 4, 1)), layers)
+
+
+def test_a_circuit_with_skips_cannot_be_relaxed():
+    with pytest.raises(ValueError, match="plain chain"):
+        relaxation_plan(Architecture((2, 4, 4, 1), skip_connections=True))
+
+
+def test_targets_of_other_examples_are_refused(data):
+    check_examples(data.x, data.x.clone())
+    with pytest.raises(ValueError, match="1 of 12 examples that differ"):
+        other = data.x.clone()
+        other[4, 0] += 1
+        check_examples(data.x, other)
+
+
+def test_output_losses_equal_torch():
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(2, 6, 3, dtype=torch.float64, generator=generator)
+    classes = torch.tensor([0, 1, 2, 2, 1, 0])
+    result = output_loss(z, classes, "softmax")
+    for position in range(2):
+        expected = nn.functional.cross_entropy(z[position], classes)
+        torch.testing.assert_close(result[position], expected)
+    one_hot = nn.functional.one_hot(classes, 3).double()
+    expected = ((torch.softmax(z[0], -1) - one_hot) ** 2).mean()
+    torch.testing.assert_close(output_loss(z, classes, "softmax", "squared_error")[0], expected)
+    y = torch.tensor([0.0, 1, 1, 0, 1, 0], dtype=torch.float64)
+    expected = nn.functional.mse_loss(z[1, :, 0], y)
+    torch.testing.assert_close(output_loss(z[..., :1], y, "identity", "squared_error")[1], expected)
+    with pytest.raises(ValueError, match="got identity with 1 units"):
+        output_loss(z[..., :1], y, "identity")
+    with pytest.raises(ValueError, match=r"loss must be .* got 'hinge'"):
+        output_loss(z, y, "sigmoid", "hinge")
