@@ -1,0 +1,193 @@
+# One way to run everything. `make` alone lists the targets.
+# Works with GNU Make 3.81 (macOS) and later, with -j too.
+
+NOTEBOOKS := rai-demo rai-grads
+
+# full: the defaults in the notebooks, published in figures/.
+# quick: smaller runs, set in notebooks/profiles/quick/, kept in build/quick/.
+PROFILE := full
+
+# Other values for the parameters of one notebook: PARAMETERS="depth=50 seeds=3".
+PARAMETERS :=
+
+# ENV=active uses the python on PATH (conda, a venv of your own) and makes no .venv.
+ENV ?=
+
+# The Python that .venv is made from. Without it, the first of these that is new enough; the lock
+# was made with 3.11.
+PYTHON :=
+PYTHONS := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3)
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+
+ifeq ($(filter $(PROFILE),full quick),)
+$(error PROFILE is full or quick, not "$(PROFILE)")
+endif
+ifeq ($(ENV),active)
+RUN := python
+ENVIRONMENT := active-environment
+else
+ifeq ($(origin ENV),command line)
+$(error ENV is active or not given, not "$(ENV)")
+endif
+RUN := .venv/bin/python
+ENVIRONMENT := .venv/.stamp
+endif
+
+# The helper of this checkout, in whatever environment.
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+PIPELINE := $(RUN) -m rai_utils.pipeline
+# What an executed notebook is made from. The runner and the benchmark change no result.
+SOURCES := $(filter-out rai_utils/pipeline.py rai_utils/bench.py,$(wildcard rai_utils/*.py)) \
+	requirements.txt
+FAST_TESTS := -m "not slow" --ignore=tests/test_published.py
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@echo "  make NOTEBOOK     run one of: $(NOTEBOOKS)"
+	@echo
+	@echo "  PROFILE=quick     a small run of the notebooks, kept in build/quick/"
+	@echo '  PARAMETERS="a=1"  other values for one notebook, kept in build/custom/'
+	@echo "  ENV=active        use the python on PATH and make no .venv"
+	@echo "  PYTHON=python3.12 make .venv from this Python"
+
+# --- notebooks --------------------------------------------------------------------------------
+
+.PHONY: figures $(NOTEBOOKS) always
+figures: $(NOTEBOOKS) ## run the notebooks and publish figures/ (PROFILE=quick: build/quick/)
+
+ifeq ($(strip $(PARAMETERS)),)
+$(NOTEBOOKS): %: build/$(PROFILE)/%.ipynb
+	@echo "$*  $(PROFILE)  up to date in $(if $(filter quick,$(PROFILE)),build/quick/)figures/$*"
+else
+ifneq ($(words $(filter $(NOTEBOOKS),$(MAKECMDGOALS)))-$(words $(MAKECMDGOALS)),1-1)
+$(error PARAMETERS goes with one notebook: make rai-demo PARAMETERS="$(PARAMETERS)")
+endif
+$(NOTEBOOKS): %: notebooks/%.ipynb | $(ENVIRONMENT)
+	@$(PIPELINE) execute $* --profile $(PROFILE) \
+		$(foreach parameter,$(PARAMETERS),--parameter '$(parameter)')
+endif
+
+$(NOTEBOOKS:%=build/full/%.ipynb): build/full/%.ipynb: notebooks/%.ipynb $(SOURCES) \
+		| $(ENVIRONMENT)
+	@$(PIPELINE) execute $* --profile full
+
+$(NOTEBOOKS:%=build/quick/%.ipynb): build/quick/%.ipynb: notebooks/%.ipynb \
+		notebooks/profiles/quick/%.yaml $(SOURCES) | $(ENVIRONMENT)
+	@$(PIPELINE) execute $* --profile quick
+
+# A published set that is gone is made again.
+$(foreach notebook,$(NOTEBOOKS),$(if $(wildcard figures/$(notebook)/metrics.json),,\
+	$(eval build/full/$(notebook).ipynb: always)))
+
+.PHONY: notebooks
+notebooks: $(NOTEBOOKS:%=build/full/%.ipynb) ## write the outputs of the full run into the notebooks
+	@$(PIPELINE) write-back $(NOTEBOOKS)
+
+.PHONY: lab
+lab: $(ENVIRONMENT) ## open the notebooks in JupyterLab
+	$(RUN) -m jupyter lab notebooks
+
+# --- tests ------------------------------------------------------------------------------------
+
+.PHONY: test
+test: $(ENVIRONMENT) ## lint, unit tests, every notebook run again, its numbers compared
+	@echo "== lint"
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@echo "== unit tests and the state of the repository"
+	@$(RUN) -m pytest tests --ignore=tests/test_published.py
+	@echo "== every notebook run again, outputs and published numbers compared (many minutes)"
+	@rm -rf build/scratch
+	@$(RUN) -m pytest --nbval --nbval-current-env $(NOTEBOOKS:%=notebooks/%.ipynb) \
+		tests/test_published.py
+
+.PHONY: check
+check: $(ENVIRONMENT) ## lint and the fast unit tests, under a minute
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m pytest tests $(FAST_TESTS)
+
+.PHONY: bench
+bench: $(ENVIRONMENT) ## time a step, and publish figures/bench/
+	@$(RUN) -m rai_utils.bench
+
+# --- environment ------------------------------------------------------------------------------
+
+.PHONY: active-environment
+active-environment:
+	@python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "ENV=active needs Python 3.11 or later as python on PATH." >&2; exit 1; }
+	@python -c 'import torch, papermill, nbval, jupyterlab, ruff' 2>/dev/null || { \
+		echo "ENV=active needs what requirements.txt lists in the active environment:" \
+			"python -m pip install -r requirements.txt" >&2; exit 1; }
+
+define FIND_PYTHON
+found=; \
+for candidate in $(PYTHONS); do \
+	if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+		found=$$candidate; break; \
+	fi; \
+done; \
+if [ -z "$$found" ]; then \
+	echo "Python 3.11 or later is needed, and none was found among: $(PYTHONS)." \
+		"Install it, or name it with PYTHON=/path/to/python." >&2; exit 1; \
+fi; \
+if ! "$$found" -c 'import ensurepip, venv' 2>/dev/null; then \
+	echo "$$found cannot make an environment: its venv module is missing" \
+		"(on Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; \
+fi
+endef
+
+# $(call INSTALL,python of the environment,what to install,log)
+define INSTALL
+if ! $(1) -m pip install --progress-bar off $(2) >$(3) 2>&1; then \
+	tail -n 5 $(3) >&2; \
+	if grep -q -E 'from versions: none|[Cc]onnection|Name or service|name resolution|timed out|ProxyError' $(3); then \
+		echo "The packages could not be downloaded: is there a network, and is pip's index" \
+			"reachable? All of pip's answer is in $(3)." >&2; \
+	else \
+		echo "The packages could not be installed. All of pip's answer is in $(3)." >&2; \
+	fi; \
+	exit 1; \
+fi
+endef
+
+.venv/.stamp: requirements.txt pyproject.toml
+	@rm -f $@
+	@if ! .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+		$(FIND_PYTHON); \
+		echo "environment  making .venv with $$found"; \
+		"$$found" -m venv --clear .venv; \
+	fi
+	@echo "environment  installing the packages of requirements.txt (minutes on first use)"
+	@$(call INSTALL,.venv/bin/python,-r requirements.txt,.venv/install.log)
+	@$(call INSTALL,.venv/bin/python,--no-deps --editable .,.venv/install.log)
+	@touch $@
+
+.PHONY: lock
+lock: ## make requirements.txt anew from the newest packages that pyproject.toml allows
+	@$(FIND_PYTHON); rm -rf build/lock; mkdir -p build; "$$found" -m venv build/lock
+	@$(call INSTALL,build/lock/bin/python,'.[study]',build/lock/install.log)
+	@{ \
+		echo "# Exact versions of everything that is installed, made by \`make lock\`: a new"; \
+		echo "# environment with what pyproject.toml asks for, frozen."; \
+		echo "# Build tags (+cpu) and the CUDA packages of one platform are left out, so that"; \
+		echo "# each platform's own build of torch fits. Install it with dependencies."; \
+		build/lock/bin/python -m pip freeze --exclude rai-study \
+			| sed 's/+.*//' | grep -v -E '^(nvidia|cuda|triton)'; \
+	} >build/requirements.txt
+	@mv build/requirements.txt requirements.txt
+	@rm -rf build/lock
+	@echo "environment  wrote requirements.txt"
+
+.PHONY: clean
+clean: ## remove build/; figures/ and .venv stay
+	rm -rf build
