@@ -425,8 +425,8 @@ class Study:
         )
         self._figures.append(name)
 
-    def publish(self) -> Path:
-        """Write ``metrics.json``, the last file of the set, and return its path.
+    def publish(self) -> None:
+        """Write ``metrics.json``, the last file of the set.
 
         Floats keep 10 significant digits; keys stay in the order in which they came.
         """
@@ -443,7 +443,6 @@ class Study:
         partial = path.with_suffix(".partial")
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
-        return path
 
     def verdict_lines(self) -> str:
         """Return one line a claim, ``P5  reproduced``, in the order in which they came.

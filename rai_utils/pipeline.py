@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 import nbformat
 import papermill
 import yaml
+from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
 from rai_utils import prose
@@ -227,14 +228,15 @@ def execute(
         workplace = Path(tempfile.mkdtemp(dir=running))
         _say(f"{notebook}  {tree}  running …")
         start = time.monotonic()
-        executed = workplace / f"{notebook}.ipynb"
+        executed, log = workplace / source.name, workplace / f"{notebook}.log"
         made = workplace / "figures"
         try:
-            _run_papermill(source, executed, {**parameters, PUBLISH_TO: str(made)})
+            with _quiet(log):
+                _run_papermill(source, executed, {**parameters, PUBLISH_TO: str(made)})
             record = _finished_set(made, notebook)
             _fill_prose(executed, record)
         except BaseException as error:
-            failed = _keep_failed(executed, build / "failed" / source.name)
+            failed = _keep_failed(executed, log, build / "failed")
             shutil.rmtree(running, ignore_errors=True)
             where = f"; see {failed.relative_to(folder)}" if failed else ""
             if isinstance(error, KeyboardInterrupt):
@@ -292,6 +294,7 @@ def _run_papermill(source: Path, target: Path, parameters: Mapping[str, Any]) ->
                 target,
                 parameters=dict(parameters),
                 kernel_name="python3",
+                language="python",
                 progress_bar=False,
                 cwd=source.parent,
             )
@@ -321,12 +324,11 @@ def _fill_prose(path: Path, record: Mapping[str, Any]) -> None:
     nbformat.write(notebook, path)
 
 
-def _keep_failed(executed: Path, failed: Path) -> Path | None:
-    if not executed.is_file():
-        return None
-    failed.parent.mkdir(parents=True, exist_ok=True)
-    executed.replace(failed)
-    return failed
+def _keep_failed(executed: Path, log: Path, folder: Path) -> Path | None:
+    """Move what a failed run left into ``folder``; return the notebook, if it got that far."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log.replace(folder / log.name)
+    return executed.replace(folder / executed.name) if executed.is_file() else None
 
 
 def _reason(failed: Path | None, error: BaseException) -> str:
@@ -340,17 +342,41 @@ def _reason(failed: Path | None, error: BaseException) -> str:
         for cell in nbformat.read(failed, as_version=4).cells
         if cell.cell_type == "code" and not {INJECTED_TAG, ERROR_MARKER_TAG} & set(_tags(cell))
     ]
-    for number, cell in enumerate(cells, start=1):
-        status = cell.metadata.get("papermill", {}).get("status")
-        errors = [output for output in cell.outputs if output.output_type == "error"]
-        if not errors and status not in ("running", "failed"):
-            continue
-        if errors:
-            lines = f"{errors[0].ename}: {errors[0].evalue}".strip().splitlines()
-            message = lines[0] if len(lines) == 1 else f"{lines[0]} … {lines[-1]}"
-        opening = next(iter(cell.source.strip().splitlines()), "")
-        return f"in code cell {number} of {len(cells)} ({opening[:60]}): {message}"
-    return f"after its last cell: {message}"
+    reached = [cell for cell in cells if cell.metadata.papermill.status != "pending"]
+    wrong = [cell for cell in cells if _error_outputs(cell)]
+    # A kernel that dies writes no output; the last cell that was reached is where it died.
+    if not wrong and (len(reached) < len(cells) or isinstance(error, DeadKernelError)):
+        wrong = reached[-1:]
+    if not wrong:
+        return f"after its last cell: {message}"
+    for output in _error_outputs(wrong[0]):
+        lines = f"{output.ename}: {output.evalue}".strip().splitlines()
+        message = lines[0] if len(lines) == 1 else f"{lines[0]} … {lines[-1]}"
+    opening = next(iter(wrong[0].source.strip().splitlines()), "")
+    return f"in code cell {cells.index(wrong[0]) + 1} of {len(cells)} ({opening[:60]}): {message}"
+
+
+def _error_outputs(cell: NotebookNode) -> list[NotebookNode]:
+    return [output for output in cell.outputs if output.output_type == "error"]
+
+
+@contextlib.contextmanager
+def _quiet(log: Path) -> Iterator[None]:
+    """Send what this process and its kernel write on the terminal into ``log``."""
+    kept = {1: os.dup(1), 2: os.dup(2)}
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with log.open("wb") as target:
+        for stream in kept:
+            os.dup2(target.fileno(), stream)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for stream, copy in kept.items():
+                os.dup2(copy, stream)
+                os.close(copy)
 
 
 @contextlib.contextmanager
@@ -382,7 +408,8 @@ def publish(made: Path, figures: Path) -> None:
         if figures.exists():
             figures.rename(old)
         new.rename(figures)
-        shutil.rmtree(old)
+        if old.exists():
+            shutil.rmtree(old)
     except BaseException:
         repair(figures)
         raise

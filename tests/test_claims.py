@@ -1,0 +1,388 @@
+import json
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from rai_utils import claims
+from rai_utils.claims import (
+    Condition,
+    Rule,
+    Study,
+    all_of,
+    at_least,
+    at_most,
+    between,
+    bootstrap_interval,
+    compare,
+    identity,
+    mean_interval,
+    read_metrics,
+    share_interval,
+)
+
+
+@pytest.fixture
+def study(tmp_path):
+    return Study("rai-demo", {"seeds": 3, "publish_to": "somewhere"}, tmp_path / "set")
+
+
+@pytest.fixture
+def figure():
+    figure, axes = plt.subplots(figsize=(2, 1))
+    axes.plot([0, 1], [1, 0], label="falling")
+    axes.set_title("a title")
+    yield figure
+    plt.close(figure)
+
+
+# --- rules ---
+
+
+@pytest.mark.parametrize(
+    ("rule", "measured", "interval", "verdict"),
+    [
+        (at_least(0.9), 0.9, None, "reproduced"),
+        (at_least(0.9), 0.89, None, "not reproduced"),
+        (at_least(0.9), 0.95, (0.89, 0.99), "not reproduced"),
+        (at_least(0.9, 0.5), 0.95, (0.89, 0.99), "partly"),
+        (at_least(0.9, 0.5), 0.95, (0.9, 0.99), "reproduced"),
+        (at_least(0.9, 0.5), 0.4, None, "not reproduced"),
+        (at_least(0.9, 0.5), None, None, "not reproduced"),
+        (at_most(0.1), 0.1, None, "reproduced"),
+        (at_most(0.1), 0.05, (0.0, 0.11), "not reproduced"),
+        (at_most(0.1, 0.2), 0.05, (0.0, 0.11), "partly"),
+        (at_most(0.1, 0.2), 0.3, None, "not reproduced"),
+        (at_most(0.1, 0.2), None, None, "not reproduced"),
+        (between(0.4, 0.6), 0.5, (0.4, 0.6), "reproduced"),
+        (between(0.4, 0.6), 0.5, (0.39, 0.6), "partly"),
+        (between(0.4, 0.6), 0.7, (0.5, 0.9), "not reproduced"),
+        (between(0.4, 0.6), None, None, "not reproduced"),
+        (identity(1e-9), -1e-9, None, "proved"),
+        (identity(1e-9), -2e-9, None, "not reproduced"),
+        (identity(1e-9), 0.0, (-2e-9, 0.0), "not reproduced"),
+        (identity(1e-9), None, None, "not reproduced"),
+    ],
+)
+def test_a_rule_judges_the_conservative_end(rule, measured, interval, verdict):
+    assert rule.decide(measured, interval) == verdict
+
+
+def test_the_text_of_a_rule_holds_the_limits_that_decide():
+    assert at_least(0.9, 0.5).text == "≥ 0.9; partly: ≥ 0.5 (lower end of the interval)"
+    assert at_most(0.1).text == "≤ 0.1 (upper end of the interval)"
+    assert identity(1e-9).text == "|deviation| ≤ 1e-09"
+    assert between(0.4, 0.6).text == "whole interval in [0.4, 0.6]; partly: the value in it"
+
+
+@pytest.mark.parametrize(
+    ("relation", "below", "equal", "above", "sign"),
+    [
+        (">=", False, True, True, "≥"),
+        ("<=", True, True, False, "≤"),
+        (">", False, False, True, ">"),
+        ("<", True, False, False, "<"),
+        ("==", False, True, False, "="),
+    ],
+)
+def test_compare(relation, below, equal, above, sign):
+    assert [compare("gap", value, relation, 2).holds for value in (1, 2, 3)] == [
+        below,
+        equal,
+        above,
+    ]
+    assert compare("gap", 1, relation, 2).text == f"gap {sign} 2"
+
+
+def test_all_of_counts_the_conditions_that_hold():
+    yes, no = compare("share", 1.0, ">=", 0.9), Condition("the front moves", False)
+    assert all_of(yes, yes).decide(None, None) == "reproduced"
+    assert all_of(yes, no).decide(1.0, None) == "not reproduced"
+    assert all_of(yes, no, partly=1).decide(1.0, None) == "partly"
+    assert all_of(no, no, partly=1).decide(1.0, None) == "not reproduced"
+    assert all_of(yes, no, partly=1).text == "share ≥ 0.9 and the front moves; partly: 1 of them"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: at_least(0.5, 0.5), "below reproduced"),
+        (lambda: at_most(0.5, 0.5), "above reproduced"),
+        (lambda: between(1, 1), "low below high"),
+        (lambda: identity(-1), "tolerance of 0 or above"),
+        (lambda: identity(math.nan), "tolerance of 0 or above"),
+        (lambda: compare("gap", 1, "≥", 2), "expected a relation"),
+        (lambda: all_of(), "one condition or more"),
+        (lambda: all_of(Condition("a", True), partly=1), "partly from 1 to 0"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# --- intervals ---
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.99])
+def test_mean_interval_is_students(level):
+    values = np.random.default_rng(0).normal(3, 2, size=7)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(level)
+    assert mean_interval(values, level) == pytest.approx(tuple(expected), rel=1e-12)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 5), (5, 5), (3, 10), (1, 1), (99, 100)])
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_share_interval_is_wilsons(successes, trials, level):
+    test = stats.binomtest(successes, trials)
+    expected = test.proportion_ci(level, method="wilson")
+    assert share_interval(successes, trials, level) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_bootstrap_interval_is_the_percentile_bootstrap():
+    values = np.random.default_rng(1).exponential(size=30)
+    ours = bootstrap_interval(values, np.median, 0.9, np.random.default_rng(2), resamples=5000)
+    reference = stats.bootstrap(
+        (values,),
+        np.median,
+        confidence_level=0.9,
+        n_resamples=5000,
+        method="percentile",
+        rng=np.random.default_rng(3),
+    ).confidence_interval
+    assert ours == pytest.approx(tuple(reference), abs=0.05)
+    again = bootstrap_interval(values, np.median, 0.9, np.random.default_rng(2), resamples=5000)
+    assert ours == again
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: mean_interval([1.0]), "2 values or more"),
+        (lambda: mean_interval([[1.0, 2.0]]), "one axis"),
+        (lambda: mean_interval([1.0, math.nan]), "finite"),
+        (lambda: mean_interval([1.0, 2.0], 95), "level between 0 and 1"),
+        (lambda: share_interval(3, 2), "got 3 of 2"),
+        (lambda: share_interval(0, 0), "got 0 of 0"),
+        (lambda: share_interval(1, 2, 0), "level between 0 and 1"),
+        (lambda: bootstrap_interval([1, 2], np.mean, 1, np.random.default_rng(0)), "level"),
+        (
+            lambda: bootstrap_interval([1, 2], np.mean, 0.9, np.random.default_rng(0), 0),
+            "one resample or more",
+        ),
+    ],
+)
+def test_an_interval_that_cannot_be_had_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# --- the study ---
+
+
+def test_publish_writes_what_was_collected(study, figure, tmp_path):
+    assert (
+        study.metric("share_solved", 1 / 3, tolerance=0.01, interval=(0.1, 0.7), seeds=3) == 1 / 3
+    )
+    study.metric("steps", np.int64(200), tolerance=0)
+    study.metric("first_dead_layer", None, tolerance=0)
+    study.metric("loss", torch.tensor(0.5), tolerance=0.1)
+    study.claim(
+        "P8",
+        statement="RAI trains the deep net.",
+        measured=0.98,
+        interval=(0.95, 1.0),
+        seeds=5,
+        rule=at_least(0.9),
+        tolerance=0.05,
+    )
+    study.figure("deep-landscape", figure)
+    study.publish()
+    path = study.publish_to / "metrics.json"
+
+    record = json.loads(path.read_text())
+    assert list(record) == list(claims.METRICS_KEYS)
+    assert record["notebook"] == "rai-demo"
+    assert record["parameters"] == {"seeds": 3}
+    assert set(record["environment"]) == {
+        "python",
+        "torch",
+        "numpy",
+        "scikit-learn",
+        "matplotlib",
+        "machine",
+        "cpu_capability",
+        "threads",
+    }
+    assert record["metrics"] == {
+        "share_solved": {
+            "value": 0.3333333333,
+            "tolerance": 0.01,
+            "interval": [0.1, 0.7],
+            "seeds": 3,
+        },
+        "steps": {"value": 200, "tolerance": 0, "interval": None, "seeds": None},
+        "first_dead_layer": {"value": None, "tolerance": 0, "interval": None, "seeds": None},
+        "loss": {"value": 0.5, "tolerance": 0.1, "interval": None, "seeds": None},
+    }
+    assert record["claims"] == [
+        {
+            "id": "P8",
+            "statement": "RAI trains the deep net.",
+            "measured": 0.98,
+            "interval": [0.95, 1.0],
+            "seeds": 5,
+            "rule": "≥ 0.9 (lower end of the interval)",
+            "verdict": "reproduced",
+            "tolerance": 0.05,
+        }
+    ]
+    assert record["figures"] == ["deep-landscape"]
+    assert {file.name for file in path.parent.iterdir()} == {
+        "metrics.json",
+        "deep-landscape.png",
+        "deep-landscape.pdf",
+    }
+    assert read_metrics(path) == read_metrics(path.parent) == record
+    assert str(tmp_path) not in path.read_text()
+
+
+def test_the_set_has_the_same_bytes_in_each_run(study, figure, tmp_path):
+    other = Study("rai-demo", {"seeds": 3}, tmp_path / "other")
+    for one in (study, other):
+        one.metric("loss", 0.1 + 0.2, tolerance=0)
+        one.figure("curve", figure)
+        one.publish()
+    files = sorted(path.name for path in study.publish_to.iterdir())
+    assert len(files) == 3
+    for name in files:
+        ours, theirs = study.publish_to / name, other.publish_to / name
+        assert ours.read_bytes() == theirs.read_bytes()
+        assert b"CreationDate" not in ours.read_bytes()
+        assert b"Software" not in ours.read_bytes()
+
+
+def test_a_figure_is_saved_at_200_dots_per_inch(study, figure):
+    study.figure("curve", figure)
+    height, width, _ = plt.imread(study.publish_to / "curve.png").shape
+    assert (width, height) == (400, 200)
+
+
+def test_a_new_study_removes_the_set_that_stood_there(study, figure):
+    study.figure("curve", figure)
+    study.publish()
+    (study.publish_to / "notes.txt").write_text("not ours")
+    Study("rai-demo", {}, study.publish_to)
+    assert [path.name for path in study.publish_to.iterdir()] == ["notes.txt"]
+
+
+def test_a_relative_folder_starts_at_the_root(monkeypatch, tmp_path):
+    monkeypatch.setattr(claims, "root", lambda: tmp_path)
+    assert Study("rai-demo", {}, "build/scratch").publish_to == tmp_path / "build" / "scratch"
+
+
+def test_without_a_checkout_the_root_is_the_current_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert claims.root() != tmp_path
+    monkeypatch.setattr(claims, "__file__", str(tmp_path / "packages" / "rai_utils" / "claims.py"))
+    assert claims.root() == tmp_path
+
+
+def test_verdict_lines_and_table(study):
+    study.claim("P5", statement="a | b", measured=1.0, rule=at_least(1), tolerance=0)
+    study.claim(
+        "P10", statement="c", measured=None, rule=at_most(1), tolerance=0, interval=(0, 2), seeds=4
+    )
+    assert study.verdict_lines() == "P5   reproduced\nP10  not reproduced"
+    table = study.claims_table().splitlines()
+    assert len(table) == 4
+    assert table[2].startswith("| P5 | a \\| b | 1 | – | – | ≥ 1 ")
+    assert table[3].startswith("| P10 | c | – | [0, 2] | 4 | ≤ 1 ")
+
+
+def claim(**changes):
+    return {
+        "statement": "s",
+        "measured": 1.0,
+        "rule": at_least(1),
+        "tolerance": 0.0,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda s: s.metric("Share", 1, tolerance=0), ValueError, "snake_case"),
+        (lambda s: s.metric("loss", 1, tolerance=-1), ValueError, "tolerance of 0 or above"),
+        (lambda s: s.metric("loss", 1, tolerance=math.inf), ValueError, "tolerance of 0"),
+        (lambda s: s.metric("loss", math.nan, tolerance=0), ValueError, "give None"),
+        (lambda s: s.metric("loss", math.inf, tolerance=0), ValueError, "finite"),
+        (lambda s: s.metric("loss", "1", tolerance=0), TypeError, "got str"),
+        (lambda s: s.metric("loss", np.ones(2), tolerance=0), TypeError, "got ndarray"),
+        (lambda s: s.metric("a", 1, tolerance=0, interval=(2, 1)), ValueError, "low ≤ high"),
+        (lambda s: s.metric("a", 1, tolerance=0, interval=(1,)), ValueError, "interval"),
+        (lambda s: s.metric("a", 1, tolerance=0, interval=(None, 1)), ValueError, "low ≤ high"),
+        (lambda s: s.metric("a", 1, tolerance=0, seeds=0), ValueError, "number of seeds"),
+        (lambda s: s.claim("p8", **claim()), ValueError, "like P8"),
+        (lambda s: s.claim("P8", **claim(statement=" ")), ValueError, "in a sentence"),
+        (lambda s: s.claim("P8", **claim(rule="≥ 1")), TypeError, "expected a Rule"),
+        (lambda s: s.claim("P8", **claim(measured="1")), TypeError, "got str"),
+        (lambda s: s.claim("P8", **claim(tolerance=-1)), ValueError, "tolerance of 0"),
+        (lambda s: s.figure("Deep", None), ValueError, "kebab-case"),
+        (lambda s: s.figure("deep", None), TypeError, "matplotlib Figure"),
+    ],
+)
+def test_what_cannot_be_published_is_refused(study, call, error, message):
+    with pytest.raises(error, match=message):
+        call(study)
+
+
+def test_a_name_is_used_once(study, figure):
+    study.metric("loss", 1, tolerance=0)
+    study.claim("P8", **claim())
+    study.figure("curve", figure)
+    for again in (
+        lambda: study.metric("loss", 1, tolerance=0),
+        lambda: study.claim("P8", **claim()),
+        lambda: study.figure("curve", figure),
+    ):
+        with pytest.raises(ValueError, match="exists already"):
+            again()
+
+
+def test_a_study_with_a_wrong_name_or_parameter_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="kebab-case"):
+        Study("rai_demo", {}, tmp_path)
+    with pytest.raises(TypeError, match="parameter model"):
+        Study("rai-demo", {"model": object()}, tmp_path)
+    with pytest.raises(ValueError, match="parameter rates"):
+        Study("rai-demo", {"rates": [0.1, math.nan]}, tmp_path)
+    nested = Study("rai-demo", {"rates": (0.1, 1), "sizes": {"width": np.int64(2)}}, tmp_path)
+    assert nested.parameters == {"rates": [0.1, 1], "sizes": {"width": 2}}
+
+
+def test_a_rule_of_ones_own(study):
+    rule = Rule("always", lambda measured, interval: "proved")
+    assert study.claim("P1", **claim(rule=rule)).verdict == "proved"
+
+
+def test_a_file_that_is_no_set_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="found none"):
+        read_metrics(tmp_path)
+    path = tmp_path / "metrics.json"
+    path.write_text("{")
+    with pytest.raises(ValueError, match="expected JSON"):
+        read_metrics(path)
+    path.write_text('{"metrics": {}}')
+    with pytest.raises(ValueError, match="expected notebook, parameters"):
+        read_metrics(path)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="got list"):
+        read_metrics(path)
+    # A broken set does not keep the next run from starting.
+    Study("rai-demo", {}, tmp_path)
+    assert not path.exists()

@@ -1,0 +1,543 @@
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from rai_utils import pipeline
+from rai_utils.claims import read_metrics
+from rai_utils.pipeline import (
+    checked_parameters,
+    declared_parameters,
+    kernel_environment,
+    main,
+    parse_assignments,
+    publish,
+    repair,
+)
+
+PARAMETERS = """\
+publish_to = "build/scratch/tiny"
+steps = 3
+rate = 0.5
+sizes = [1, 2]
+"""
+STUDY = """\
+from rai_utils.claims import Study
+study = Study("tiny", {"steps": steps, "rate": rate}, publish_to)
+study.metric("doubled", 2 * steps, tolerance=0)"""
+PUBLISH = """\
+from matplotlib.figure import Figure
+study.figure("empty", Figure(figsize=(1, 1)))
+study.publish()"""
+PROSE = "# Tiny\n\nTwice is <!--=doubled-->0<!--/-->."
+CALL = """\
+import sys
+from pathlib import Path
+from rai_utils.pipeline import main
+sys.exit(main(sys.argv[2:], Path(sys.argv[1])))
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project with one notebook that publishes one number and one figure."""
+    (tmp_path / "notebooks" / "profiles" / "quick").mkdir(parents=True)
+    (tmp_path / "notebooks" / "profiles" / "quick" / "tiny.yaml").write_text("steps: 1\n")
+    write(tmp_path, STUDY, PUBLISH)
+    return tmp_path
+
+
+def write(project, *sources, prose=PROSE, parameters=PARAMETERS):
+    """Write the project's notebook: its prose, its parameters and a cell for each source."""
+    cells = [new_markdown_cell(prose, id="prose")]
+    cells.append(new_code_cell(parameters, id="parameters", metadata={"tags": ["parameters"]}))
+    cells += [new_code_cell(source, id=f"cell-{n}") for n, source in enumerate(sources)]
+    nbformat.write(new_notebook(cells=cells), source_of(project))
+
+
+def source_of(project):
+    return project / "notebooks" / "tiny.ipynb"
+
+
+def old_set(project):
+    """Put a published set in place, and return it as :func:`state` does."""
+    figures = project / "figures" / "tiny"
+    figures.mkdir(parents=True)
+    (figures / "metrics.json").write_text("the last good set")
+    (figures / "empty.png").write_text("its figure")
+    return state(figures)
+
+
+def state(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def files(folder):
+    return sorted(
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".lock"
+    )
+
+
+def start(project, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", CALL, str(project), *arguments],
+        cwd=pipeline.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_until(condition, seconds=40.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def is_running(number):
+    """Return whether a process runs; one that only waits to be collected does not."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+# --- a run that succeeds ---
+
+
+def test_a_full_run_publishes_and_writes_back(project, monkeypatch, tmp_path_factory, capfd):
+    # A kernel of the same name that a user registered, and a backend that hides figures.
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for variable in ("JUPYTER_PATH", "JUPYTER_DATA_DIR"):
+        kernel = elsewhere / variable / "kernels" / "python3"
+        kernel.mkdir(parents=True)
+        (kernel / "kernel.json").write_text(
+            '{"argv": ["false"], "display_name": "x", "language": "python"}'
+        )
+        monkeypatch.setenv(variable, str(elsewhere / variable))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    see = "import os, sys\nsys.executable, os.environ['RAI_PROGRESS'], 'Agg' in os.environ.values()"
+    show = "import matplotlib.pyplot as plt\n_ = plt.plot([1, 2])"
+    write(project, STUDY, see, show, PUBLISH)
+    (project / "figures" / ".tiny.old").mkdir(parents=True)
+    environment = dict(os.environ)
+
+    assert main(["execute", "tiny"], project) == 0
+
+    output, errors = capfd.readouterr()
+    assert errors == ""
+    assert re.fullmatch(
+        r"tiny  full  running …\ntiny  full  done in \d+ s -> figures/tiny\n", output
+    )
+    assert dict(os.environ) == environment
+    assert files(project) == [
+        "build/full/tiny.ipynb",
+        "figures/tiny/empty.pdf",
+        "figures/tiny/empty.png",
+        "figures/tiny/metrics.json",
+        "notebooks/profiles/quick/tiny.yaml",
+        "notebooks/tiny.ipynb",
+    ]
+    assert not (project / "figures" / ".tiny.old").exists()
+    record = read_metrics(project / "figures" / "tiny")
+    assert record["metrics"]["doubled"]["value"] == 6
+    executed = nbformat.read(project / "build" / "full" / "tiny.ipynb", as_version=4)
+    assert executed.cells[0].source == "# Tiny\n\nTwice is <!--=doubled-->6<!--/-->."
+    seen = next(cell for cell in executed.cells if cell.source == see)
+    assert seen.outputs[0].data["text/plain"] == repr((sys.executable, "off", False))
+    drawn = next(cell for cell in executed.cells if cell.source == show)
+    assert "image/png" in drawn.outputs[0].data
+
+    before = nbformat.read(source_of(project), as_version=4)
+    assert main(["write-back", "tiny"], project) == 0
+    assert capfd.readouterr().out == "tiny  notebook  written\n"
+    after = nbformat.read(source_of(project), as_version=4)
+    text = source_of(project).read_text()
+    assert [cell.id for cell in after.cells] == [cell.id for cell in before.cells]
+    assert [cell.source for cell in after.cells[1:]] == [cell.source for cell in before.cells[1:]]
+    assert "Twice is <!--=doubled-->6<!--/-->." in after.cells[0].source
+    counts = [cell.execution_count for cell in after.cells if cell.cell_type == "code"]
+    assert counts == [1, 2, 3, 4, 5]
+    assert after.cells[2].outputs[0].execution_count == 2
+    assert after.metadata.kernelspec.name == "python3"
+    assert after.cells[1].metadata == {"tags": ["parameters"]}
+    assert "papermill" not in text
+    assert "injected" not in text
+    assert str(project) not in text
+    # make would run the notebook again if it were newer than its executed twin.
+    executed_time = (project / "build" / "full" / "tiny.ipynb").stat().st_mtime_ns
+    assert executed_time >= source_of(project).stat().st_mtime_ns
+
+    assert main(["write-back", "tiny"], project) == 0
+    assert capfd.readouterr().out == "tiny  notebook  unchanged\n"
+    assert source_of(project).read_text() == text
+
+    write(project, STUDY, "other = 1", see, PUBLISH)
+    assert main(["write-back", "tiny"], project) == 2
+    assert "got other code: run make tiny first" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_quick_run_and_a_custom_run_leave_the_published_set(project, capfd):
+    kept = old_set(project)
+    assert main(["execute", "notebooks/tiny.ipynb", "--profile", "quick"], project) == 0
+    assert capfd.readouterr().out.endswith("s -> build/quick/figures/tiny\n")
+    quick = read_metrics(project / "build" / "quick" / "figures" / "tiny")
+    assert quick["parameters"] == {"steps": 1, "rate": 0.5}
+    assert (project / "build" / "quick" / "tiny.ipynb").is_file()
+
+    command = ["execute", "tiny", "--profile", "quick", "--parameter", "rate=1e-3"]
+    assert main(command, project) == 0
+    assert capfd.readouterr().out.endswith("s -> build/custom/figures/tiny\n")
+    custom = read_metrics(project / "build" / "custom" / "figures" / "tiny")
+    assert custom["parameters"] == {"steps": 1, "rate": 0.001}
+    assert (project / "build" / "custom" / "tiny.ipynb").is_file()
+
+    assert state(project / "figures" / "tiny") == kept
+    assert not (project / "build" / "full").exists()
+
+
+# --- what is refused before any work ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tiny", "--parameter", "step=1"], "a parameter of steps, rate, sizes in the command"),
+        (["tiny", "--parameter", "steps=1.5"], "expected int for steps .* got float 1.5"),
+        (["tiny", "--parameter", "steps=True"], "got bool True"),
+        (["tiny", "--parameter", "steps"], "name=value, got 'steps'"),
+        (["tiny", "--parameter", "sizes=[1,'a']"], "expected int for an entry of sizes"),
+        (["tiny", "--parameter", "publish_to=x"], "publish_to, which the pipeline sets"),
+        (["tiny", "--profile", "fast"], "profile of full, quick, got 'fast'"),
+        (["tinny"], "a notebook of tiny, got 'tinny'"),
+    ],
+)
+def test_a_wrong_command_is_refused_in_one_line(project, capfd, arguments, message):
+    assert main(["execute", *arguments], project) == 2
+    output, errors = capfd.readouterr()
+    assert output == ""
+    assert re.search(message, errors)
+    assert errors.count("\n") == 1
+    assert not (project / "build").exists()
+
+
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        ("steps: 1\nstep: 2\n", "notebooks/profiles/quick/tiny.yaml, got 'step'"),
+        ("rate: 1e-3\n", "YAML reads 1e-3 as text"),
+        ("steps\n", "name: value lines"),
+        ("steps: [1\n", "expected YAML"),
+        (None, "expected a profile"),
+    ],
+)
+def test_a_wrong_profile_is_refused(project, capfd, profile, message):
+    path = project / "notebooks" / "profiles" / "quick" / "tiny.yaml"
+    path.unlink() if profile is None else path.write_text(profile)
+    assert main(["execute", "tiny", "--profile", "quick"], project) == 2
+    assert message in capfd.readouterr().err
+    assert not (project / "build").exists()
+
+
+def test_a_wrong_marker_is_refused_before_the_run(project, capfd):
+    write(project, STUDY, PUBLISH, prose="Twice is <!--=doubled-->0.")
+    assert main(["execute", "tiny"], project) == 2
+    assert "after '<!--=doubled-->', got none" in capfd.readouterr().err
+    assert not (project / "build").exists()
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["half = steps / 2", "steps, rate = 1, 2", "import torch", "steps += 1", "steps: int", "f(1)"],
+)
+def test_a_parameters_cell_holds_only_literals(project, cell):
+    write(project, parameters=f"{PARAMETERS}{cell}\n")
+    with pytest.raises(ValueError, match="only name = literal"):
+        declared_parameters(nbformat.read(source_of(project), as_version=4))
+
+
+def test_declared_parameters(project):
+    cell = 'publish_to = "x"\nlr: float = 1e-3  # a comment\nwidths = (-1, 2)\nname = None\n'
+    write(project, parameters=cell)
+    assert declared_parameters(nbformat.read(source_of(project), as_version=4)) == {
+        "publish_to": "x",
+        "lr": 1e-3,
+        "widths": (-1, 2),
+        "name": None,
+    }
+    write(project, parameters="steps = 1\n")
+    with pytest.raises(ValueError, match="expected publish_to"):
+        declared_parameters(nbformat.read(source_of(project), as_version=4))
+    with pytest.raises(ValueError, match="one code cell tagged 'parameters', got 0"):
+        declared_parameters(new_notebook())
+
+
+def test_values_take_the_type_of_their_default():
+    declared = {"rate": 0.5, "steps": 3, "sizes": (1,), "empty": [], "name": "a", "free": None}
+    given = {"rate": 1, "steps": 4, "sizes": [2, 3], "empty": ["x"], "name": "b", "free": 1.5}
+    checked = checked_parameters(declared, given, "here")
+    assert checked == given
+    assert isinstance(checked["rate"], float)
+
+
+def test_parse_assignments():
+    given = ["rate=1e-3", "sizes=[1,2]", "name=relu", "flag=True", "text=a=b", "quoted='1'"]
+    assert parse_assignments(given) == {
+        "rate": 1e-3,
+        "sizes": [1, 2],
+        "name": "relu",
+        "flag": True,
+        "text": "a=b",
+        "quoted": "1",
+    }
+
+
+def test_the_environment_of_a_kernel():
+    given = {"MPLBACKEND": "Agg", "PYTHONPATH": "/other", "HOME": "/home"}
+    made = kernel_environment(given)
+    assert "MPLBACKEND" not in made
+    assert made["PYTHONPATH"].split(os.pathsep) == [str(pipeline.ROOT), "/other"]
+    assert made["HOME"] == "/home"
+    assert kernel_environment({})["PYTHONPATH"] == str(pipeline.ROOT)
+    assert given == {"MPLBACKEND": "Agg", "PYTHONPATH": "/other", "HOME": "/home"}
+
+
+# --- a run that fails ---
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sources", "prose", "message"),
+    [
+        (
+            ("", "x = 1\nraise ValueError('first line\\nlast line')", PUBLISH),
+            PROSE,
+            r"in code cell 3 of 4 \(x = 1\): ValueError: first line … last line; "
+            r"see build/full/failed/tiny.ipynb",
+        ),
+        (("", "import os\nos._exit(1)"), PROSE, "in code cell 3 of 3 .*DeadKernelError"),
+        (("", "import os\nos._exit(1)", ""), PROSE, "in code cell 3 of 4 .*DeadKernelError"),
+        ((STUDY,), PROSE, "after its last cell: ValueError: expected a metrics file"),
+        (
+            (STUDY, PUBLISH),
+            "Twice is <!--=double-->0<!--/-->.",
+            "after its last cell: ValueError: .*got 'double'; the nearest names are doubled",
+        ),
+        (
+            (STUDY, PUBLISH, "(study.publish_to / 'more.png').touch()"),
+            PROSE,
+            "after its last cell: ValueError: .*more.png",
+        ),
+        (
+            (STUDY.replace('Study("tiny"', 'Study("other"'), PUBLISH),
+            PROSE,
+            "expected a set of tiny, got one of other",
+        ),
+    ],
+    ids=[
+        "error",
+        "dead at end",
+        "dead",
+        "no set",
+        "unknown name",
+        "unlisted file",
+        "other notebook",
+    ],
+)
+def test_a_failure_publishes_nothing(project, capfd, sources, prose, message):
+    kept = old_set(project)
+    write(project, *sources, prose=prose)
+    assert main(["execute", "tiny"], project) == 1
+    output, errors = capfd.readouterr()
+    assert output == "tiny  full  running …\n"
+    assert re.search(f"^tiny  full  failed .*{message}", errors)
+    assert errors.count("\n") == 1
+    assert state(project / "figures" / "tiny") == kept
+    assert files(project / "build") == ["full/failed/tiny.ipynb", "full/failed/tiny.log"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_publishes_nothing_and_ends_the_kernel(project, number):
+    kept = old_set(project)
+    note = project / "kernel"
+    wait = f"import os, pathlib, time\npathlib.Path({str(note)!r}).write_text(str(os.getpid()))\n"
+    write(project, f"{wait}time.sleep(100)")
+    run = start(project, "execute", "tiny")
+    wait_until(lambda: note.exists() and note.read_text())
+    run.send_signal(number)
+    output, errors = run.communicate(timeout=30)
+    assert run.returncode == 130
+    assert errors == ""
+    assert output.splitlines()[-1] == (
+        "tiny  full  interrupted, nothing was published; see build/full/failed/tiny.ipynb"
+    )
+    assert not is_running(note.read_text())
+    assert state(project / "figures" / "tiny") == kept
+    assert files(project / "build") == ["full/failed/tiny.ipynb", "full/failed/tiny.log"]
+
+
+@pytest.mark.slow
+def test_after_a_kill_the_next_run_starts_anew(project):
+    kept = old_set(project)
+    note = project / "kernel"
+    wait = f"import os, pathlib, time\npathlib.Path({str(note)!r}).write_text(str(os.getpid()))\n"
+    write(project, f"{wait}time.sleep(100)")
+    run = start(project, "execute", "tiny")
+    wait_until(lambda: note.exists() and note.read_text())
+    second = start(project, "execute", "tiny")
+    assert "one run of tiny (full) at a time" in second.communicate(timeout=60)[1]
+    assert second.returncode == 2
+    run.kill()
+    run.communicate()
+    assert state(project / "figures" / "tiny") == kept
+    assert not (project / "build" / "full" / "tiny.ipynb").exists()
+    assert files(project / "build" / "full" / "running")
+    write(project, STUDY, PUBLISH)
+    assert main(["execute", "tiny"], project) == 0
+    assert files(project / "build") == ["full/tiny.ipynb"]
+    wait_until(lambda: not is_running(note.read_text()))
+
+
+# --- a kill in the middle of publishing ---
+
+
+def killed_at(step, made, figures):
+    """Run ``publish`` in a process that ends without a word at its ``step``-th change of disk."""
+    child = os.fork()
+    if child == 0:
+        left = step
+
+        def counted(change):
+            def changed(*arguments, **keywords):
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    os._exit(9)
+                return change(*arguments, **keywords)
+
+            return changed
+
+        for place, name in (
+            (pipeline.shutil, "copy2"),
+            (pipeline.Path, "rename"),
+            (pipeline.os, "unlink"),
+            (pipeline.os, "rmdir"),
+        ):
+            setattr(place, name, counted(getattr(place, name)))
+        # It is a default argument of copytree, bound when the module was read.
+        pipeline.shutil.copytree.__defaults__ = (False, None, pipeline.shutil.copy2, False, False)
+        with contextlib.suppress(Exception):
+            publish(made, figures)
+            os._exit(0)
+        os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first set", "second set"])
+def test_a_kill_while_publishing_leaves_a_whole_set(tmp_path, first):
+    made, figures = tmp_path / "made", tmp_path / "figures" / "tiny"
+    made.mkdir()
+    new = {"metrics.json": b"new", "a.png": b"new a", "b.png": b"new b"}
+    for name, content in new.items():
+        (made / name).write_bytes(content)
+    seen = []
+    for step in range(20):
+        pipeline.shutil.rmtree(figures, ignore_errors=True)
+        old = {} if first else {"metrics.json": b"old", "a.png": b"old a"}
+        if not first:
+            figures.mkdir(parents=True)
+            for name, content in old.items():
+                (figures / name).write_bytes(content)
+        ended = killed_at(step, made, figures)
+        assert ended in (0, 9)
+        if figures.exists():
+            assert state(figures) in (old, new)
+        repair(figures)
+        left = state(figures) if figures.exists() else {}
+        assert left in (old, new)
+        assert [path.name for path in figures.parent.iterdir()] == (["tiny"] if left else [])
+        seen.append(left)
+        if ended == 0:
+            break
+    assert ended == 0
+    assert step >= 4
+    assert seen[0] == old
+    assert seen[-1] == new
+
+
+def test_an_error_while_publishing_is_undone(tmp_path, monkeypatch):
+    made, figures = tmp_path / "made", tmp_path / "figures" / "tiny"
+    for folder in (made, figures):
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text(folder.name)
+    rename = Path.rename
+
+    def refused(path, target):
+        if path.name == ".tiny.new":
+            raise OSError("disk full")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(OSError, match="disk full"):
+        publish(made, figures)
+    assert state(figures) == {"metrics.json": b"tiny"}
+    assert [path.name for path in figures.parent.iterdir()] == ["tiny"]
+
+
+# --- writing back ---
+
+
+def test_write_back_needs_a_full_run(project, capfd):
+    assert main(["write-back", "tiny"], project) == 2
+    assert "a finished full run at build/full/tiny.ipynb" in capfd.readouterr().err
+    assert main(["write-back", "other"], project) == 2
+    assert "a notebook at notebooks/other.ipynb" in capfd.readouterr().err
+
+
+def test_write_back_drops_what_differs_from_run_to_run(project):
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "slider"}
+    write(project, "x = 1", "")
+    run = nbformat.read(source_of(project), as_version=4)
+    for number, cell in enumerate(run.cells[1:3]):
+        cell.execution_count = 7 + number
+        cell.metadata["papermill"] = {"duration": 1.5}
+        cell.metadata["execution"] = {"iopub.execute_input": "now"}
+    run.cells[2].outputs = [
+        nbformat.v4.new_output("execute_result", view, execution_count=8),
+        nbformat.v4.new_output("stream", text="a line\n"),
+    ]
+    run.cells.insert(2, new_code_cell("steps = 1", metadata={"tags": ["injected-parameters"]}))
+    (project / "build" / "full").mkdir(parents=True)
+    nbformat.write(run, project / "build" / "full" / "tiny.ipynb")
+    figures = project / "figures" / "tiny"
+    figures.mkdir(parents=True)
+    record = {
+        "notebook": "tiny",
+        "parameters": {},
+        "environment": {},
+        "metrics": {"doubled": {"value": 6, "tolerance": 0, "interval": None, "seeds": None}},
+        "claims": [],
+        "figures": [],
+    }
+    (figures / "metrics.json").write_text(json.dumps(record))
+    assert pipeline.write_back("tiny", project)
+    cells = nbformat.read(source_of(project), as_version=4).cells
+    assert [cell.get("execution_count") for cell in cells] == [None, 1, 2, None]
+    assert cells[2].outputs[0].data == {"text/plain": "slider"}
+    assert cells[2].outputs[0].execution_count == 2
+    assert cells[2].outputs[1].text == "a line\n"
+    assert cells[2].metadata == {}
