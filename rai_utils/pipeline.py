@@ -225,6 +225,8 @@ def execute(
         repair(figures)
         shutil.rmtree(running, ignore_errors=True)
         running.mkdir(parents=True)
+        for outdated in (build / "failed").glob(f"{notebook}.*"):
+            outdated.unlink()
         workplace = Path(tempfile.mkdtemp(dir=running))
         _say(f"{notebook}  {tree}  running …")
         start = time.monotonic()
@@ -327,7 +329,8 @@ def _fill_prose(path: Path, record: Mapping[str, Any]) -> None:
 def _keep_failed(executed: Path, log: Path, folder: Path) -> Path | None:
     """Move what a failed run left into ``folder``; return the notebook, if it got that far."""
     folder.mkdir(parents=True, exist_ok=True)
-    log.replace(folder / log.name)
+    if log.is_file():
+        log.replace(folder / log.name)
     return executed.replace(folder / executed.name) if executed.is_file() else None
 
 
@@ -342,7 +345,7 @@ def _reason(failed: Path | None, error: BaseException) -> str:
         for cell in nbformat.read(failed, as_version=4).cells
         if cell.cell_type == "code" and not {INJECTED_TAG, ERROR_MARKER_TAG} & set(_tags(cell))
     ]
-    reached = [cell for cell in cells if cell.metadata.papermill.status != "pending"]
+    reached = [cell for cell in cells if cell.metadata.papermill.start_time]
     wrong = [cell for cell in cells if _error_outputs(cell)]
     # A kernel that dies writes no output; the last cell that was reached is where it died.
     if not wrong and (len(reached) < len(cells) or isinstance(error, DeadKernelError)):

@@ -132,6 +132,8 @@ def test_a_full_run_publishes_and_writes_back(project, monkeypatch, tmp_path_fac
     show = "import matplotlib.pyplot as plt\n_ = plt.plot([1, 2])"
     write(project, STUDY, see, show, PUBLISH)
     (project / "figures" / ".tiny.old").mkdir(parents=True)
+    (project / "build" / "full" / "failed").mkdir(parents=True)
+    (project / "build" / "full" / "failed" / "tiny.ipynb").write_text("an earlier failure")
     environment = dict(os.environ)
 
     assert main(["execute", "tiny"], project) == 0

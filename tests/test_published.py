@@ -1,0 +1,130 @@
+"""Compares what each notebook computed just now with what it published.
+
+``make test`` runs the notebooks through nbval just before: they write into ``build/scratch``.
+"""
+
+import pytest
+
+from rai_utils.claims import read_metrics
+from rai_utils.pipeline import ROOT
+
+SOURCES = [
+    path
+    for path in (ROOT / "rai_utils").glob("*.py")
+    if path.name not in ("pipeline.py", "bench.py")
+]
+
+
+def disagreements(published, fresh):
+    """Return a line for each number or verdict of two sets that do not agree."""
+    lines = []
+    ours = {claim["id"]: claim for claim in published["claims"]}
+    theirs = {claim["id"]: claim for claim in fresh["claims"]}
+    for what, one, other in (
+        ("metrics", list(published["metrics"]), list(fresh["metrics"])),
+        ("claims", list(ours), list(theirs)),
+        ("figures", published["figures"], fresh["figures"]),
+        ("parameters", published["parameters"], fresh["parameters"]),
+    ):
+        if one != other:
+            lines.append(f"{what}: published {one}, computed {other}")
+    for name in published["metrics"].keys() & fresh["metrics"].keys():
+        metric, again = published["metrics"][name], fresh["metrics"][name]
+        lines += distances(name, metric, metric["value"], again["value"], again["interval"])
+    for name in ours.keys() & theirs.keys():
+        claim, again = ours[name], theirs[name]
+        lines += distances(name, claim, claim["measured"], again["measured"], again["interval"])
+        for key in ("verdict", "rule", "statement"):
+            if claim[key] != again[key]:
+                lines.append(f"{name}: {key} published {claim[key]!r}, computed {again[key]!r}")
+    return sorted(lines)
+
+
+def distances(name, published, value, again, interval):
+    pairs = [("value", value, again)]
+    if (published["interval"] is None) != (interval is None):
+        return [f"{name}: interval published {published['interval']}, computed {interval}"]
+    if interval is not None:
+        pairs += zip(("low", "high"), published["interval"], interval, strict=True)
+    tolerance = published["tolerance"]
+    return [
+        f"{name}: {part} published {one}, computed {other}, tolerance {tolerance}"
+        for part, one, other in pairs
+        if (one is None) != (other is None) or (one is not None and abs(one - other) > tolerance)
+    ]
+
+
+def test_the_published_numbers_are_what_the_notebook_computes(notebook_name):
+    scratch = ROOT / "build" / "scratch" / notebook_name / "metrics.json"
+    assert scratch.is_file(), "the notebook has not published in build/scratch: run make test"
+    newest = max([ROOT / "notebooks" / f"{notebook_name}.ipynb", *SOURCES], key=modified)
+    assert modified(scratch) > modified(newest), f"older than {newest.name}: run make test"
+    published = read_metrics(ROOT / "figures" / notebook_name)
+    assert disagreements(published, read_metrics(scratch)) == []
+
+
+def modified(path):
+    return path.stat().st_mtime_ns
+
+
+# --- the comparison itself ---
+
+
+def record(**changes):
+    metric = {"value": 1.0, "tolerance": 0.1, "interval": [0.5, 1.5], "seeds": 3}
+    claim = {
+        "id": "P8",
+        "statement": "s",
+        "measured": 0.9,
+        "interval": None,
+        "seeds": None,
+        "rule": "≥ 0.5",
+        "verdict": "reproduced",
+        "tolerance": 0.05,
+    }
+    return {
+        "parameters": {"seeds": 3},
+        "metrics": {"loss": metric | changes.get("metric", {})},
+        "claims": [claim | changes.get("claim", {})],
+        "figures": ["curve"],
+    } | changes.get("set", {})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"metric": {"value": 1.09}},
+        {"metric": {"interval": [0.45, 1.55]}},
+        {"claim": {"measured": 0.86}},
+    ],
+)
+def test_what_is_within_its_tolerance_agrees(changes):
+    assert disagreements(record(), record(**changes)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"metric": {"value": 1.11}}, "loss: value published 1.0, computed 1.11, tolerance 0.1"),
+        ({"metric": {"value": None}}, "loss: value published 1.0, computed None"),
+        ({"metric": {"interval": [0.39, 1.5]}}, "loss: low published 0.5, computed 0.39"),
+        ({"metric": {"interval": [0.5, 1.7]}}, "loss: high published 1.5, computed 1.7"),
+        ({"metric": {"interval": None}}, "loss: interval published"),
+        ({"claim": {"measured": 0.84}}, "P8: value published 0.9, computed 0.84"),
+        ({"claim": {"verdict": "partly"}}, "P8: verdict published 'reproduced'"),
+        ({"claim": {"rule": "≥ 0.4"}}, "P8: rule published"),
+        ({"claim": {"id": "P9"}}, "claims: published"),
+        ({"set": {"metrics": {}}}, "metrics: published"),
+        ({"set": {"figures": []}}, "figures: published"),
+        ({"set": {"parameters": {"seeds": 4}}}, "parameters: published"),
+    ],
+)
+def test_what_does_not_agree_is_named(changes, line):
+    (found,) = disagreements(record(), record(**changes))
+    assert found.startswith(line)
+
+
+def test_a_number_that_does_not_exist_agrees_with_itself():
+    none = record(metric={"value": None})
+    assert disagreements(none, none) == []

@@ -1,0 +1,346 @@
+"""Holds the repository to its own rules; each rule is also broken on purpose."""
+
+import ast
+import copy
+import importlib.metadata
+import json
+import re
+import tomllib
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from rai_utils import prose
+from rai_utils.claims import FIGURE_SUFFIXES, METRICS_FILE, read_metrics
+from rai_utils.pipeline import (
+    NOTEBOOK_METADATA,
+    ROOT,
+    checked_parameters,
+    declared_parameters,
+    read_profile,
+)
+
+NOTEBOOK_FOLDER = ROOT / "notebooks"
+LONGEST_CELL = 25
+IGNORED_BY_NBVAL = {"nbval-ignore-output", "nbval-skip"}
+ABSOLUTE_PATH = re.compile(
+    r"(?<![\w.:/<])/(?:home|Users|root|tmp|work|mnt|opt|usr|var|private|content)/\w"
+    r"|\b[A-Z]:\\\\?\w"
+)
+# A module imports only from those to its left.
+ORDER = (
+    "data",
+    "models",
+    "relaxation",
+    "training",
+    "diagnostics",
+    "claims",
+    "plotting",
+    "prose",
+    "pipeline",
+    "bench",
+)
+# A plot takes arrays: it knows nothing of what made them.
+UNKNOWN_TO_PLOTTING = {"models", "relaxation", "training"}
+
+
+# --- notebooks, the Makefile and the profiles ---
+
+
+def test_the_makefile_names_every_notebook(makefile_notebooks):
+    files = {path.stem for path in NOTEBOOK_FOLDER.glob("*.ipynb")}
+    assert set(makefile_notebooks) == files
+    assert len(makefile_notebooks) == len(files)
+
+
+def test_nbval_runs_what_the_makefile_names():
+    recipe = (ROOT / "Makefile").read_text().partition("\ntest:")[2].partition("\n\n")[0]
+    assert "--nbval --nbval-current-env $(NOTEBOOKS:%=notebooks/%.ipynb)" in recipe
+    assert "--nbval-lax" not in recipe
+
+
+def test_a_notebook_has_a_quick_profile_with_declared_parameters(notebook_name, notebook):
+    declared = declared_parameters(notebook)
+    path = NOTEBOOK_FOLDER / "profiles" / "quick" / f"{notebook_name}.yaml"
+    profile = read_profile(path)
+    assert profile
+    assert checked_parameters(declared, profile, path.name).keys() == profile.keys()
+
+
+def test_every_profile_has_a_notebook(makefile_notebooks):
+    profiles = (NOTEBOOK_FOLDER / "profiles").rglob("*.yaml")
+    assert {path.stem for path in profiles} <= set(makefile_notebooks)
+
+
+def test_a_notebook_publishes_to_its_scratch_folder_by_default(notebook_name, notebook):
+    assert declared_parameters(notebook)["publish_to"] == f"build/scratch/{notebook_name}"
+
+
+# --- the notebooks themselves ---
+
+
+def faults(notebook):
+    """Return a line for each thing that a committed notebook must not have."""
+    lines = []
+    compared = 0
+    number = 0
+    for cell in notebook.cells:
+        where = f"cell {cell.id}"
+        for added in {"papermill", "execution", "ExecuteTime"} & set(cell.metadata):
+            lines.append(f"{where}: holds the metadata {added!r} of a run")
+        if any(ABSOLUTE_PATH.search(text) for text in texts(cell)):
+            lines.append(f"{where}: holds an absolute path")
+        if cell.cell_type != "code":
+            continue
+        number += 1
+        if cell.execution_count != number:
+            lines.append(f"{where}: has execution count {cell.execution_count}, not {number}")
+        if len(cell.source.splitlines()) > LONGEST_CELL:
+            lines.append(f"{where}: is longer than {LONGEST_CELL} lines")
+        for output in cell.outputs:
+            if output.get("name") == "stderr":
+                lines.append(f"{where}: holds stderr")
+            if output.output_type == "error":
+                lines.append(f"{where}: holds an error")
+        if not IGNORED_BY_NBVAL & set(cell.metadata.get("tags", [])):
+            compared += any(compared_text(output) for output in cell.outputs)
+    if not compared:
+        lines.append("no output that nbval compares")
+    if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
+        lines.append("the kernel is not python3")
+    if set(notebook.metadata) - {"kernelspec", "language_info"}:
+        lines.append("metadata of a run")
+    return lines
+
+
+def texts(node):
+    """Yield each text in a cell, pictures left out."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if not key.startswith("image/"):
+                yield from texts(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from texts(value)
+
+
+def compared_text(output):
+    """Return the text of an output that says something of the result; a figure's repr does not."""
+    if output.output_type == "stream":
+        return output.text.strip()
+    text = output.get("data", {}).get("text/plain", "").strip()
+    return "" if text.startswith("<Figure") else text
+
+
+def test_a_notebook_is_as_make_notebooks_writes_it(notebook):
+    assert faults(notebook) == []
+
+
+def good_notebook():
+    cells = [
+        new_markdown_cell("# Title, see `/figures` and https://example.org/usr/x", id="title"),
+        new_code_cell(
+            "1 + 1",
+            id="sum",
+            execution_count=1,
+            outputs=[new_output("execute_result", {"text/plain": "2"}, execution_count=1)],
+        ),
+        new_code_cell("x = 1", id="x", execution_count=2),
+    ]
+    return new_notebook(cells=cells, metadata=copy.deepcopy(NOTEBOOK_METADATA))
+
+
+def test_a_good_notebook_has_no_faults():
+    assert faults(good_notebook()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda n: n.cells[1].update(execution_count=None), "cell sum: has execution count None"),
+        (lambda n: n.cells[2].update(execution_count=5), "cell x: has execution count 5, not 2"),
+        (lambda n: n.cells[2].update(source="x = 1\n" * 26), "cell x: is longer than 25 lines"),
+        (
+            lambda n: n.cells[2].outputs.append(new_output("stream", name="stderr", text="w")),
+            "cell x: holds stderr",
+        ),
+        (
+            lambda n: n.cells[2].outputs.append(new_output("error", ename="E", evalue="")),
+            "cell x: holds an error",
+        ),
+        (
+            lambda n: n.cells[1].metadata.update(tags=["nbval-ignore-output"]),
+            "no output that nbval compares",
+        ),
+        (
+            lambda n: n.cells[1].outputs[0].data.update({"text/plain": "<Figure size 1x1>"}),
+            "no output that nbval compares",
+        ),
+        (lambda n: n.cells[1].update(source="open('/home/me/x')"), "sum: holds an absolute path"),
+        (
+            lambda n: n.cells[1].outputs[0].data.update({"text/plain": "PosixPath('/tmp/x')"}),
+            "cell sum: holds an absolute path",
+        ),
+        (lambda n: n.cells[0].update(source="a\n/usr/lib"), "title: holds an absolute path"),
+        (lambda n: n.cells[2].update(source="p = 'C:\\\\data'"), "x: holds an absolute path"),
+        (lambda n: n.cells[1].metadata.update(papermill={}), "'papermill' of a run"),
+        (lambda n: n.metadata.update(papermill={}), "metadata of a run"),
+        (lambda n: n.metadata.kernelspec.update(name="mine"), "the kernel is not python3"),
+    ],
+)
+def test_each_fault_is_found(change, fault):
+    notebook = good_notebook()
+    change(notebook)
+    (found,) = faults(notebook)
+    assert fault in found
+
+
+# --- what is published ---
+
+
+def test_a_notebook_shows_the_published_numbers(notebook_name, notebook):
+    record = read_metrics(ROOT / "figures" / notebook_name)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            assert prose.fill(cell.source, record) == cell.source
+
+
+def test_the_readme_shows_the_published_numbers(makefile_notebooks):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    if prose.names(text):
+        records = {name: read_metrics(ROOT / "figures" / name) for name in makefile_notebooks}
+        assert prose.fill(text, records) == text
+
+
+def test_a_notebook_was_published_with_its_own_parameters(notebook_name, notebook):
+    declared = declared_parameters(notebook)
+    del declared["publish_to"]
+    # As JSON holds them: a tuple is a list.
+    expected = json.loads(json.dumps(declared))
+    assert read_metrics(ROOT / "figures" / notebook_name)["parameters"] == expected
+
+
+def test_the_published_files_are_those_that_are_listed(notebook_name):
+    folder = ROOT / "figures" / notebook_name
+    listed = read_metrics(folder)["figures"]
+    expected = {f"{name}{suffix}" for name in listed for suffix in FIGURE_SUFFIXES}
+    assert {path.name for path in folder.iterdir()} == expected | {METRICS_FILE}
+
+
+# --- the package ---
+
+
+def imported_modules(source):
+    """Return the modules of rai_utils that ``source`` imports, inside functions too."""
+    modules = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            modules |= {name.partition(".")[0] for name in names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "rai_utils":
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rai_utils."):
+            modules.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+            modules |= {name[1] for name in names if name[0] == "rai_utils" and len(name) > 1}
+    return modules
+
+
+@pytest.mark.parametrize(
+    ("source", "modules"),
+    [
+        ("import rai_utils.models", {"models"}),
+        ("import rai_utils.models as m, torch", {"models"}),
+        ("from rai_utils import models, data", {"models", "data"}),
+        ("from rai_utils.training import fit", {"training"}),
+        ("from .training import fit", {"training"}),
+        ("from . import training", {"training"}),
+        ("def f():\n    from rai_utils.bench import g", {"bench"}),
+        ("import torch\nfrom torch import models", set()),
+    ],
+)
+def test_imports_are_found(source, modules):
+    assert imported_modules(source) == modules
+
+
+def test_every_module_has_its_place():
+    files = {path.stem for path in (ROOT / "rai_utils").glob("*.py")} - {"__init__"}
+    assert files <= set(ORDER)
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_a_module_imports_only_from_its_left(module):
+    path = ROOT / "rai_utils" / f"{module}.py"
+    if not path.exists():
+        pytest.skip("not written yet")
+    imported = imported_modules(path.read_text(encoding="utf-8"))
+    assert imported <= set(ORDER[: ORDER.index(module)])
+    if module == "plotting":
+        assert not imported & UNKNOWN_TO_PLOTTING
+
+
+def test_notebooks_define_no_training_loop(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert ".backward(" not in cell.source
+
+
+# --- the lock ---
+
+
+def lock():
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def test_the_lock_is_exact_and_free_of_places():
+    for requirement in lock():
+        assert re.fullmatch(r"==[\w.]+", str(requirement.specifier)), requirement
+        assert requirement.url is None
+
+
+def test_the_lock_is_what_is_installed():
+    different = []
+    for requirement in lock():
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            version = "none"
+        # A build tag (+cpu) satisfies a pin without one.
+        if not requirement.specifier.contains(version, prereleases=True):
+            different.append(f"{requirement}: {version} is installed")
+    assert different == []
+
+
+def test_the_lock_holds_every_direct_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    direct = [
+        Requirement(line)
+        for line in project["dependencies"] + project["optional-dependencies"]["study"]
+    ]
+    pinned = {canonicalize_name(pin.name): pin for pin in lock()}
+    for requirement in direct:
+        pin = pinned[canonicalize_name(requirement.name)]
+        (version,) = [specifier.version for specifier in pin.specifier]
+        assert requirement.specifier.contains(version), requirement
+
+
+def test_conda_installs_the_same_lock():
+    assert "- -r requirements.txt" in (ROOT / "environment.yml").read_text(encoding="utf-8")
+
+
+def test_continuous_integration_runs_make_test():
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o100
+    assert script.read_text(encoding="utf-8").rstrip().endswith("\nmake test")
+    assert "\nmake test" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_notebook_is_a_valid_notebook(notebook):
+    nbformat.validate(notebook)
