@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -141,7 +142,7 @@ class Architecture:
         """The hidden activation and its backward rule."""
         return ACTIVATIONS[self.hidden_activation]
 
-    @property
+    @cached_property
     def runs(self) -> tuple[Run, ...]:
         """Equal consecutive hidden layers, grouped; the output layer always stands alone."""
         runs: list[Run] = []
@@ -152,6 +153,10 @@ class Architecture:
             else:
                 runs.append(Run(layer, 1, inputs, outputs))
         return tuple(runs)
+
+    def run_of(self, layer: int) -> int:
+        """Position in ``runs`` of the run that holds ``layer`` (from 1)."""
+        return next(i for i, run in enumerate(self.runs) if layer < run.first + run.layers)
 
     def adds_input(self, layer: int) -> bool:
         """Whether ``layer`` (from 1) has a skip connection."""
@@ -482,51 +487,6 @@ class _HiddenLayers(torch.autograd.Function):
         return gradient, weight_gradient, bias_gradient, None, None
 
 
-def layers_between(stacked: Tensor, first: int, last: int) -> Tensor:
-    """Slices ``first`` … ``last`` (inclusive) of the leading axis; the tensor itself for all.
-
-    Autograd fills a whole tensor with zeros for each slice it differentiates.
-    """
-    whole = first == 0 and last == stacked.shape[0] - 1
-    return stacked if whole else stacked[first : last + 1]
-
-
-def hidden_layers(
-    architecture: Architecture,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    h: Tensor,
-    first: int,
-    last: int,
-) -> Tensor:
-    """Carry activations through hidden layers ``first`` … ``last``.
-
-    Args:
-        architecture: the shape.
-        weights: as in ``StackedMLP``.
-        biases: as in ``StackedMLP``.
-        h: activations that layer ``first`` reads, (seeds, examples, l_{first−1}).
-        first: number of the first layer, from 1.
-        last: number of the last layer, below the depth; ``first − 1`` for no layer at all.
-
-    Returns:
-        h_last, (seeds, examples, l_last).
-    """
-    apply = _HiddenLayers.apply if torch.is_grad_enabled() else _carry
-    for run, weight, bias in zip(architecture.runs, weights, biases, strict=True):
-        start, stop = max(first, run.first), min(last, run.first + run.layers - 1)
-        if start > stop:
-            continue
-        h = apply(
-            h,
-            layers_between(weight, start - run.first, stop - run.first),
-            layers_between(bias, start - run.first, stop - run.first),
-            architecture.hidden_activation,
-            architecture.adds_input(start),
-        )
-    return h
-
-
 def forward(
     architecture: Architecture, weights: Sequence[Tensor], biases: Sequence[Tensor], x: Tensor
 ) -> Tensor:
@@ -541,8 +501,11 @@ def forward(
     Returns:
         z_T, (seeds, examples, l_T).
     """
+    apply = _HiddenLayers.apply if torch.is_grad_enabled() else _carry
     h = x.expand(weights[0].shape[1], *x.shape)  # (seeds, examples, l₀)
-    h = hidden_layers(architecture, weights, biases, h, 1, architecture.depth - 1)
+    for run, weight, bias in zip(architecture.runs[:-1], weights, biases, strict=False):
+        skip = architecture.adds_input(run.first)
+        h = apply(h, weight, bias, architecture.hidden_activation, skip)
     return affine(h, weights[-1][0], biases[-1][0])
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from types import TracebackType
 from typing import Any, Literal
 from weakref import WeakSet
@@ -35,8 +36,6 @@ from rai_utils.models import (
     StackedMLP,
     affine,
     check_inputs,
-    hidden_layers,
-    layers_between,
     pre_activations,
 )
 
@@ -135,7 +134,7 @@ class RelaxationPlan:
                 f"relaxed layers must ascend and be named once each, got {self.layers}"
             )
 
-    @property
+    @cached_property
     def target_runs(self) -> tuple[tuple[int, ...], ...]:
         """Relaxed layers grouped by width: each group's targets share one tensor."""
         groups: list[list[int]] = []
@@ -154,7 +153,7 @@ class RelaxationPlan:
                 return index, group.index(layer)
         raise ValueError(f"layer must be one of the relaxed {self.layers}, got {layer}")
 
-    @property
+    @cached_property
     def pieces(self) -> tuple[_Chain | _Parallel, ...]:
         """Independent pieces of work, from input to output."""
         widths, depth = self.architecture.widths, self.architecture.depth
@@ -211,10 +210,11 @@ class RelaxedLoss:
     """The relaxed loss and its parts. None of them is the network's own loss.
 
     Attributes:
-        total: output + λ Σ_t hidden_t, (seeds,).
+        total: output + λ Σ_t hidden_t, (seeds,); differentiable.
         output: L_y of the output target, or of the last prediction where layer T is not
-            relaxed, (seeds,).
-        hidden: L_h of each relaxed layer, input to output, (relaxed layers, seeds).
+            relaxed, (seeds,); for the record, detached.
+        hidden: L_h of each relaxed layer, input to output, (relaxed layers, seeds); for the
+            record, detached.
     """
 
     total: Tensor
@@ -222,83 +222,143 @@ class RelaxedLoss:
     hidden: Tensor
 
 
-class _ParallelTerms(torch.autograd.Function):
-    """Mean squared residuals of layers that all lie between given targets.
+# Layers × seeds in one batched product. Larger batches fall out of the cache, and their
+# temporaries are mapped and cleared by the operating system anew at every step.
+BATCH = 33
 
-    ẑ = W φ(z_below) + b for all layers and seeds in one batched product; the backward pass is
-    two more. Doing the three by hand saves the copies that autograd makes for the two
-    overlapping windows (below, above) of the one target tensor.
+
+class _ParallelTerms(torch.autograd.Function):
+    """Weighted sum of the hidden terms of layers that all lie between given targets.
+
+    ẑ = W φ(z_below) + b for many layers and seeds in one batched product. The gradients, two
+    more products, are taken in the same sweep while the operands are in the cache. They can be:
+    the sum is the end of the graph, and all that can still come from above is one factor a seed.
+
+    Returns λ Σ_t term_t, (seeds,); the terms themselves, (layers, seeds), which are for the
+    record and not differentiable; and copies of the lowest and the highest target for the
+    neighbouring pieces to read, because autograd would fill a whole tensor for each such slice.
     """
 
     @staticmethod
-    def forward(ctx: Any, targets: Tensor, weight: Tensor, bias: Tensor, name: str) -> Tensor:
-        h, prediction = _parallel_predictions(targets, weight, bias, name)
-        residual = prediction.sub_(targets[1:])
-        ctx.save_for_backward(h, residual, weight)
-        ctx.name = name
-        units = residual.shape[-2] * residual.shape[-1]
-        return torch.linalg.vector_norm(residual, dim=(-2, -1)).square_().div_(units)
+    def forward(
+        ctx: Any, targets: Tensor, weight: Tensor, bias: Tensor, name: str, hidden_weight: float
+    ) -> tuple[Tensor, ...]:
+        layers, seeds, width, _ = weight.shape
+        examples = targets.shape[2]
+        backward = ACTIVATIONS[name].backward
+        norms = weight.new_empty(layers, seeds)
+        gradients = tuple(torch.empty_like(tensor) for tensor in (targets, weight, bias))
+        target_gradient, weight_gradient, bias_gradient = gradients
+        target_gradient[0] = 0
+        for window in _windows(layers, seeds):
+            above = slice(window.start + 1, window.stop + 1)
+            h, prediction = _window_predictions(targets, weight, bias, name, window)
+            residual = prediction.sub_(targets[above])  # (layers, seeds, examples, width)
+            torch.linalg.vector_norm(residual, dim=(2, 3), out=norms[window])
+            residual.mul_(2 * hidden_weight / (examples * width))
+            torch.neg(residual, out=target_gradient[above])
+            delta = residual.view(-1, examples, width)
+            below = torch.bmm(delta, weight[window].view(-1, width, width)).view_as(h)
+            target_gradient[window] += backward(below, h)
+            torch.bmm(
+                delta.mT,
+                h.view(-1, examples, width),
+                out=weight_gradient[window].view(-1, width, width),
+            )
+            torch.sum(residual, 2, keepdim=True, out=bias_gradient[window])
+        terms = norms.square_().div_(examples * width)
+        ctx.gradients = gradients
+        ctx.mark_non_differentiable(terms)
+        return hidden_weight * terms.sum(0), terms, targets[0].clone(), targets[-1].clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        h, residual, weight = ctx.saved_tensors
-        layers, seeds, examples, width = residual.shape
-        batch = layers * seeds
-        delta = residual * (gradient * (2 / (examples * width)))[..., None, None]
-        flat = delta.view(batch, examples, width)
-        below = torch.bmm(flat, weight.reshape(batch, width, width)).view_as(h)
-        weight_gradient = torch.bmm(flat.mT, h.reshape(batch, examples, width))
-        target_gradient = delta.new_empty(layers + 1, seeds, examples, width)
-        target_gradient[0] = 0
-        torch.neg(delta, out=target_gradient[1:])
-        target_gradient[:-1] += ACTIVATIONS[ctx.name].backward(below, h)
-        return target_gradient, weight_gradient.view_as(weight), delta.sum(2, keepdim=True), None
+    def backward(
+        ctx: Any, gradient: Tensor, _: Tensor, lowest: Tensor, highest: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        gradients = ctx.gradients
+        if (gradient != 1).any():
+            gradients = tuple(g * gradient[:, None, None] for g in gradients)
+        gradients[0][0] += lowest
+        gradients[0][-1] += highest
+        return (*gradients, None, None)
 
 
-def _parallel_predictions(
-    targets: Tensor, weight: Tensor, bias: Tensor, name: str
+def _windows(layers: int, seeds: int) -> Iterator[slice]:
+    """Split a stretch of layers into windows of about ``BATCH`` products."""
+    size = max(1, BATCH // seeds)
+    return (slice(start, min(start + size, layers)) for start in range(0, layers, size))
+
+
+def _window_predictions(
+    targets: Tensor, weight: Tensor, bias: Tensor, name: str, window: slice
 ) -> tuple[Tensor, Tensor]:
-    h = ACTIVATIONS[name].function(targets[:-1])  # (layers, seeds, examples, width)
-    return h, affine(h, weight, bias)
+    """Return φ(z_{t−1}) and ẑ_t for the layers of a window, (layers, seeds, examples, width)."""
+    h = ACTIVATIONS[name].function(targets[window])
+    return h, affine(h, weight[window], bias[window])
 
 
-def _layer_parameters(
-    plan: RelaxationPlan, weights: Sequence[Tensor], biases: Sequence[Tensor], piece: _Parallel
-) -> tuple[Tensor, Tensor]:
-    for run, weight, bias in zip(plan.architecture.runs, weights, biases, strict=True):
-        if run.first <= piece.first < run.first + run.layers:
-            first, last = piece.first - run.first, piece.last - run.first
-            return layers_between(weight, first, last), layers_between(bias, first, last)
-    raise AssertionError("a parallel piece lies inside one run of equal layers")
-
-
-def _parallel_targets(plan: RelaxationPlan, values: Sequence[Tensor], piece: _Parallel) -> Tensor:
-    run, position = plan.locate(piece.first - 1)
-    return layers_between(values[run], position, position + piece.last - piece.first + 1)
-
-
-def _chain_prediction(
+def _parallel_operands(
     plan: RelaxationPlan,
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     values: Sequence[Tensor],
+    piece: _Parallel,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the targets below and above a parallel piece, its weights and its biases."""
+    run = plan.architecture.run_of(piece.first)
+    start = piece.first - plan.architecture.runs[run].first
+    group, position = plan.locate(piece.first - 1)
+    layers = piece.last - piece.first + 1
+    return (
+        _narrow(values[group], position, layers + 1),
+        _narrow(weights[run], start, layers),
+        _narrow(biases[run], start, layers),
+    )
+
+
+def _narrow(stacked: Tensor, start: int, layers: int) -> Tensor:
+    """Slice the layer axis, but return the tensor itself where the slice is all of it."""
+    return stacked if layers == stacked.shape[0] else stacked[start : start + layers]
+
+
+def _by_layer(
+    plan: RelaxationPlan, weights: Sequence[Tensor], biases: Sequence[Tensor]
+) -> Callable[[int], tuple[Tensor, Tensor]]:
+    """Return a function: layer -> its weight (seeds, l_t, l_{t−1}) and bias (seeds, 1, l_t).
+
+    All layers of a run come from one ``unbind``, made when the first of them is asked for.
+    """
+
+    @cache
+    def unbound(run: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        return weights[run].unbind(0), biases[run].unbind(0)
+
+    def parameters(layer: int) -> tuple[Tensor, Tensor]:
+        run = plan.architecture.run_of(layer)
+        offset = layer - plan.architecture.runs[run].first
+        weight, bias = unbound(run)
+        return weight[offset], bias[offset]
+
+    return parameters
+
+
+def _chain_prediction(
+    plan: RelaxationPlan,
+    parameters: Callable[[int], tuple[Tensor, Tensor]],
+    below: Tensor | None,
     x: Tensor,
     piece: _Chain,
 ) -> Tensor:
-    architecture = plan.architecture
-    if piece.source == 0:
-        h = x.expand(weights[0].shape[1], *x.shape)  # (seeds, examples, l₀)
-    else:
-        run, position = plan.locate(piece.source)
-        h = architecture.activation.function(values[run][position])
-    last = piece.destination
-    h = hidden_layers(architecture, weights, biases, h, piece.source + 1, last - 1)
-    for run, weight, bias in zip(architecture.runs, weights, biases, strict=True):
-        if run.first <= last < run.first + run.layers:
-            offset = last - run.first
-            return affine(h, weight[offset], bias[offset])
-    raise AssertionError("every layer lies in a run")
+    """Return ẑ of the chain's last layer from the target below it, or from x: (seeds, …)."""
+    activation = plan.architecture.activation.function
+    first = piece.source + 1
+    weight, bias = parameters(first)
+    h = x.expand(weight.shape[0], *x.shape) if below is None else activation(below)
+    z = affine(h, weight, bias)
+    for layer in range(first + 1, piece.destination + 1):
+        z = affine(activation(z), *parameters(layer))  # (seeds, examples, l_t)
+    return z
 
 
 def relaxed_loss(
@@ -333,31 +393,39 @@ def relaxed_loss(
         loss: the output error, see ``output_loss``.
 
     Returns:
-        The relaxed loss and its parts, differentiable in weights, biases and values.
+        The relaxed loss, differentiable in weights, biases and values, and its parts.
     """
     architecture = plan.architecture
-    hidden: list[Tensor] = []  # each (layers of the piece, seeds)
-    output = None
+    target = {
+        layer: value
+        for group, tensor in zip(plan.target_runs, values, strict=True)
+        for layer, value in zip(group, tensor.unbind(0), strict=True)
+    }  # each (seeds, examples, l_t)
+    hidden: dict[int, Tensor] = {}  # each (layers of the piece, seeds)
+    total = torch.zeros((), dtype=x.dtype, device=x.device)
     for piece in plan.pieces:
         if isinstance(piece, _Parallel):
-            weight, bias = _layer_parameters(plan, weights, biases, piece)
-            targets = _parallel_targets(plan, values, piece)
-            hidden.append(
-                _ParallelTerms.apply(targets, weight, bias, architecture.hidden_activation)
+            weighted, terms, target[piece.first - 1], target[piece.last] = _ParallelTerms.apply(
+                *_parallel_operands(plan, weights, biases, values, piece),
+                architecture.hidden_activation,
+                hidden_weight,
             )
-            continue
-        prediction = _chain_prediction(plan, weights, biases, values, x, piece)
-        if piece.destination in plan.layers:
-            run, position = plan.locate(piece.destination)
-            hidden.append((prediction - values[run][position]).square().mean((1, 2))[None])
-        else:
-            output = prediction
-    if output is None:
-        run, position = plan.locate(architecture.depth)
-        output = values[run][position]
+            total = total + weighted
+            hidden[piece.first] = terms
+    parameters = _by_layer(plan, weights, biases)
+    output = target.get(architecture.depth)
+    for piece in plan.pieces:
+        if isinstance(piece, _Chain):
+            prediction = _chain_prediction(plan, parameters, target.get(piece.source), x, piece)
+            if piece.destination not in target:
+                output = prediction
+                continue
+            term = (prediction - target[piece.destination]).square().mean((1, 2))  # (seeds,)
+            total = total + hidden_weight * term
+            hidden[piece.destination] = term.detach()[None]
     output_term = output_loss(output, y, architecture.output_activation, loss)
-    hidden_terms = torch.cat(hidden)  # (relaxed layers, seeds)
-    return RelaxedLoss(output_term + hidden_weight * hidden_terms.sum(0), output_term, hidden_terms)
+    terms = torch.cat([hidden[layer] for layer in sorted(hidden)])
+    return RelaxedLoss(total + output_term, output_term.detach(), terms)
 
 
 @torch.no_grad()
@@ -377,18 +445,23 @@ def predictions(
         Tensors of the shapes of ``values``.
     """
     result = tuple(torch.empty_like(value) for value in values)
+    parameters = _by_layer(plan, weights, biases)
     for piece in plan.pieces:
         if isinstance(piece, _Parallel):
-            weight, bias = _layer_parameters(plan, weights, biases, piece)
-            targets = _parallel_targets(plan, values, piece)
-            _, prediction = _parallel_predictions(
-                targets, weight, bias, plan.architecture.hidden_activation
-            )
+            targets, weight, bias = _parallel_operands(plan, weights, biases, values, piece)
             run, position = plan.locate(piece.first)
-            result[run][position : position + prediction.shape[0]] = prediction
+            for window in _windows(weight.shape[0], weight.shape[1]):
+                _, prediction = _window_predictions(
+                    targets, weight, bias, plan.architecture.hidden_activation, window
+                )
+                result[run][position + window.start : position + window.stop] = prediction
         elif piece.destination in plan.layers:
+            below = None
+            if piece.source:
+                run, position = plan.locate(piece.source)
+                below = values[run][position]
             run, position = plan.locate(piece.destination)
-            result[run][position] = _chain_prediction(plan, weights, biases, values, x, piece)
+            result[run][position] = _chain_prediction(plan, parameters, below, x, piece)
     return result
 
 
