@@ -536,3 +536,20 @@ def pre_activations(model: StackedMLP, x: Tensor) -> list[Tensor]:
                     else activated
                 )
     return values
+
+
+def layer_norms(weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+    """Euclidean norm of each layer's weight and bias together, in float64.
+
+    Args:
+        weights: weights or their gradients, as in ``StackedMLP``.
+        biases: biases or their gradients.
+
+    Returns:
+        (T, seeds), input to output.
+    """
+    squares = [
+        w.detach().double().square().sum((2, 3)) + b.detach().double().square().sum((2, 3))
+        for w, b in zip(weights, biases, strict=True)
+    ]  # each (layers of the run, seeds)
+    return torch.cat(squares).sqrt()

@@ -27,6 +27,7 @@ from rai_utils.models import (
     StackedMLP,
     check_inputs,
     forward,
+    layer_norms,
     pre_activations,
 )
 from rai_utils.relaxation import (
@@ -520,7 +521,9 @@ def _fit(
                     *evaluate(current, data.held_out_x, data.held_out_y, data.task, loss),
                 )
                 recorder.evaluated[step] = row
-                bar.set_postfix(accuracy=f"{np.nanmean(row[1]):.3f}" if alive.any() else "–")
+                known = row[1][np.isfinite(row[1])]
+                if known.size:
+                    bar.set_postfix(accuracy=f"{known.mean():.3f}")
             if step == phase.steps and step not in inspect_at:
                 break
             if plan is None:
@@ -573,11 +576,7 @@ def _inspect(
     architecture: Architecture, gradients: list[Tensor], values: list[Tensor], parts: Any
 ) -> tuple[NDArray[np.float64], ...]:
     runs = len(architecture.runs)
-    squares = [
-        w.double().square().sum((2, 3)) + b.double().square().sum((2, 3))
-        for w, b in zip(gradients[:runs], gradients[runs : 2 * runs], strict=True)
-    ]  # each (layers of the run, seeds)
-    norms = torch.cat(squares).sqrt().cpu().numpy()  # (T, seeds)
+    norms = layer_norms(gradients[:runs], gradients[runs : 2 * runs]).cpu().numpy()  # (T, seeds)
     if parts is None:
         return (norms, *(np.empty(0),) * 5)
     mean_squares = torch.cat([v.detach().double().square().mean((2, 3)) for v in values])

@@ -1,0 +1,115 @@
+"""Diagnostics against closed forms, autograd and slow loops."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from rai_utils.data import Dataset, moons
+from rai_utils.diagnostics import (
+    decision_map,
+    disagreement,
+    first_nonzero,
+    gradient_norms,
+    logistic_regression,
+    mean_pairwise,
+    spread_across_examples,
+)
+from rai_utils.models import Architecture, build_mlp
+
+
+def test_decision_map_rows_are_the_second_input():
+    model = build_mlp(Architecture((2, 1)), [0], dtype=torch.float64)
+    with torch.no_grad():
+        model.weights[0].copy_(torch.tensor([[[[2.0, -1.0]]]]))
+        model.biases[0].fill_(0.5)
+    axis, maps = decision_map(model, limits=(-3, 3), resolution=7)
+    assert axis.tolist() == [-3, -2, -1, 0, 1, 2, 3]
+    expected = 1 / (1 + np.exp(-(2 * axis[None, :] - axis[:, None] + 0.5)))
+    np.testing.assert_allclose(maps[0], expected)
+
+
+def test_disagreement_counts_cells_decided_differently():
+    first = np.array([[[0.9, 0.1], [0.6, 0.4]]])
+    second = np.array([[[0.9, 0.9], [0.6, 0.4]], [[0.1, 0.9], [0.4, 0.6]]])
+    np.testing.assert_allclose(disagreement(first, second), [[0.25, 1.0]])
+    with pytest.raises(ValueError, match="on one grid"):
+        disagreement(first, second[:, :1])
+
+
+def test_mean_pairwise_equals_the_loop_and_its_jackknife():
+    generator = np.random.default_rng(0)
+    shares = generator.random((9, 9))
+    shares = (shares + shares.T) / 2
+    pairs = [(i, j) for i in range(9) for j in range(i)]
+    mean, (low, high) = mean_pairwise(shares)
+    assert mean == pytest.approx(np.mean([shares[p] for p in pairs]))
+    left_out = [np.mean([shares[p] for p in pairs if run not in p]) for run in range(9)]
+    error = np.sqrt(8 / 9 * np.sum((np.array(left_out) - np.mean(left_out)) ** 2))
+    reach = stats.t.ppf(0.975, 8) * error
+    assert (low, high) == (pytest.approx(mean - reach), pytest.approx(mean + reach))
+    with pytest.raises(ValueError, match="3 runs or more"):
+        mean_pairwise(shares[:2, :2])
+
+
+def test_mean_pairwise_interval_covers_the_truth_as_often_as_it_says():
+    generator = np.random.default_rng(1)
+    hits = 0
+    for _ in range(400):
+        position = generator.normal(size=12)
+        shares = (position[:, None] - position[None]) ** 2
+        _, (low, high) = mean_pairwise(shares)
+        hits += low <= 2.0 <= high
+    assert 0.88 <= hits / 400 <= 0.99
+
+
+def test_gradient_norms_equal_autograd_on_an_ordinary_network():
+    data = moons(examples=20, held_out=4).to("cpu", torch.float64)
+    model = build_mlp(Architecture((2, 5, 5, 5, 1)), [0, 1], dtype=torch.float64)
+    norms = gradient_norms(model, data)
+    for position in range(2):
+        module = model.as_module(position)
+        nn.functional.binary_cross_entropy_with_logits(module(data.x)[:, 0], data.y).backward()
+        linears = [m for m in module if isinstance(m, nn.Linear)]
+        expected = [
+            torch.cat([m.weight.grad.flatten(), m.bias.grad]).norm().item() for m in linears
+        ]
+        np.testing.assert_allclose(norms[:, position], expected)
+
+
+def test_spread_is_the_deviation_across_examples_and_0_where_they_fall_together():
+    x = torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    model = build_mlp(Architecture((2, 3, 3, 1)), [0], dtype=torch.float64)
+    z = x @ model.weights[0][0, 0].detach().T
+    spread = spread_across_examples(model, x)
+    assert spread.shape == (3, 1)
+    assert spread[0, 0] == pytest.approx(z.var(0, correction=0).mean().sqrt().item())
+    with torch.no_grad():
+        model.weights[1].zero_()
+    assert spread_across_examples(model, x)[1:].tolist() == [[0.0], [0.0]]
+
+
+def test_first_nonzero_finds_each_layers_first_step():
+    values = np.zeros((3, 2, 1))
+    values[1:, 0], values[2, 1] = 5.0, 0.0
+    assert first_nonzero(np.array([0, 10, 20]), values).tolist() == [[10.0], [np.inf]]
+    with pytest.raises(ValueError, match="got 2 and 3"):
+        first_nonzero(np.array([0, 1]), values)
+
+
+def test_logistic_regression_solves_a_line_and_not_the_moons():
+    x = torch.tensor([[-2.0], [-1.0], [1.0], [2.0]])
+    y = torch.tensor([0.0, 0.0, 1.0, 1.0])
+    assert logistic_regression(Dataset("line", "binary", x, y, x, y)) == (1.0, 1.0)
+    train, held_out = logistic_regression(moons())
+    assert 0.8 < train < 0.95 and 0.8 < held_out < 0.95
+    with pytest.raises(ValueError, match="got a regression"):
+        logistic_regression(Dataset("line", "regression", x, y, x, y))
+
+
+def test_a_map_needs_two_inputs_and_one_output():
+    with pytest.raises(ValueError, match="2 inputs and 1 output, got 3 and 1"):
+        decision_map(build_mlp(Architecture((3, 1)), [0]))
+    with pytest.raises(ValueError, match="got 1 between"):
+        decision_map(build_mlp(Architecture((2, 1)), [0]), resolution=1)

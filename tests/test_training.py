@@ -1,0 +1,298 @@
+"""Fits against the slow twin: ordinary networks, ordinary hooks, torch's own optimiser loop."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rai_utils import training
+from rai_utils.data import Dataset, moons
+from rai_utils.models import Architecture, build_mlp
+from rai_utils.relaxation import forward_targets, relax, relaxation_plan
+from rai_utils.training import (
+    Phase,
+    Watch,
+    count_correct,
+    evaluate,
+    fit_backprop,
+    fit_handover,
+    fit_relaxed,
+    schedule,
+)
+
+
+@pytest.fixture
+def data():
+    return moons(examples=20, held_out=40).to("cpu", torch.float64)
+
+
+def slow_twin(module, data, phase, relaxed=None, hidden_weight=1.0):
+    """One ordinary network, torch's optimiser, and a loop; its total loss before each step."""
+    targets = list(relaxed.targets.values()) if relaxed else []
+    optimizer = training.OPTIMIZERS[phase.optimizer](
+        [*module.parameters(), *targets], lr=phase.learning_rate
+    )
+    losses = []
+    for _ in range(phase.steps):
+        loss = nn.functional.binary_cross_entropy_with_logits(module(data.x)[:, 0], data.y)
+        if relaxed:
+            loss = loss + hidden_weight * relaxed.hidden_loss()
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return losses
+
+
+@pytest.mark.parametrize("optimizer", ["rprop", "sgd", "adam"])
+def test_relaxed_trajectory_equals_the_slow_twin(data, optimizer):
+    phase = Phase(15, 0.05, optimizer)
+    model = build_mlp(Architecture((2, 6, 6, 6, 6, 1)), [0, 1], dtype=torch.float64)
+    fit = fit_relaxed(
+        model, data, phase, hidden_weight=0.5, watch=Watch(inspect_at=range(15), evaluate_at=[])
+    )
+    for position in range(2):
+        module = model.as_module(position)
+        with relax(module, data.x) as relaxed:
+            losses = slow_twin(module, data, phase, relaxed, 0.5)
+            last = relaxed.targets["linear3"].detach()
+        np.testing.assert_allclose(fit.history.relaxed_loss[:, position], losses, rtol=1e-9)
+        torch.testing.assert_close(fit.targets.at(3)[position], last)
+        torch.testing.assert_close(
+            fit.model.as_module(position).linear2.weight, module.linear2.weight
+        )
+
+
+@pytest.mark.parametrize("optimizer", ["rprop", "sgd", "adam"])
+def test_backprop_trajectory_equals_the_slow_twin(data, optimizer):
+    phase = Phase(15, 0.05, optimizer)
+    model = build_mlp(Architecture((2, 6, 6, 6, 1), "tanh"), [3, 4], dtype=torch.float64)
+    fit = fit_backprop(model, data, phase, watch=Watch(evaluate_at=range(15)))
+    for position in range(2):
+        module = model.as_module(position)
+        losses = slow_twin(module, data, phase)
+        np.testing.assert_allclose(fit.history.loss[:, position], losses, rtol=1e-9)
+        torch.testing.assert_close(
+            fit.model.as_module(position).linear2.weight, module.linear2.weight
+        )
+
+
+def test_recorded_gradient_norms_and_parts_are_those_of_autograd(data):
+    model = build_mlp(Architecture((2, 5, 5, 1)), [0], dtype=torch.float64)
+    watch = Watch(inspect_at=[0, 4], evaluate_at=[0, 4])
+    fit = fit_relaxed(model, data, Phase(4, 0.1), watch=watch, hidden_weight=2.0)
+    history = fit.history
+    assert history.inspected_at.tolist() == [0, 4]
+    assert not history.hidden_terms[0].any()
+    assert history.gradient_norms[0].tolist() == [[0.0], [0.0], [0.0]]
+    module = fit.model.as_module(0)
+    with relax(module, data.x) as relaxed:
+        for layer in (1, 2, 3):
+            with torch.no_grad():
+                relaxed.targets[f"linear{layer}"].copy_(fit.targets.at(layer)[0])
+        output = nn.functional.binary_cross_entropy_with_logits(module(data.x)[:, 0], data.y)
+        (output + 2 * relaxed.hidden_loss()).backward()
+        terms = torch.stack(list(relaxed.hidden_terms().values()))
+    np.testing.assert_allclose(history.output_term[1, 0], output.item())
+    np.testing.assert_allclose(history.hidden_terms[1, :, 0], terms.detach())
+    np.testing.assert_allclose(history.relaxed_loss[1, 0], output.item() + 2 * terms.sum().item())
+    for row, layer in enumerate((module.linear1, module.linear2, module.linear3)):
+        norm = torch.cat([layer.weight.grad.flatten(), layer.bias.grad]).norm().item()
+        np.testing.assert_allclose(history.gradient_norms[1, row, 0], norm)
+    values = fit.targets.at(2)[0]
+    np.testing.assert_allclose(history.target_mean_square[1, 1, 0], (values**2).mean())
+    np.testing.assert_allclose(history.target_variance[1, 1, 0], values.var(0, False).mean())
+    expected = (history.hidden_terms[1] / history.target_mean_square[1]) ** 0.5
+    np.testing.assert_allclose(history.relative_gaps[1], expected)
+
+
+def test_accuracy_and_loss_are_those_of_the_plain_forward_pass(data):
+    model = build_mlp(Architecture((2, 5, 5, 1)), [0, 1], dtype=torch.float64)
+    fit = fit_relaxed(model, data, Phase(30, 0.1), watch=Watch(evaluate_at=[30]))
+    for position in range(2):
+        z = fit.model.as_module(position)(data.held_out_x)[:, 0].detach()
+        right = ((z > 0) == (data.held_out_y == 1)).double().mean().item()
+        assert fit.history.held_out_accuracy[0, position] == right
+        loss = nn.functional.binary_cross_entropy_with_logits(z, data.held_out_y).item()
+        np.testing.assert_allclose(fit.history.held_out_loss[0, position], loss)
+
+
+def test_handover_is_a_relaxed_fit_followed_by_backprop_on_its_weights(data):
+    model = build_mlp(Architecture((2, 5, 5, 1)), [0], dtype=torch.float64)
+    both = fit_handover(model, data, Phase(5, 0.1), Phase(7, 0.01))
+    relaxed = fit_relaxed(model, data, Phase(5, 0.1))
+    backprop = fit_backprop(relaxed.model, data, Phase(7, 0.01))
+    for ours, expected in zip(
+        both.backprop.model.parameters(), backprop.model.parameters(), strict=True
+    ):
+        assert torch.equal(ours, expected)
+
+
+def test_a_fit_changes_nothing_it_is_given(data):
+    model = build_mlp(Architecture((2, 5, 5, 1)), [0], dtype=torch.float64)
+    before = [p.detach().clone() for p in model.parameters()]
+    targets = forward_targets(model, data.x, relaxation_plan(model.architecture))
+    values = [value.clone() for value in targets.values]
+    fit_relaxed(model, data, Phase(3, 0.1), targets=targets)
+    fit_backprop(model, data, Phase(3, 0.1))
+    assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
+    assert all(torch.equal(v, b) for v, b in zip(targets.values, values, strict=True))
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_fit_can_go_on_from_its_targets(data):
+    model = build_mlp(Architecture((2, 5, 5, 1)), [0], dtype=torch.float64)
+    phase = Phase(6, 0.01, "sgd")
+    whole = fit_relaxed(model, data, Phase(12, 0.01, "sgd"))
+    half = fit_relaxed(model, data, phase)
+    rest = fit_relaxed(half.model, data, phase, targets=half.targets)
+    torch.testing.assert_close(rest.targets.at(2), whole.targets.at(2))
+
+
+def test_snapshots_are_the_weights_at_their_steps(data):
+    model = build_mlp(Architecture((2, 5, 5, 1)), [0], dtype=torch.float64)
+    fit = fit_relaxed(model, data, Phase(8, 0.1), watch=Watch(snapshot_at=[0, 5]))
+    assert torch.equal(fit.snapshots[0].weights[1], model.weights[1])
+    shorter = fit_relaxed(model, data, Phase(5, 0.1))
+    assert torch.equal(fit.snapshots[5].weights[1], shorter.model.weights[1])
+
+
+def test_the_signal_moves_one_layer_a_step_from_the_output(data):
+    model = build_mlp(Architecture((2, *[6] * 8, 1)), [0], dtype=torch.float64)
+    fit = fit_relaxed(model, data, Phase(12, 0.1), watch=Watch(inspect_at=range(13)))
+    reached = (fit.history.gradient_norms[:, :, 0] > 0).sum(1)
+    assert reached.tolist() == [0, *range(1, 10), 9, 9, 9]
+
+
+def test_regression_uses_the_squared_error_and_has_no_accuracy():
+    generator = torch.Generator().manual_seed(0)
+    x, noise = torch.randn(30, 3, generator=generator), torch.randn(30, generator=generator)
+    y = x[:, 0] + 0.1 * noise
+    data = Dataset("line", "regression", x, y, x, y)
+    model = build_mlp(Architecture((3, 8, 1), "tanh", "identity"), [0])
+    history = fit_backprop(model, data, Phase(200, 0.01)).history
+    assert history.loss[-1, 0] < 0.02 < history.loss[0, 0]
+    assert np.isnan(history.accuracy).all()
+
+
+def test_classes_take_the_greatest_output():
+    z = torch.tensor([[[0.1, 0.9, 0.3], [2.0, 1.0, 0.0]]])
+    assert count_correct(z, torch.tensor([1, 2]), "softmax").tolist() == [1]
+    assert count_correct(z[..., :1], torch.tensor([0.0, 1.0]), "identity").tolist() == [2]
+    assert count_correct(z[..., :1], torch.tensor([0.0, 1.0]), "sigmoid").tolist() == [1]
+
+
+def test_a_loss_that_is_not_finite_sets_its_seed_aside_and_keeps_the_record(data):
+    model = build_mlp(Architecture((2, 6, 6, 1), "relu"), [0, 1], dtype=torch.float64)
+    with torch.no_grad():
+        model.weights[1][0, 0] *= 1e200
+        model.weights[0][0, 0] *= 1e200
+    fit = fit_backprop(model, data, Phase(10, 0.01), watch=Watch(evaluate_at=[0, 10]))
+    (failure,) = fit.history.failures
+    assert (failure.position, failure.step, failure.layer) == (0, 0, 2)
+    assert "after 0 steps, first in layer 2" in str(failure)
+    assert np.isnan(fit.history.accuracy[:, 0]).all()
+    alone = fit_backprop(model.select([1]), data, Phase(10, 0.01), watch=Watch(evaluate_at=[10]))
+    np.testing.assert_array_equal(fit.history.loss[1, 1], alone.history.loss[0, 0])
+
+
+def test_a_relaxed_loss_that_blows_up_names_its_step_and_layer(data):
+    model = build_mlp(Architecture((2, 6, 6, 6, 1), "relu"), [0])
+    fit = fit_relaxed(model, data, Phase(400, 5.0, "sgd"), watch=Watch(evaluate_at=[0]))
+    (failure,) = fit.history.failures
+    assert 0 < failure.step < 400
+    assert 1 <= failure.layer <= 4
+    assert fit.history.evaluated_at.tolist() == [0]
+
+
+@pytest.mark.slow
+def test_the_compiled_rprop_step_is_bit_for_bit_torchs_own(data, monkeypatch):
+    model = build_mlp(Architecture((2, 7, 7, 7, 1)), [0, 1])
+    training._compiled_rprop.cache_clear()
+    eager = fit_relaxed(model, data, Phase(60, 0.1))
+    monkeypatch.setattr(training, "COMPILE_ABOVE", 0)
+    compiled = fit_relaxed(model, data, Phase(60, 0.1))
+    training._compiled_rprop.cache_clear()
+    for ours, expected in zip(compiled.model.parameters(), eager.model.parameters(), strict=True):
+        assert torch.equal(ours, expected)
+
+
+def test_without_a_compiler_the_eager_step_is_used_with_a_notice(data, monkeypatch):
+    def broken(*arguments, **options):
+        def fail(*tensors):
+            raise RuntimeError("no compiler found\nlong trace")
+
+        return fail
+
+    model = build_mlp(Architecture((2, 5, 1)), [0])
+    expected = fit_relaxed(model, data, Phase(5, 0.1))
+    training._compiled_rprop.cache_clear()
+    monkeypatch.setattr(training, "COMPILE_ABOVE", 0)
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.warns(UserWarning, match=r"does not work here \(no compiler found\)"):
+        fit = fit_relaxed(model, data, Phase(5, 0.1))
+    training._compiled_rprop.cache_clear()
+    assert torch.equal(fit.model.weights[0], expected.model.weights[0])
+
+
+def test_schedule_starts_at_zero_and_ends_at_the_last_step():
+    steps = schedule(1000, 10)
+    assert steps[0] == 0 and steps[-1] == 1000
+    assert list(steps) == sorted(set(steps))
+    with pytest.raises(ValueError, match="got 0 and 25"):
+        schedule(0)
+
+
+def test_evaluate_marks_a_forward_pass_that_is_not_finite(data):
+    model = build_mlp(Architecture((2, 4, 1), "relu"), [0, 1], dtype=torch.float64)
+    with torch.no_grad():
+        model.biases[1][0, 0] = torch.inf
+    _, accuracy = evaluate(model, data.x, data.y, "binary")
+    assert np.isnan(accuracy[0]) and not np.isnan(accuracy[1])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda model, data: Phase(0, 0.1), "steps must be .* got 0"),
+        (lambda model, data: Phase(5, 0.0), "learning rate must be above 0, got 0"),
+        (lambda model, data: Phase(5, 0.1, "lion"), "optimizer must be one of .* got 'lion'"),
+        (lambda model, data: fit_relaxed(model, data, Phase(5, 0.1), hidden_weight=-1), "got -1"),
+        (lambda model, data: fit_relaxed(model, data, Phase(5, 0.1), layers=(9,)), "1 … 2, got 9"),
+        (
+            lambda model, data: fit_backprop(model, data, Phase(5, 0.1), watch=Watch((6,))),
+            "evaluate_at must lie in 0 … 5, got 6",
+        ),
+        (
+            lambda model, data: fit_backprop(model, data, Phase(5, 0.1), device="cuda"),
+            "needs a CUDA GPU",
+        ),
+        (
+            lambda model, data: fit_backprop(
+                build_mlp(Architecture((3, 1)), [0]), data, Phase(5, 0.1)
+            ),
+            r"\(examples, 3\), got \(20, 2\)",
+        ),
+        (
+            lambda model, data: fit_backprop(
+                build_mlp(Architecture((2, 3), "relu", "softmax"), [0]), data, Phase(5, 0.1)
+            ),
+            "Moons needs 1 output units, got a network with 3",
+        ),
+        (
+            lambda model, data: fit_relaxed(
+                model,
+                moons(examples=20, held_out=40, seed=1).to("cpu", torch.float64),
+                Phase(5, 0.1),
+                targets=forward_targets(model, data.x, relaxation_plan(model.architecture)),
+            ),
+            "20 of 20 examples that differ",
+        ),
+    ],
+)
+def test_wrong_input_is_refused_before_any_work(data, make, message):
+    if "CUDA" in message and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    model = build_mlp(Architecture((2, 5, 1)), [0], dtype=torch.float64)
+    with pytest.raises(ValueError, match=message):
+        make(model, data)
