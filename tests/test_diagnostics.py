@@ -58,9 +58,9 @@ def test_mean_pairwise_interval_covers_the_truth_as_often_as_it_says():
     hits = 0
     for _ in range(400):
         position = generator.normal(size=12)
-        shares = (position[:, None] - position[None]) ** 2
+        shares = np.abs(position[:, None] - position[None])
         _, (low, high) = mean_pairwise(shares)
-        hits += low <= 2.0 <= high
+        hits += low <= 2 / np.sqrt(np.pi) <= high
     assert 0.88 <= hits / 400 <= 0.99
 
 
