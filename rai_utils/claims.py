@@ -5,6 +5,7 @@ with :meth:`Study.publish`. A verdict is never typed: a :class:`Rule` computes i
 and its interval, and the text of the rule is made from the same limits that decide.
 """
 
+import importlib.metadata
 import json
 import math
 import platform
@@ -14,12 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import matplotlib
 import numpy as np
-import sklearn
-import torch
 from matplotlib.figure import Figure
-from scipy import stats
+from scipy import special
 
 Number = int | float | bool | None
 Interval = tuple[float, float]
@@ -221,7 +219,8 @@ def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> 
     """
     sample = _sample(values, least=2)
     _check_level(level)
-    half = stats.t.ppf((1 + level) / 2, len(sample) - 1) * sample.std(ddof=1) / len(sample) ** 0.5
+    quantile = special.stdtrit(len(sample) - 1, (1 + level) / 2)
+    half = quantile * sample.std(ddof=1) / math.sqrt(len(sample))
     return float(sample.mean() - half), float(sample.mean() + half)
 
 
@@ -234,7 +233,7 @@ def share_interval(successes: int, trials: int, level: float = 0.95) -> Interval
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"expected 0 ≤ successes ≤ trials ≥ 1, got {successes} of {trials}")
     _check_level(level)
-    z = stats.norm.ppf((1 + level) / 2)
+    z = special.ndtri((1 + level) / 2)
     share = successes / trials
     scale = 1 + z**2 / trials
     centre = (share + z**2 / (2 * trials)) / scale
@@ -511,12 +510,16 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
 
 
 def _environment() -> dict[str, Any]:
+    # Imported here: the pipeline reads sets, and need not wait for torch to be loaded.
+    import torch
+
+    versions = {
+        name: importlib.metadata.version(name)
+        for name in ("torch", "numpy", "scikit-learn", "matplotlib")
+    }
     return {
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "scikit-learn": sklearn.__version__,
-        "matplotlib": matplotlib.__version__,
+        **versions,
         "machine": platform.machine(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
@@ -555,7 +558,8 @@ def _plain(value: Any, where: str) -> Any:
 
 
 def _plain_number(value: Any, where: str) -> Number:
-    if isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and value.ndim == 0):
+    # Scalars of numpy and tensors of torch without an axis.
+    if getattr(value, "ndim", None) == 0:
         value = value.item()
     if value is None or isinstance(value, bool | int):
         return value

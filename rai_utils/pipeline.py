@@ -25,9 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import nbformat
-import papermill
 import yaml
-from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
 from rai_utils import prose
@@ -284,6 +282,9 @@ def run_parameters(
 
 
 def _run_papermill(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
+    # Imported here, so that a wrong parameter is refused at once.
+    import papermill
+
     previous = dict(os.environ)
     os.environ.clear()
     os.environ.update(kernel_environment(previous))
@@ -345,6 +346,8 @@ def _reason(failed: Path | None, error: BaseException) -> str:
         for cell in nbformat.read(failed, as_version=4).cells
         if cell.cell_type == "code" and not {INJECTED_TAG, ERROR_MARKER_TAG} & set(_tags(cell))
     ]
+    from nbclient.exceptions import DeadKernelError
+
     reached = [cell for cell in cells if cell.metadata.papermill.start_time]
     wrong = [cell for cell in cells if _error_outputs(cell)]
     # A kernel that dies writes no output; the last cell that was reached is where it died.
