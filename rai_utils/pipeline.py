@@ -13,6 +13,7 @@ import argparse
 import ast
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
 import signal
@@ -539,6 +540,8 @@ def main(arguments: Sequence[str] | None = None, folder: Path = ROOT) -> int:
     try:
         _run_command(chosen, folder)
     except KeyboardInterrupt:
+        # The cell that was running leaves a task behind, which is told of at exit.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         return 130
     except NotebookError as error:
         print(error, file=sys.stderr)
