@@ -285,10 +285,26 @@ def test_a_module_imports_only_from_its_left(module):
         assert not imported & UNKNOWN_TO_PLOTTING
 
 
-def test_notebooks_define_no_training_loop(notebook):
+def training_loops(source):
+    """Return the lines of the loops that take gradient steps."""
+    return [
+        loop.lineno
+        for loop in ast.walk(ast.parse(source))
+        if isinstance(loop, ast.For | ast.While)
+        for call in ast.walk(loop)
+        if isinstance(call, ast.Attribute) and call.attr in ("backward", "zero_grad")
+    ]
+
+
+def test_a_notebook_defines_no_training_loop(notebook):
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            assert ".backward(" not in cell.source
+            assert training_loops(cell.source) == []
+
+
+def test_training_loops_are_found():
+    assert training_loops("x = 1\nfor step in range(9):\n    loss().backward()") == [2]
+    assert training_loops("loss().backward()\nfor layer in layers:\n    layer.grad") == []
 
 
 # --- the lock ---
