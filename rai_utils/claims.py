@@ -361,6 +361,16 @@ class Study:
         }
         return value
 
+    def value(self, name: str) -> Number:
+        """Return the value of a metric that was recorded, as it will be published.
+
+        Raises:
+            ValueError: there is no metric of that name.
+        """
+        if name not in self._metrics:
+            raise ValueError(f"expected a recorded metric, got {name!r}")
+        return self._metrics[name]["value"]
+
     def claim(
         self,
         id: str,

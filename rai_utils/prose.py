@@ -12,7 +12,7 @@ left out. A marker may not open a line: Markdown would take the whole line for H
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MISSING = "–"
@@ -139,3 +139,16 @@ def _values_of_one(record: Mapping[str, Any]) -> dict[str, Any]:
 def _line(text: str, position: int) -> str:
     start = text.rfind("\n", 0, position) + 1
     return text[start:].split("\n", 1)[0][:80]
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table: the first column is text, the others are set flush right.
+
+    Raises:
+        ValueError: a row has another number of cells than the header.
+    """
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"expected {len(header)} cells in each row, got {len(row)}: {row}")
+    ruler = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (header, ruler, *rows))

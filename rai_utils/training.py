@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
@@ -209,12 +210,15 @@ class Fit:
         targets: the trained targets; None for backpropagation.
         history: the record.
         snapshots: networks at the steps asked for.
+        step_seconds: wall-clock time of each update, without evaluations and inspections,
+            (updates,). On a GPU the work of a step may end after its time was taken.
     """
 
     model: StackedMLP
     targets: Targets | None
     history: History
     snapshots: dict[int, StackedMLP]
+    step_seconds: NDArray[np.float64]
 
 
 def default_loss(task: Task) -> OutputLoss:
@@ -410,6 +414,47 @@ def fit_handover(
     return HandOver(relaxed, backprop)
 
 
+def tune(
+    fit: Callable[..., Fit],
+    model: StackedMLP,
+    dataset: Dataset,
+    steps: int,
+    learning_rates: Sequence[float],
+    **options: Any,
+) -> tuple[Phase, list[float]]:
+    """Choose the learning rate with the best plain-forward accuracy on held-out data.
+
+    Every rate gets the same steps and the same networks. A network whose forward pass is not
+    finite counts as 0. Of equal accuracies the lower loss wins.
+
+    Args:
+        fit: ``fit_backprop`` or ``fit_relaxed``.
+        model: networks of seeds that are used for nothing else.
+        dataset: its held-out part is the validation data, used for nothing else.
+        steps: steps of each fit.
+        learning_rates: the grid.
+        options: further arguments of ``fit``.
+
+    Returns:
+        The phase with the best rate, and the mean accuracy of each rate in the grid's order.
+
+    Raises:
+        ValueError: the grid is empty, or as ``fit``.
+    """
+    if not learning_rates:
+        raise ValueError("learning_rates must hold at least one rate, got none")
+    phases = [Phase(steps, rate) for rate in learning_rates]
+    scores: list[tuple[float, float]] = []
+    for phase in phases:
+        history = fit(model, dataset, phase, watch=Watch(evaluate_at=(steps,)), **options).history
+        # A fit that lost all its seeds has no last evaluation.
+        accuracy = np.nan_to_num(history.held_out_accuracy).mean() if len(history.loss) else 0.0
+        loss = history.held_out_loss.mean() if len(history.loss) else np.inf
+        scores.append((float(accuracy), float(-np.nan_to_num(loss, nan=np.inf))))
+    best = max(range(len(scores)), key=scores.__getitem__)
+    return phases[best], [accuracy for accuracy, _ in scores]
+
+
 def _check_fit(
     model: StackedMLP, dataset: Dataset, loss: OutputLoss, watch: Watch, steps: int
 ) -> None:
@@ -510,6 +555,7 @@ def _fit(
     evaluate_at = set(schedule(phase.steps) if watch.evaluate_at is None else watch.evaluate_at)
     inspect_at, snapshot_at = set(watch.inspect_at), set(watch.snapshot_at)
     snapshots: dict[int, StackedMLP] = {}
+    seconds: list[float] = []
     alive = torch.ones(model.seeds, dtype=torch.bool, device=place)
     with _progress_bar(phase.steps, "RAI" if plan else "backprop") as bar:
         for step in range(phase.steps + 1):
@@ -526,6 +572,7 @@ def _fit(
                     bar.set_postfix(accuracy=f"{known.mean():.3f}")
             if step == phase.steps and step not in inspect_at:
                 break
+            started = perf_counter()
             if plan is None:
                 z = forward(architecture, weights, biases, data.x)
                 total = output_loss(z, data.y, architecture.output_activation, loss)
@@ -552,16 +599,19 @@ def _fit(
                     break
             torch._foreach_copy_(gradients, torch.autograd.grad(total.sum(), leaves))
             if step in inspect_at:
+                inspection = perf_counter()
                 row = _inspect(architecture, gradients, values, parts)
                 recorder.inspected[step] = row
+                started += perf_counter() - inspection
             if step < phase.steps:
                 advance()
+                seconds.append(perf_counter() - started)
                 bar.update()
     trained = _copy(current)
     final = None
     if plan is not None:
         final = Targets(plan, tuple(v.detach().cpu().clone() for v in values), dataset.x)
-    return Fit(trained, final, recorder.history(), snapshots)
+    return Fit(trained, final, recorder.history(), snapshots, np.array(seconds))
 
 
 def _copy(model: StackedMLP) -> StackedMLP:

@@ -386,3 +386,10 @@ def test_a_file_that_is_no_set_is_refused(tmp_path):
     # A broken set does not keep the next run from starting.
     Study("rai-demo", {}, tmp_path)
     assert not path.exists()
+
+
+def test_a_recorded_value_can_be_read_as_it_will_be_published(study):
+    study.metric("share", 1 / 3, tolerance=0.1)
+    assert study.value("share") == 0.3333333333
+    with pytest.raises(ValueError, match="expected a recorded metric, got 'other'"):
+        study.value("other")

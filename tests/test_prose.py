@@ -1,6 +1,6 @@
 import pytest
 
-from rai_utils.prose import fill, is_current, names
+from rai_utils.prose import fill, is_current, markdown_table, names
 
 RECORD = {
     "notebook": "rai-grads",
@@ -100,3 +100,10 @@ def test_wrong_markers_are_found_before_there_are_numbers():
     assert names("a <!--=not_there:.1f-->1<!--/-->") == ["not_there"]
     with pytest.raises(ValueError, match="got none"):
         names("a <!--=steps-->1")
+
+
+def test_a_table_has_one_line_a_row_and_refuses_a_row_that_does_not_fit():
+    table = markdown_table(["name", "value"], [["a", "1"], ["b", "2"]])
+    assert table.splitlines() == ["| name | value |", "| --- | ---: |", "| a | 1 |", "| b | 2 |"]
+    with pytest.raises(ValueError, match="expected 2 cells in each row, got 1"):
+        markdown_table(["name", "value"], [["a"]])

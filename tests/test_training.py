@@ -18,6 +18,7 @@ from rai_utils.training import (
     fit_handover,
     fit_relaxed,
     schedule,
+    tune,
 )
 
 
@@ -249,6 +250,31 @@ def test_evaluate_marks_a_forward_pass_that_is_not_finite(data):
         model.biases[1][0, 0] = torch.inf
     _, accuracy = evaluate(model, data.x, data.y, "binary")
     assert np.isnan(accuracy[0]) and not np.isnan(accuracy[1])
+
+
+def test_tuning_takes_the_rate_with_the_best_held_out_accuracy(data):
+    model = build_mlp(Architecture((2, 8, 1), "relu"), [0, 1], dtype=torch.float64)
+    rates = [1e-9, 0.01]
+    phase, scores = tune(fit_backprop, model, data, 60, rates)
+    assert phase == Phase(60, 0.01)
+    expected = [
+        fit_backprop(model, data, Phase(60, rate)).history.held_out_accuracy[-1] for rate in rates
+    ]
+    assert scores == [values.mean() for values in expected]
+    with torch.no_grad():
+        model.weights[0].fill_(torch.inf)
+    _, scores = tune(fit_backprop, model, data, 5, [0.01])
+    assert scores == [0.0], "a forward pass that is not finite counts as 0"
+    with pytest.raises(ValueError, match="at least one rate, got none"):
+        tune(fit_backprop, model, data, 5, [])
+
+
+def test_the_time_of_every_step_is_taken(data):
+    fit = fit_backprop(
+        build_mlp(Architecture((2, 3, 1)), [0], dtype=torch.float64), data, Phase(4, 0.1)
+    )
+    assert fit.step_seconds.shape == (4,)
+    assert (fit.step_seconds > 0).all()
 
 
 @pytest.mark.parametrize(
