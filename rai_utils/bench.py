@@ -25,7 +25,7 @@ from rai_utils import plotting, training
 from rai_utils.claims import Study, root
 from rai_utils.data import Dataset, moons
 from rai_utils.models import Architecture, StackedMLP, build_mlp
-from rai_utils.pipeline import publish
+from rai_utils.pipeline import fill_readme, publish
 from rai_utils.prose import markdown_table
 from rai_utils.relaxation import relax
 from rai_utils.training import Phase, Watch, configure, fit_backprop, fit_relaxed
@@ -377,6 +377,7 @@ def main() -> None:
         measure(study)
         study.publish()
         publish(Path(folder), root() / "figures" / "bench")
+    fill_readme()
     print("\nbench  published in figures/bench")
 
 

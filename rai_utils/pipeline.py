@@ -477,6 +477,23 @@ def write_back(notebook: str, folder: Path = ROOT) -> bool:
     return _write_notebook(committed, source)
 
 
+def fill_readme(folder: Path = ROOT) -> bool:
+    """Make the numbers in README.md from all published metrics; return whether it changed.
+
+    Raises:
+        ValueError: a marker that ``prose.fill`` refuses.
+    """
+    readme = folder / "README.md"
+    published = {
+        path.parent.name: read_metrics(path)
+        for path in sorted((folder / "figures").glob("*/metrics.json"))
+    }
+    before = readme.read_text(encoding="utf-8")
+    after = prose.fill(before, published)
+    readme.write_text(after, encoding="utf-8")
+    return after != before
+
+
 def _check_same_code(
     committed: Sequence[NotebookNode], executed: Sequence[NotebookNode], notebook: str
 ) -> None:
@@ -563,6 +580,7 @@ def _run_command(chosen: argparse.Namespace, folder: Path) -> None:
     for name in (Path(given).stem for given in chosen.notebook):
         changed = write_back(name, folder)
         _say(f"{name}  notebook  {'written' if changed else 'unchanged'}")
+    _say(f"README.md  {'written' if fill_readme(folder) else 'unchanged'}")
 
 
 def _say(line: str) -> None:
