@@ -25,7 +25,7 @@ from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, Patch, Rectangle
 from matplotlib.scale import SymmetricalLogTransform
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 
@@ -907,7 +907,7 @@ def relation(
     )
     if log_x and positions.size <= 8:
         axes.set_xticks(positions, [f"{position:g}" for position in positions])
-        axes.minorticks_off()
+        axes.xaxis.set_minor_locator(NullLocator())
     _legend_below(axes, handles)
     return axes
 

@@ -279,7 +279,5 @@ def test_output_losses_equal_torch():
 
 
 def test_an_activation_without_a_backward_rule_cannot_be_relaxed():
-    with pytest.raises(
-        ValueError, match=r"needs an activation with a backward rule, got .softmax_layer_norm"
-    ):
+    with pytest.raises(ValueError, match="needs an activation with a backward rule"):
         relaxation_plan(Architecture((2, 4, 4, 1), "softmax_layer_norm"))
