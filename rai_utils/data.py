@@ -153,3 +153,122 @@ def moons(
         torch.from_numpy(held_out_x.astype(np.float32)),
         torch.from_numpy(held_out_y.astype(np.float32)),
     )
+
+
+def dose_response(
+    examples: int = 30,
+    noise: float = 0.05,
+    seed: int = 42,
+    held_out: int = 201,
+    *,
+    held_out_noise: float = 0.0,
+    standard_units: bool = False,
+) -> Dataset:
+    """Effectiveness of a dose: one input, one output, too little and too much do not help.
+
+    effectiveness(dose) = exp(−(dose − ½)² / (2 · 0.15²)), dose in [0, 1], so that the curve runs
+    from 0.004 up to 1 and back. Doses lie evenly on [0, 1]. Training examples have Gaussian noise
+    on the effectiveness; the held-out ones are the curve itself, unless told otherwise.
+
+    Args:
+        examples: training examples, at least 2.
+        noise: standard deviation of the noise, at least 0.
+        seed: of the noise.
+        held_out: held-out examples, at least 2.
+        held_out_noise: standard deviation of their noise, at least 0.
+        standard_units: whether the effectiveness is given as 4 · effectiveness − 2, a scale that
+            leaves [0, 1], as any standardised target does.
+
+    Raises:
+        ValueError: a count or the noise is out of range.
+    """
+    _check_counts(examples=examples, held_out=held_out)
+    for name, deviation in (("noise", noise), ("held_out_noise", held_out_noise)):
+        if deviation < 0:
+            raise ValueError(f"{name} must be at least 0, got {deviation}")
+
+    def curve(dose: Tensor) -> Tensor:
+        return torch.exp(-((dose - 0.5) ** 2) / (2 * 0.15**2))
+
+    generator = torch.Generator().manual_seed(seed)
+    x, held_out_x = torch.linspace(0, 1, examples), torch.linspace(0, 1, held_out)
+    y = curve(x) + noise * torch.randn(examples, generator=generator)
+    held_out_y = curve(held_out_x) + held_out_noise * torch.randn(held_out, generator=generator)
+    if standard_units:
+        y, held_out_y = 4 * y - 2, 4 * held_out_y - 2
+    return Dataset("Dose curve", "regression", x[:, None], y, held_out_x[:, None], held_out_y)
+
+
+def wave(examples: int = 101, held_out: int = 1000) -> Dataset:
+    """A smooth curve to approximate, y = x sin(4πx) on [0, 1], without noise.
+
+    Training examples lie evenly from 0 to 1, held-out ones evenly in the middle of as many cells.
+
+    Args:
+        examples: training examples, at least 2.
+        held_out: held-out examples, at least 2.
+
+    Raises:
+        ValueError: a count is out of range.
+    """
+    _check_counts(examples=examples, held_out=held_out)
+    x = torch.linspace(0, 1, examples, dtype=torch.float64)
+    held_out_x = (torch.arange(held_out, dtype=torch.float64) + 0.5) / held_out
+    y, held_out_y = (values * torch.sin(4 * torch.pi * values) for values in (x, held_out_x))
+    return Dataset(
+        "Wave",
+        "regression",
+        x[:, None].float(),
+        y.float(),
+        held_out_x[:, None].float(),
+        held_out_y.float(),
+    )
+
+
+def spirals(
+    examples: int = 300,
+    noise: float = 0.15,
+    seed: int = 42,
+    held_out: int = 1500,
+    held_out_seed: int = 1042,
+    classes: int = 3,
+) -> Dataset:
+    """Interleaved spiral arms, one a class, that no straight line tells apart.
+
+    On arm c of C a point at r = 0.2 … 2 has the angle 2π c/C + 2 r, in radians, plus Gaussian
+    noise on both coordinates. r is drawn uniformly.
+
+    Args:
+        examples: training examples, shared out evenly over the classes, at least ``classes``.
+        noise: standard deviation of the noise on each coordinate, at least 0.
+        seed: of the training set.
+        held_out: held-out examples, at least ``classes``.
+        held_out_seed: of the held-out set, different from ``seed``.
+        classes: arms, at least 2.
+
+    Raises:
+        ValueError: a count or the noise is out of range, or the two seeds are equal.
+    """
+    if classes < 2:
+        raise ValueError(f"classes must be at least 2, got {classes}")
+    _check_counts(least=classes, examples=examples, held_out=held_out)
+    if noise < 0:
+        raise ValueError(f"noise must be at least 0, got {noise}")
+    if seed == held_out_seed:
+        raise ValueError(f"held_out_seed must differ from seed, got {seed} for both")
+
+    def draw(count: int, random_state: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(random_state)
+        labels = torch.arange(count) % classes
+        radius = 0.2 + 1.8 * torch.rand(count, generator=generator)
+        angle = 2 * torch.pi * labels / classes + 2 * radius
+        arm = torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
+        return arm + noise * torch.randn(count, 2, generator=generator), labels
+
+    return Dataset("Spirals", "multiclass", *draw(examples, seed), *draw(held_out, held_out_seed))
+
+
+def _check_counts(least: int = 2, **counts: int) -> None:
+    for name, count in counts.items():
+        if count < least:
+            raise ValueError(f"{name} must be at least {least}, got {count}")

@@ -35,16 +35,50 @@ class Activation:
     Attributes:
         function: z -> h = φ(z), over the last axis where units interact (softmax).
         backward: (gradient with respect to h, h) -> gradient with respect to z. Written in
-            terms of the output h, so that z need not be kept.
+            terms of the output h, so that z need not be kept. None where h does not determine
+            it: the gradient is then left to autograd, and the function cannot be relaxed.
         module: the same function as a ``torch.nn.Module``.
     """
 
     function: Callable[[Tensor], Tensor]
-    backward: Callable[[Tensor, Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor] | None
     module: Callable[[], nn.Module]
 
 
 LEAKY_SLOPE = 0.01
+
+
+def softmax_times_width(z: Tensor) -> Tensor:
+    """Softmax over the last axis times its width k, so that the mean of the outputs is 1."""
+    return torch.softmax(z, -1) * z.shape[-1]
+
+
+def softmax_cold(z: Tensor) -> Tensor:
+    """Softmax at temperature 1/k, softmax(k z): its slope for small z is that of k · softmax."""
+    return torch.softmax(z * z.shape[-1], -1)
+
+
+def softmax_layer_norm(z: Tensor) -> Tensor:
+    """Softmax followed by layer normalisation without trained factors (Ba et al. 2016, Eq. 3)."""
+    h = torch.softmax(z, -1)
+    return nn.functional.layer_norm(h, h.shape[-1:], eps=1e-12)
+
+
+def sigmoid_flat(z: Tensor) -> Tensor:
+    """Sigmoid σ(4z/k), whose greatest slope is 1/k: softmax's for small z, without the sum."""
+    return torch.sigmoid(z * (4 / z.shape[-1]))
+
+
+class _FunctionModule(nn.Module):
+    """A function of a tensor as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.function(z)
+
 
 ACTIVATIONS: dict[str, Activation] = {
     "identity": Activation(lambda z: z, lambda gradient, h: gradient, nn.Identity),
@@ -68,6 +102,28 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda z: torch.softmax(z, -1),
         lambda gradient, h: aten._softmax_backward_data(gradient, h, -1, h.dtype),
         lambda: nn.Softmax(-1),
+    ),
+    # Controls: each changes one thing in a softmax hidden layer.
+    "softmax_times_width": Activation(
+        softmax_times_width,
+        lambda gradient, h: aten._softmax_backward_data(
+            gradient * h.shape[-1], h / h.shape[-1], -1, h.dtype
+        ),
+        lambda: _FunctionModule(softmax_times_width),
+    ),
+    "softmax_cold": Activation(
+        softmax_cold,
+        lambda gradient, h: aten._softmax_backward_data(gradient, h, -1, h.dtype) * h.shape[-1],
+        lambda: _FunctionModule(softmax_cold),
+    ),
+    # The outputs are the same for softmax outputs of any spread, but the gradient is not.
+    "softmax_layer_norm": Activation(
+        softmax_layer_norm, None, lambda: _FunctionModule(softmax_layer_norm)
+    ),
+    "sigmoid_flat": Activation(
+        sigmoid_flat,
+        lambda gradient, h: aten.sigmoid_backward(gradient, h) * (4 / h.shape[-1]),
+        lambda: _FunctionModule(sigmoid_flat),
     ),
 }
 
@@ -442,7 +498,7 @@ def affine(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _carry(h: Tensor, weight: Tensor, bias: Tensor, name: str, skip: bool) -> Tensor:
-    """Do what ``_HiddenLayers`` does, and keep nothing."""
+    """Do what ``_HiddenLayers`` does, and keep nothing but what autograd keeps."""
     activation = ACTIVATIONS[name].function
     for w, b in zip(weight.unbind(0), bias.unbind(0), strict=True):
         output = activation(torch.baddbmm(b, h, w.mT))  # (seeds, examples, outputs)
@@ -501,7 +557,8 @@ def forward(
     Returns:
         z_T, (seeds, examples, l_T).
     """
-    apply = _HiddenLayers.apply if torch.is_grad_enabled() else _carry
+    ruled = torch.is_grad_enabled() and architecture.activation.backward is not None
+    apply = _HiddenLayers.apply if ruled else _carry
     h = x.expand(weights[0].shape[1], *x.shape)  # (seeds, examples, l₀)
     for run, weight, bias in zip(architecture.runs[:-1], weights, biases, strict=False):
         skip = architecture.adds_input(run.first)

@@ -26,7 +26,7 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, Patch, Rectangle
 from matplotlib.scale import SymmetricalLogTransform
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 
@@ -875,6 +875,148 @@ def circuit(axes: Axes, *, relaxed: bool, depth_label: str = "T") -> Axes:
         _draw_relaxed(drawing, depth_label, last)
     else:
         _draw_plain(drawing, depth_label, last)
+    return axes
+
+
+def relation(
+    axes: Axes,
+    x: ArrayLike,
+    curves_by_name: Mapping[str, ArrayLike],
+    *,
+    x_label: str,
+    label: str,
+    intervals_by_name: Mapping[str, ArrayLike] | None = None,
+    log_x: bool = False,
+    log_y: bool = False,
+    references: Mapping[str, float] | None = None,
+    markers: bool = True,
+) -> Axes:
+    """Draw quantities against another, one line a name, with bands for intervals.
+
+    A value that is not finite is a gap in its line.
+
+    Args:
+        axes: The axes to draw on.
+        x: Positions, shape (n,), increasing.
+        curves_by_name: Name to values, each of shape (n,).
+        x_label: What the horizontal axis shows, with its unit.
+        label: What the vertical axis shows, with its unit.
+        intervals_by_name: Name to the ends of an interval, each of shape (2, n). Names may be
+            left out.
+        log_x: Whether the horizontal axis is logarithmic.
+        log_y: Whether the vertical axis is logarithmic.
+        references: Name to value of horizontal lines.
+        markers: Whether each position gets a marker; else some along the line.
+
+    Returns:
+        The axes given.
+
+    Raises:
+        TypeError: If `axes` is not an `Axes`.
+        ValueError: If shapes do not fit, positions do not increase, there is no curve, an
+            interval belongs to no curve, or a reference is not finite.
+    """
+    _check_axes(axes)
+    positions = _increasing("x", x, "(n,)")
+    if not curves_by_name:
+        raise ValueError("curves_by_name: expected at least one curve, came none")
+    shape = (positions.size,)
+    curves = {
+        name: _array(f"curves_by_name[{name!r}]", values, shape, "(len(x),)")
+        for name, values in curves_by_name.items()
+    }
+    intervals = {
+        name: _array(f"intervals_by_name[{name!r}]", ends, (2, *shape), "(2, len(x))")
+        for name, ends in (intervals_by_name or {}).items()
+    }
+    if unknown := sorted(intervals.keys() - curves.keys()):
+        raise ValueError(f"intervals_by_name: expected names among {list(curves)}, came {unknown}")
+    lines = _references(references)
+    styles = dict(_styles([*curves, *lines]))
+    handles: list[Artist] = []
+    for index, (name, values) in enumerate(curves.items()):
+        style = styles[name]
+        if name in intervals:
+            axes.fill_between(
+                positions, *intervals[name], color=style["color"], alpha=0.2, linewidth=0
+            )
+        spacing = 1 if markers else (0.04 + 0.2 * index / len(curves), 0.2)
+        (drawn,) = axes.plot(positions, values, **style, markevery=spacing, label=name)
+        handles.append(drawn)
+    for name, value in lines.items():
+        handles.append(axes.axhline(value, **_reference_line(styles[name]), label=name))
+    axes.set(
+        xlabel=x_label,
+        ylabel=label,
+        xscale="log" if log_x else "linear",
+        yscale="log" if log_y else "linear",
+    )
+    if log_x and positions.size <= 8:
+        axes.set_xticks(positions, [f"{position:g}" for position in positions])
+        axes.xaxis.set_minor_locator(NullLocator())
+    _legend_below(axes, handles)
+    return axes
+
+
+def signed_heat_map(
+    axes: Axes, values: ArrayLike, *, limit: float, title: str | None = None
+) -> Axes:
+    """Draw a small matrix of signed numbers, each in its cell, extremes framed.
+
+    Positive numbers are orange and negative ones blue, the more so the greater; the sign is
+    written too. The frame of the greatest entry is solid and that of the smallest dashed.
+
+    Args:
+        axes: The axes to draw on.
+        values: Matrix, shape (rows, columns), finite; row 1 is at the top.
+        limit: Absolute value of the strongest colours, the same for compared matrices.
+        title: Title of the panel.
+
+    Returns:
+        The axes given.
+
+    Raises:
+        TypeError: If `axes` is not an `Axes`.
+        ValueError: If the values are no finite matrix or the limit is not positive.
+    """
+    _check_axes(axes)
+    shown = _array("values", values, (None, None), "(rows, columns)")
+    _check_finite("values", shown)
+    if not limit > 0:
+        raise ValueError(f"limit: expected a positive value, came {limit}")
+    mesh = axes.imshow(shown, cmap="PuOr_r", vmin=-limit, vmax=limit)
+    for (row, column), value in np.ndenumerate(shown):
+        text = f"{value:+.2f}" if abs(value) >= 0.005 else "0"
+        axes.text(
+            column,
+            row,
+            text.replace("-", "−").replace("0.", "."),
+            ha="center",
+            va="center",
+            fontsize=_SMALL_TEXT,
+            color=_readable_on(mesh.to_rgba(value)),
+        )
+    for extreme, dashes in ((shown.max(), "-"), (shown.min(), (0, (2, 1)))):
+        for row, column in np.argwhere(np.isclose(shown, extreme, rtol=0, atol=1e-12)):
+            axes.add_patch(
+                Rectangle(
+                    (column - 0.45, row - 0.45),
+                    0.9,
+                    0.9,
+                    fill=False,
+                    edgecolor=_readable_on(mesh.to_rgba(extreme)),
+                    linewidth=1.2,
+                    linestyle=dashes,
+                )
+            )
+    rows, columns = shown.shape
+    axes.set_xticks(range(columns), [str(i + 1) for i in range(columns)])
+    axes.set_yticks(range(rows), [str(i + 1) for i in range(rows)])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set(xlabel="input $j$", ylabel="output $i$")
+    if title is not None:
+        axes.set_title(title)
     return axes
 
 

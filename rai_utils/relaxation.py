@@ -110,7 +110,8 @@ class RelaxationPlan:
         layers: numbers of the relaxed layers, ascending, from 1 (the first linear layer) to T.
 
     Raises:
-        ValueError: no layer, a layer twice, or a layer that the circuit does not have.
+        ValueError: no layer, a layer twice, a layer that the circuit does not have, skip
+            connections, or an activation without a backward rule.
     """
 
     architecture: Architecture
@@ -123,6 +124,11 @@ class RelaxationPlan:
             raise ValueError(
                 "a relaxed circuit must be a plain chain (a skip connection passes by the "
                 "target), got an architecture with skip connections"
+            )
+        if self.architecture.activation.backward is None:
+            raise ValueError(
+                "a relaxed circuit needs an activation with a backward rule, "
+                f"got {self.architecture.hidden_activation!r}"
             )
         if not self.layers:
             raise ValueError("at least one layer must be relaxed, got none")

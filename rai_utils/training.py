@@ -30,6 +30,7 @@ from rai_utils.models import (
     forward,
     layer_norms,
     pre_activations,
+    stack,
 )
 from rai_utils.relaxation import (
     OutputLoss,
@@ -88,6 +89,8 @@ class Phase:
         steps: parameter updates, at least 1.
         learning_rate: first step size, above 0. For Rprop it is the size of the first step of
             every number; later ones grow by 1.2 or shrink by 0.5 (Riedmiller & Braun 1993).
+            For the others there may be one for each network, so that a whole grid of learning
+            rates is one fit of stacked networks.
         optimizer: a key of ``OPTIMIZERS``.
 
     Raises:
@@ -95,14 +98,18 @@ class Phase:
     """
 
     steps: int
-    learning_rate: float
+    learning_rate: float | tuple[float, ...]
     optimizer: str = "rprop"
 
     def __post_init__(self) -> None:
         if not isinstance(self.steps, int) or self.steps < 1:
             raise ValueError(f"steps must be a whole number of at least 1, got {self.steps!r}")
-        if not self.learning_rate > 0:
+        several = isinstance(self.learning_rate, tuple)
+        rates = self.learning_rate if several else (self.learning_rate,)
+        if not rates or not all(rate > 0 for rate in rates):
             raise ValueError(f"learning rate must be above 0, got {self.learning_rate}")
+        if several and self.optimizer == "rprop":
+            raise ValueError("rprop takes one learning rate for all networks, got several")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(
                 f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}"
@@ -456,7 +463,7 @@ def tune(
 
 
 def _check_fit(
-    model: StackedMLP, dataset: Dataset, loss: OutputLoss, watch: Watch, steps: int
+    model: StackedMLP, dataset: Dataset, loss: OutputLoss, watch: Watch, phase: Phase
 ) -> None:
     architecture = model.architecture
     check_inputs(architecture, dataset.x)
@@ -469,8 +476,14 @@ def _check_fit(
     output_loss(example, dataset.y[:1], architecture.output_activation, loss)
     for name in ("evaluate_at", "inspect_at", "snapshot_at"):
         for step in getattr(watch, name) or ():
-            if not 0 <= step <= steps:
-                raise ValueError(f"{name} must lie in 0 … {steps}, got {step}")
+            if not 0 <= step <= phase.steps:
+                raise ValueError(f"{name} must lie in 0 … {phase.steps}, got {step}")
+    rates = phase.learning_rate
+    if isinstance(rates, tuple) and len(rates) != model.seeds:
+        raise ValueError(
+            f"there must be one learning rate for each of the {model.seeds} networks, "
+            f"got {len(rates)}"
+        )
 
 
 def _flatten(tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -528,7 +541,7 @@ def _fit(
 ) -> Fit:
     watch = watch or Watch()
     loss = loss or default_loss(dataset.task)
-    _check_fit(model, dataset, loss, watch, phase.steps)
+    _check_fit(model, dataset, loss, watch, phase)
     architecture, place = model.architecture, resolve_device(device)
     dtype = model.weights[0].dtype
     data = dataset.to(place, dtype)
@@ -549,7 +562,7 @@ def _fit(
         part.view_as(leaf)
         for part, leaf in zip(flat.grad.split([v.numel() for v in leaves]), leaves, strict=True)
     ]
-    advance = _stepper(phase, flat)
+    advance = _stepper(phase, flat, leaves)
     current = StackedMLP(architecture, [w.detach() for w in weights], [b.detach() for b in biases])
     recorder = _Recorder(architecture, model.seeds, len(plan.layers) if plan else 0)
     evaluate_at = set(schedule(phase.steps) if watch.evaluate_at is None else watch.evaluate_at)
@@ -648,12 +661,21 @@ def _first_bad_layer(
     return model.architecture.depth
 
 
-def _stepper(phase: Phase, flat: Tensor) -> Callable[[], None]:
+def _stepper(phase: Phase, flat: Tensor, leaves: Sequence[Tensor]) -> Callable[[], None]:
     """Return a function that makes one optimiser step on the vector of all trained numbers.
 
     One vector, because torch's optimisers pay for each tensor and the compiled step for each
-    number of tensors.
+    number of tensors. ``leaves`` are its parts, each (layers, seeds, …).
     """
+    if isinstance(phase.learning_rate, tuple):
+        own = torch.tensor(phase.learning_rate, dtype=flat.dtype, device=flat.device)
+        rates = torch.cat(
+            [
+                own[None, :, None].expand(*leaf.shape[:2], leaf[0, 0].numel()).reshape(-1)
+                for leaf in leaves
+            ]
+        )  # (all numbers,)
+        return _step_with_own_rates(phase.optimizer, flat, rates)
     parameter = torch.nn.Parameter(flat)
     parameter.grad = flat.grad
     if phase.optimizer != "rprop":
@@ -665,6 +687,25 @@ def _stepper(phase: Phase, flat: Tensor) -> Callable[[], None]:
     previous = torch.zeros_like(flat)
     step_size = torch.full_like(flat, phase.learning_rate)
     return lambda: compiled(flat, flat.grad, previous, step_size)
+
+
+def _step_with_own_rates(optimizer: str, flat: Tensor, rates: Tensor) -> Callable[[], None]:
+    """Return torch's SGD or Adam step (Kingma & Ba 2015, Algorithm 1) with a rate a number."""
+    if optimizer == "sgd":
+        return lambda: flat.addcmul_(flat.grad, rates, value=-1)
+    first_decay, second_decay, epsilon = 0.9, 0.999, 1e-8  # torch's defaults
+    mean, square = torch.zeros_like(flat), torch.zeros_like(flat)
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+        mean.lerp_(flat.grad, 1 - first_decay)
+        square.mul_(second_decay).addcmul_(flat.grad, flat.grad, value=1 - second_decay)
+        spread = square.sqrt().div_((1 - second_decay**count) ** 0.5).add_(epsilon)
+        flat.addcdiv_(mean * rates, spread, value=-1 / (1 - first_decay**count))
+
+    return step
 
 
 def _compiling_pays(numbers: float) -> bool:
@@ -715,3 +756,77 @@ def _progress_bar(steps: int, name: str) -> tqdm:
     watched = in_kernel or sys.stderr.isatty()
     hidden = os.environ.get("RAI_PROGRESS") == "off" or not watched
     return tqdm(total=steps, desc=name, disable=hidden, leave=False)
+
+
+@dataclass(frozen=True)
+class TunedFit:
+    """A fit with the learning rate that did best on other networks and other data.
+
+    Attributes:
+        fit: the fit that is reported.
+        learning_rate: the rate chosen.
+        learning_rates: the grid.
+        scores: mean over the tuning networks of the last held-out loss at each rate, (rates,);
+            infinite where one of them failed.
+    """
+
+    fit: Fit
+    learning_rate: float
+    learning_rates: tuple[float, ...]
+    scores: NDArray[np.float64]
+
+
+def fit_tuned(
+    model: StackedMLP,
+    dataset: Dataset,
+    tuning_model: StackedMLP,
+    tuning_dataset: Dataset,
+    steps: int,
+    learning_rates: Sequence[float],
+    *,
+    optimizer: str = "adam",
+    watch: Watch | None = None,
+    loss: OutputLoss | None = None,
+) -> TunedFit:
+    """Choose a learning rate by its held-out loss on one set of networks, then fit another.
+
+    Every rate of the grid gets the same networks and steps. The whole grid is one stacked fit.
+
+    Args:
+        model: the networks to report.
+        dataset: their data.
+        tuning_model: networks of other seeds, of the same architecture.
+        tuning_dataset: another draw of the data; its held-out part is the validation data.
+        steps: updates of each fit.
+        learning_rates: the grid, at least one.
+        optimizer: ``"adam"`` or ``"sgd"``.
+        watch: when the reported fit records.
+        loss: the output error; None for the task's default.
+
+    Raises:
+        ValueError: the grid is empty, the architectures differ, or as ``fit_backprop``.
+    """
+    grid = tuple(learning_rates)
+    if not grid:
+        raise ValueError("learning_rates must hold at least one rate, got none")
+    if model.architecture != tuning_model.architecture:
+        raise ValueError(
+            f"both models must have the architecture {model.architecture}, "
+            f"got {tuning_model.architecture}"
+        )
+    count = tuning_model.seeds
+    rates = tuple(rate for rate in grid for _ in range(count))
+    tried = fit_backprop(
+        stack([tuning_model] * len(grid)),
+        tuning_dataset,
+        Phase(steps, rates, optimizer),
+        watch=Watch(evaluate_at=(0, steps)),
+        loss=loss,
+    ).history
+    final = np.full(len(rates), np.inf)
+    if tried.evaluated_at[-1] == steps:
+        final = np.where(np.isfinite(tried.held_out_loss[-1]), tried.held_out_loss[-1], np.inf)
+    scores = final.reshape(len(grid), count).mean(1)  # (rates,)
+    chosen = grid[int(scores.argmin())]
+    fit = fit_backprop(model, dataset, Phase(steps, chosen, optimizer), watch=watch, loss=loss)
+    return TunedFit(fit, chosen, grid, scores)

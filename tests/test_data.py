@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.datasets import make_moons
 
-from rai_utils.data import Dataset, moons
+from rai_utils.data import Dataset, dose_response, moons, spirals, wave
 
 
 def test_moons_are_the_proposals_training_set_and_another_held_out_set():
@@ -24,6 +24,45 @@ def test_moving_keeps_integer_labels_integer():
     assert data.x.dtype == torch.float64
     assert data.y.dtype == torch.int64
     assert data.outputs == 3
+
+
+def test_the_dose_curve_is_its_formula_and_noise_is_on_the_training_examples_only():
+    data = dose_response(examples=2000, noise=0.05)
+    doses = data.held_out_x[:, 0].numpy()
+    expected = np.exp(-((doses - 0.5) ** 2) / (2 * 0.15**2))
+    np.testing.assert_allclose(data.held_out_y.numpy(), expected, atol=1e-6)
+    noise = data.y.numpy() - np.exp(-((data.x[:, 0].numpy() - 0.5) ** 2) / (2 * 0.15**2))
+    assert noise.std() == pytest.approx(0.05, rel=0.05)
+    assert abs(noise.mean()) < 0.005
+
+
+def test_the_dose_curve_in_standard_units_leaves_the_unit_interval():
+    plain, scaled = dose_response(), dose_response(standard_units=True)
+    torch.testing.assert_close(scaled.y, 4 * plain.y - 2)
+    torch.testing.assert_close(scaled.held_out_y, 4 * plain.held_out_y - 2)
+    noisy = dose_response(held_out_noise=0.5)
+    assert (noisy.held_out_y - plain.held_out_y).std() > 0.3
+    assert torch.equal(noisy.y, plain.y)
+
+
+def test_the_wave_is_its_formula_at_other_points_held_out():
+    data = wave(examples=11, held_out=10)
+    x = data.held_out_x[:, 0].numpy()
+    np.testing.assert_allclose(data.held_out_y.numpy(), x * np.sin(4 * np.pi * x), atol=1e-6)
+    assert not np.isin(data.x.numpy(), x).any()
+
+
+def test_spirals_without_noise_lie_on_their_arms_in_equal_shares():
+    data = spirals(examples=30, noise=0.0, held_out=9)
+    radius = data.x.norm(dim=1)
+    angle = 2 * np.pi * data.y / 3 + 2 * radius
+    expected = torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
+    torch.testing.assert_close(data.x, expected)
+    assert torch.bincount(data.y).tolist() == [10, 10, 10]
+    assert data.outputs == 3
+    assert radius.min() >= 0.2 and radius.max() <= 2
+    assert torch.equal(spirals(30, 0.0, held_out=9).x, data.x)
+    assert not torch.equal(spirals(30, 0.0, seed=1, held_out=9).x, data.x)
 
 
 def dataset(task="binary", x=None, y=None):
@@ -61,6 +100,14 @@ def dataset(task="binary", x=None, y=None):
         (lambda: dataset(x=torch.zeros(3, 4)), ValueError, "same number of features, got 4 and 2"),
         (lambda: moons(examples=1), ValueError, "examples must be at least 2, got 1"),
         (lambda: moons(noise=-1.0), ValueError, "noise must be at least 0, got -1"),
+        (lambda: dose_response(examples=1), ValueError, "examples must be at least 2, got 1"),
+        (lambda: dose_response(noise=-1.0), ValueError, "noise must be at least 0, got -1"),
+        (lambda: dose_response(held_out_noise=-1.0), ValueError, "held_out_noise must be at"),
+        (lambda: wave(held_out=1), ValueError, "held_out must be at least 2, got 1"),
+        (lambda: spirals(classes=1), ValueError, "classes must be at least 2, got 1"),
+        (lambda: spirals(examples=2), ValueError, "examples must be at least 3, got 2"),
+        (lambda: spirals(noise=-1.0), ValueError, "noise must be at least 0, got -1"),
+        (lambda: spirals(seed=3, held_out_seed=3), ValueError, "must differ from seed, got 3"),
         (lambda: moons(seed=3, held_out_seed=3), ValueError, "must differ from seed, got 3"),
     ],
 )

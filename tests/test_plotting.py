@@ -137,6 +137,24 @@ def heat_input() -> dict:
     }
 
 
+def relation_input() -> dict:
+    return {
+        "x": np.array([4, 16, 64]),
+        "curves_by_name": {
+            "softmax": np.array([0.2, 0.06, np.nan]),
+            "ReLU": np.array([1.0, 1.0, 1.0]),
+        },
+        "x_label": "width",
+        "label": "gain",
+        "intervals_by_name": {"ReLU": np.array([[0.9, 0.9, 0.9], [1.1, 1.1, 1.1]])},
+        "references": {"chance": 0.5},
+    }
+
+
+def matrix_input() -> dict:
+    return {"values": np.array([[0.25, -0.25, 0.0], [-0.25, 0.25, 0.0]]), "limit": 0.25}
+
+
 CALLS = {
     "landscape": landscape_input,
     "layer_step_map": map_input,
@@ -144,6 +162,8 @@ CALLS = {
     "training_curves": curves_input,
     "interval_bars": bars_input,
     "share_heat_map": heat_input,
+    "relation": relation_input,
+    "signed_heat_map": matrix_input,
     "circuit": lambda: {"relaxed": True},
 }
 
@@ -203,6 +223,8 @@ def test_refuses_an_array_of_axes(name):
         ("training_curves", ("step", "accuracy")),
         ("interval_bars", ("accuracy", "")),
         ("share_heat_map", ("RAI steps", "learning rate")),
+        ("relation", ("width", "gain")),
+        ("signed_heat_map", ("input $j$", "output $i$")),
     ],
 )
 def test_axes_are_labelled(name, labels, axes):
@@ -247,6 +269,13 @@ BAD = [
     ("interval_bars", {"points": [[1.0]]}, "expected 3 arrays, came 1"),
     ("share_heat_map", {"values": np.ones((3, 2))}, r"\(2, 3\), came shape \(3, 2\)"),
     ("share_heat_map", {"rows": [], "values": np.ones((0, 3))}, "at least one cell"),
+    ("relation", {"curves_by_name": {}}, "at least one curve, came none"),
+    ("relation", {"curves_by_name": {"a": [1, 2]}}, r"\['a'\].*came shape \(2,\)"),
+    ("relation", {"x": [4, 4, 5]}, "increasing values, came 4 before 4"),
+    ("relation", {"intervals_by_name": {"x": np.ones((2, 3))}}, r"came \['x'\]"),
+    ("signed_heat_map", {"values": [1, 2]}, r"values: .*came shape \(2,\)"),
+    ("signed_heat_map", {"values": [[np.nan]]}, "values: expected finite"),
+    ("signed_heat_map", {"limit": 0}, "limit: expected a positive value, came 0"),
     ("circuit", {"depth_label": " "}, "expected a symbol such as 'T', came ' '"),
 ]
 
@@ -257,6 +286,26 @@ def test_refuses_wrong_input_before_drawing(name, changes, message, axes):
         call(name, axes, **changes)
     assert not axes.has_data()
     assert not axes.patches
+
+
+def test_relation_puts_its_values_where_they_belong(axes):
+    call("relation", axes, log_x=True, log_y=True)
+    np.testing.assert_array_equal(line_called(axes, "softmax").get_ydata(), [0.2, 0.06, np.nan])
+    assert line_called(axes, "chance").get_ydata() == [0.5, 0.5]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["4", "16", "64"]
+    assert key(axes) == ["softmax", "ReLU", "chance"]
+
+
+def test_signed_heat_map_frames_the_extremes_and_writes_the_signs(axes):
+    call("signed_heat_map", axes)
+    assert texts(axes) == ["+.25", "−.25", "0", "−.25", "+.25", "0"]
+    frames = [
+        (patch.get_x() + 0.45, patch.get_y() + 0.45, patch.get_linestyle())
+        for patch in axes.patches
+    ]
+    assert [(round(x), round(y)) for x, y, _ in frames] == [(0, 0), (1, 1), (1, 0), (0, 1)]
+    assert frames[0][2] != frames[2][2]
 
 
 # --- style ------------------------------------------------------------------------------------
