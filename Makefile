@@ -1,7 +1,7 @@
 # One way to run everything. `make` alone lists the targets.
 # Works with GNU Make 3.81 (macOS) and later, with -j too.
 
-NOTEBOOKS := rai-demo rai-grads
+NOTEBOOKS := network-basics activation-saturation
 
 # full: the defaults in the notebooks, published in figures/.
 # quick: smaller runs, set in notebooks/profiles/quick/, kept in build/quick/.
