@@ -139,7 +139,7 @@ def descend(
     )
 
 
-MOST = 0.8
+MOST = 0.9
 """Share of the seeds that must reach the goal before a learning rate counts as there."""
 
 
@@ -149,7 +149,7 @@ class Race:
 
     Attributes:
         rate: the winner.
-        steps: step by which 80 % of the winner's seeds were there; infinite if none was.
+        steps: step by which 90 % of the winner's seeds were there; infinite if none was.
     """
 
     rate: float
@@ -165,7 +165,7 @@ def race(
     *,
     initial_slope: float | None = None,
 ) -> Race:
-    """Find the learning rate that first brings 80 % of the seeds to a training loss.
+    """Find the learning rate that first brings 90 % of the seeds to a training loss.
 
     All rates run side by side from the same networks, and the race ends with the first one that
     is there: no other can be faster. If none gets there, the one with the most seeds there wins,

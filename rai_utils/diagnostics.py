@@ -203,6 +203,7 @@ def best_linear_accuracy(x: Array, y: Array) -> float:
         raise ValueError(f"expected points (n, 2) and labels (n,), got {x.shape} and {y.shape}")
     if not np.isin(y, (0, 1)).all():
         raise ValueError(f"labels must be 0 or 1, got {np.unique(y).tolist()}")
+    y = y.astype(np.int64)
     first, second = np.triu_indices(len(x), 1)
     between = x[second] - x[first]
     critical = np.unique(np.mod(np.arctan2(between[:, 1], between[:, 0]) + np.pi / 2, np.pi))

@@ -1327,5 +1327,8 @@ def power_law(
             raise ValueError(f"errors_by_name[{name!r}]: expected values above 0")
     training_curves(axes, sizes, errors_by_name, label=ylabel, references=references)
     axes.set_yscale("log")
+    shown = np.asarray(sizes)[:: -(-len(np.asarray(sizes)) // 5)]  # about four ticks fit
+    axes.set_xticks(shown, [f"{size:g}" for size in shown])
+    axes.minorticks_off()
     axes.set_xlabel(xlabel)
     return axes
