@@ -10,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 import torch
-from sklearn.datasets import make_moons
+from sklearn.datasets import load_digits, make_circles, make_moons
+from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 Task = Literal["binary", "multiclass", "regression"]
@@ -136,22 +137,12 @@ def moons(
     Raises:
         ValueError: a count or the noise is out of range, or the two seeds are equal.
     """
-    for name, count in (("examples", examples), ("held_out", held_out)):
-        if count < 2:
-            raise ValueError(f"{name} must be at least 2, got {count}")
-    if noise < 0:
-        raise ValueError(f"noise must be at least 0, got {noise}")
-    if seed == held_out_seed:
-        raise ValueError(f"held_out_seed must differ from seed, got {seed} for both")
-    x, y = make_moons(n_samples=examples, noise=noise, random_state=seed)
-    held_out_x, held_out_y = make_moons(n_samples=held_out, noise=noise, random_state=held_out_seed)
-    return Dataset(
+    _check_draw(examples, noise, seed, held_out, held_out_seed)
+    return _of_arrays(
         "Moons",
         "binary",
-        torch.from_numpy(x.astype(np.float32)),
-        torch.from_numpy(y.astype(np.float32)),
-        torch.from_numpy(held_out_x.astype(np.float32)),
-        torch.from_numpy(held_out_y.astype(np.float32)),
+        make_moons(n_samples=examples, noise=noise, random_state=seed),
+        make_moons(n_samples=held_out, noise=noise, random_state=held_out_seed),
     )
 
 
@@ -251,11 +242,7 @@ def spirals(
     """
     if classes < 2:
         raise ValueError(f"classes must be at least 2, got {classes}")
-    _check_counts(least=classes, examples=examples, held_out=held_out)
-    if noise < 0:
-        raise ValueError(f"noise must be at least 0, got {noise}")
-    if seed == held_out_seed:
-        raise ValueError(f"held_out_seed must differ from seed, got {seed} for both")
+    _check_draw(examples, noise, seed, held_out, held_out_seed, least=classes)
 
     def draw(count: int, random_state: int) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(random_state)
@@ -268,7 +255,165 @@ def spirals(
     return Dataset("Spirals", "multiclass", *draw(examples, seed), *draw(held_out, held_out_seed))
 
 
+def circles(
+    examples: int = 200,
+    noise: float = 0.1,
+    seed: int = 42,
+    held_out: int = 2000,
+    held_out_seed: int = 1042,
+) -> Dataset:
+    """Two circles around one centre, radii 1 and ½ (scikit-learn's ``make_circles``), float32.
+
+    No straight line separates an inner from an outer circle.
+
+    Args:
+        examples: training examples, at least 2.
+        noise: standard deviation of the Gaussian noise on each coordinate, at least 0.
+        seed: random state of the training set.
+        held_out: held-out examples, at least 2.
+        held_out_seed: random state of the held-out set, different from ``seed``.
+
+    Raises:
+        ValueError: a count or the noise is out of range, or the two seeds are equal.
+    """
+    _check_draw(examples, noise, seed, held_out, held_out_seed)
+    return _of_arrays(
+        "Circles",
+        "binary",
+        make_circles(n_samples=examples, noise=noise, factor=0.5, random_state=seed),
+        make_circles(n_samples=held_out, noise=noise, factor=0.5, random_state=held_out_seed),
+    )
+
+
+def exclusive_or(
+    examples: int = 200,
+    noise: float = 0.35,
+    seed: int = 42,
+    held_out: int = 2000,
+    held_out_seed: int = 1042,
+) -> Dataset:
+    """Four Gaussian clusters at (±1, ±1), class 1 where the two signs differ, in float32.
+
+    The best straight line gets three of the four clusters right.
+
+    Args:
+        examples: training examples, at least 2.
+        noise: standard deviation of each cluster, at least 0.
+        seed: seed of the training set.
+        held_out: held-out examples, at least 2.
+        held_out_seed: seed of the held-out set, different from ``seed``.
+
+    Raises:
+        ValueError: a count or the noise is out of range, or the two seeds are equal.
+    """
+    _check_draw(examples, noise, seed, held_out, held_out_seed)
+
+    def draw(count: int, state: int) -> tuple[np.ndarray, np.ndarray]:
+        generator = np.random.default_rng(state)
+        corner = np.arange(count) % 4  # as many examples in each cluster
+        centres = np.array([[-1, -1], [1, 1], [-1, 1], [1, -1]])[corner]
+        return centres + noise * generator.normal(size=(count, 2)), corner // 2
+
+    return _of_arrays("XOR", "binary", draw(examples, seed), draw(held_out, held_out_seed))
+
+
+def three_clusters(
+    examples: int = 300,
+    noise: float = 1.0,
+    seed: int = 42,
+    held_out: int = 2000,
+    held_out_seed: int = 1042,
+) -> Dataset:
+    """Three Gaussian clusters that overlap, corners of a triangle with sides 2, in float32.
+
+    The overlap keeps the coefficients of greatest likelihood finite.
+
+    Args:
+        examples: training examples, at least 3.
+        noise: standard deviation of each cluster, at least 0.
+        seed: seed of the training set.
+        held_out: held-out examples, at least 3.
+        held_out_seed: seed of the held-out set, different from ``seed``.
+
+    Raises:
+        ValueError: a count or the noise is out of range, or the two seeds are equal.
+    """
+    _check_draw(examples, noise, seed, held_out, held_out_seed, least=3)
+
+    def draw(count: int, state: int) -> tuple[np.ndarray, np.ndarray]:
+        generator = np.random.default_rng(state)
+        label = np.arange(count) % 3
+        centres = np.array([[-1, 0], [1, 0], [0, 3**0.5]])[label]
+        return centres + noise * generator.normal(size=(count, 2)), label
+
+    return _of_arrays(
+        "three clusters", "multiclass", draw(examples, seed), draw(held_out, held_out_seed)
+    )
+
+
+def digits(examples: int = 300, held_out: int = 500, seed: int = 42) -> Dataset:
+    """Handwritten digits, 8 × 8 pixels, ten classes (bundled with scikit-learn), in float32.
+
+    Each pixel is scaled to mean 0 and standard deviation 1 by the training part; a pixel that
+    is the same in every training example becomes 0.
+
+    Args:
+        examples: training examples, at least 10.
+        held_out: held-out examples, at least 10; 1797 together at most.
+        seed: seed of the stratified split.
+
+    Raises:
+        ValueError: a count is out of range.
+    """
+    images, labels = load_digits(return_X_y=True)
+    if examples < 10 or held_out < 10 or examples + held_out > len(labels):
+        raise ValueError(
+            f"digits needs at least 10 examples in each part and {len(labels)} together at most, "
+            f"got {examples} and {held_out}"
+        )
+    x, held_out_x, y, held_out_y = train_test_split(
+        images,
+        labels,
+        train_size=examples,
+        test_size=held_out,
+        stratify=labels,
+        random_state=seed,
+    )
+    centre, scale = x.mean(0), x.std(0)
+    scale[scale == 0] = np.inf
+    return _of_arrays(
+        "Digits",
+        "multiclass",
+        ((x - centre) / scale, y),
+        ((held_out_x - centre) / scale, held_out_y),
+    )
+
+
 def _check_counts(least: int = 2, **counts: int) -> None:
     for name, count in counts.items():
         if count < least:
             raise ValueError(f"{name} must be at least {least}, got {count}")
+
+
+def _check_draw(
+    examples: int, noise: float, seed: int, held_out: int, held_out_seed: int, least: int = 2
+) -> None:
+    _check_counts(least, examples=examples, held_out=held_out)
+    if noise < 0:
+        raise ValueError(f"noise must be at least 0, got {noise}")
+    if seed == held_out_seed:
+        raise ValueError(f"held_out_seed must differ from seed, got {seed} for both")
+
+
+def _of_arrays(
+    name: str,
+    task: Task,
+    training: tuple[np.ndarray, np.ndarray],
+    held_out: tuple[np.ndarray, np.ndarray],
+) -> Dataset:
+    label_type = np.int64 if task == "multiclass" else np.float32
+    tensors = [
+        torch.from_numpy(values.astype(np.float32 if values.ndim == 2 else label_type))
+        for values in (*training, *held_out)
+    ]
+    return Dataset(name, task, *tensors)

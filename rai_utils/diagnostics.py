@@ -479,3 +479,360 @@ def placed_network(activation: str, width: int, x: Tensor, y: Tensor) -> Stacked
         [slope.view(1, 1, width, 1), solution[:-1].view(1, 1, 1, width)],
         [offset.view(1, 1, 1, width), solution[-1:].view(1, 1, 1, 1)],
     )
+
+
+def best_linear_accuracy(x: Array, y: Array) -> float:
+    """Greatest share of points with two features that any straight line classifies right.
+
+    Exact: the order in which a line meets the points as it sweeps over them changes only at the
+    directions perpendicular to the line through two points, so one direction between every two
+    neighbouring ones, with every threshold and both sides, covers all lines.
+
+    Args:
+        x: points, (n, 2).
+        y: labels 0 or 1, (n,).
+
+    Raises:
+        ValueError: the shapes do not fit, or a label is neither 0 nor 1.
+    """
+    if x.ndim != 2 or x.shape[1] != 2 or y.shape != x.shape[:1] or not len(x):
+        raise ValueError(f"expected points (n, 2) and labels (n,), got {x.shape} and {y.shape}")
+    if not np.isin(y, (0, 1)).all():
+        raise ValueError(f"labels must be 0 or 1, got {np.unique(y).tolist()}")
+    y = y.astype(np.int64)
+    first, second = np.triu_indices(len(x), 1)
+    between = x[second] - x[first]
+    critical = np.unique(np.mod(np.arctan2(between[:, 1], between[:, 0]) + np.pi / 2, np.pi))
+    critical = np.append(critical, critical[0] + np.pi if critical.size else np.pi)
+    angles = (critical[1:] + critical[:-1]) / 2 if critical.size > 1 else np.zeros(1)
+    best = max(np.mean(y == 0), np.mean(y == 1))
+    for chunk in np.array_split(angles, max(1, len(angles) // 4096)):
+        along = np.stack([np.cos(chunk), np.sin(chunk)]).T @ x.T  # (directions, n)
+        ordered = y[np.argsort(along, axis=1)]
+        right = np.cumsum(1 - 2 * ordered, axis=1) + y.sum()  # class 0 below, class 1 above
+        best = max(best, right.max() / len(x), 1 - right.min() / len(x))
+    return float(best)
+
+
+def last_hidden_layer(model: StackedMLP, x: Tensor) -> Array:
+    """Activations of the last hidden layer, the features that the output layer reads.
+
+    Args:
+        model: networks with one hidden layer or more, without skip connections.
+        x: inputs, (examples, features).
+
+    Returns:
+        (seeds, examples, units).
+
+    Raises:
+        ValueError: there is no hidden layer, or there are skip connections.
+    """
+    if model.architecture.depth < 2 or model.architecture.skip_connections:
+        raise ValueError(f"expected a plain network with a hidden layer, got {model.architecture}")
+    z = pre_activations(model, x)[-2]
+    return model.architecture.activation.function(z).double().cpu().numpy()
+
+
+def logistic_regression_on_features(model: StackedMLP, dataset: Dataset) -> Array:
+    """Held-out accuracy of logistic regression on each network's last hidden layer.
+
+    Args:
+        model: the networks, trained or not.
+        dataset: a classification problem.
+
+    Returns:
+        (seeds,).
+
+    Raises:
+        ValueError: the problem is a regression, or as ``last_hidden_layer``.
+    """
+    if dataset.task == "regression":
+        raise ValueError("logistic regression needs a classification problem, got a regression")
+    y, held_out_y = dataset.y.cpu().numpy(), dataset.held_out_y.cpu().numpy()
+    accuracies = []
+    for features, held_out in zip(
+        last_hidden_layer(model, dataset.x),
+        last_hidden_layer(model, dataset.held_out_x),
+        strict=True,
+    ):
+        # A weak penalty (C = 1000): learned features are often separable, and without one the
+        # coefficients would grow without end.
+        fitted = LogisticRegression(C=1000.0, max_iter=10_000).fit(features, y)
+        accuracies.append(fitted.score(held_out, held_out_y))
+    return np.array(accuracies)
+
+
+def composed_weights(model: StackedMLP) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one linear layer that a stack of linear layers equals.
+
+    Args:
+        model: networks with the activation ``"identity"``, without skip connections.
+
+    Returns:
+        W_T … W_1, (seeds, outputs, inputs), and the bias, (seeds, 1, outputs).
+
+    Raises:
+        ValueError: the networks have another activation or skip connections.
+    """
+    architecture = model.architecture
+    if architecture.hidden_activation != "identity" or architecture.skip_connections:
+        raise ValueError(f"expected a plain network of linear layers, got {architecture}")
+    layers = [
+        (weight[offset].detach(), bias[offset].detach())
+        for run, weight, bias in zip(architecture.runs, model.weights, model.biases, strict=True)
+        for offset in range(run.layers)
+    ]
+    product, shift = layers[0]
+    for weight, bias in layers[1:]:
+        product, shift = weight @ product, shift @ weight.mT + bias
+    return product, shift
+
+
+SATURATED_BELOW = 0.05
+"""A unit counts as saturated where its slope is below this share of the greatest slope."""
+
+GREATEST_SLOPE = {
+    "identity": 1.0,
+    "relu": 1.0,
+    "sigmoid": 0.25,
+    "tanh": 1.0,
+    "leaky_relu": 1.0,
+    "leaky_relu_0.1": 1.0,
+    "centred_sigmoid": 0.25,
+    "elu": 1.0,
+}
+
+
+def slope(activation: str, z: Tensor) -> Tensor:
+    """φ'(z) of an activation that works unit by unit, by the backward rule that training uses.
+
+    Args:
+        activation: a key of ``GREATEST_SLOPE``.
+        z: pre-activations, any shape.
+
+    Raises:
+        ValueError: the activation is unknown or mixes units.
+    """
+    if activation not in GREATEST_SLOPE:
+        raise ValueError(
+            f"activation must be one of {', '.join(GREATEST_SLOPE)}, got {activation!r}"
+        )
+    rule = ACTIVATIONS[activation]
+    return rule.backward(torch.ones_like(z), rule.function(z))
+
+
+def hidden_slopes(model: StackedMLP, x: Tensor) -> list[Tensor]:
+    """Slope of every hidden unit on every example, input to output.
+
+    Args:
+        model: the networks.
+        x: inputs, (examples, features).
+
+    Returns:
+        φ'(z_t) for t = 1 … T − 1, each (seeds, examples, units).
+
+    Raises:
+        ValueError: the activation mixes units.
+    """
+    name = model.architecture.hidden_activation
+    return [slope(name, z) for z in pre_activations(model, x)[:-1]]
+
+
+def saturated_share(model: StackedMLP, x: Tensor) -> Array:
+    """Share of (example, unit) pairs whose slope is below 5 % of the activation's greatest.
+
+    Args:
+        model: the networks.
+        x: inputs, (examples, features).
+
+    Returns:
+        (hidden layers, seeds), in 0 … 1.
+    """
+    limit = SATURATED_BELOW * GREATEST_SLOPE[model.architecture.hidden_activation]
+    shares = [(values < limit).double().mean((1, 2)) for values in hidden_slopes(model, x)]
+    return torch.stack(shares).cpu().numpy()
+
+
+def without_gradient(model: StackedMLP, x: Tensor) -> Tensor:
+    """Which hidden units have a slope of exactly 0 on every example: no gradient reaches them.
+
+    Args:
+        model: networks whose hidden layers have one width.
+        x: inputs, (examples, features).
+
+    Returns:
+        (hidden layers, seeds, units), true where a unit is dead on these examples.
+    """
+    return torch.stack([(values == 0).all(1) for values in hidden_slopes(model, x)])
+
+
+def off_centre(model: StackedMLP, x: Tensor) -> Array:
+    """Mean activation of each hidden layer over its root mean square.
+
+    0 where outputs are balanced around zero, ±1 where all are the same number.
+
+    Args:
+        model: the networks.
+        x: inputs, (examples, features).
+
+    Returns:
+        (hidden layers, seeds); 0 where a layer gives only zeros.
+    """
+    rows = []
+    for z in pre_activations(model, x)[:-1]:
+        h = model.architecture.activation.function(z).double()
+        size = h.square().mean((1, 2)).sqrt()
+        rows.append(h.mean((1, 2)) / size.clamp(min=torch.finfo(torch.float64).tiny))
+    return torch.stack(rows).cpu().numpy()
+
+
+def backward_signals(model: StackedMLP, dataset: Dataset) -> tuple[list[Tensor], list[Tensor]]:
+    """What each layer reads, and the gradient of each example's own loss at what it computes.
+
+    The gradient of example e on the weight from unit j to unit i of layer t is δ_{t,e,i} h_{e,j}.
+
+    Args:
+        model: plain networks, without skip connections.
+        dataset: losses are on its training part.
+
+    Returns:
+        h_0 … h_{T−1}, each (seeds, examples, l_{t−1}), and δ_1 … δ_T with δ_t = ∂L_e/∂z_t, each
+        (seeds, examples, l_t).
+
+    Raises:
+        ValueError: the networks have skip connections.
+    """
+    if model.architecture.skip_connections:
+        raise ValueError(f"expected networks without skips, got {model.architecture}")
+    activation = model.architecture.activation
+    x = dataset.x.to(model.weights[0].dtype)
+    z = [values.requires_grad_() for values in pre_activations(model, x)]
+    inputs = [x.expand(model.seeds, *x.shape), *(activation.function(v.detach()) for v in z[:-1])]
+    loss = output_loss(
+        z[-1], dataset.y, model.architecture.output_activation, default_loss(dataset.task)
+    )
+    # The loss is a mean over examples; times their number it is a sum of each one's own.
+    (delta,) = torch.autograd.grad(loss.sum() * len(x), z[-1])
+    deltas = [delta]
+    weights = [w[k].detach() for w in model.weights for k in range(len(w))]  # T × (seeds, m, n)
+    for layer in range(len(z) - 2, -1, -1):
+        upstream = delta @ weights[layer + 1]  # (seeds, examples, units)
+        delta = activation.backward(upstream, inputs[layer + 1])
+        deltas.insert(0, delta)
+    return inputs, deltas
+
+
+def sign_coherence(inputs: Tensor, deltas: Tensor) -> tuple[Array, Array]:
+    """How much the gradient on one unit's weights has a single sign, |mean of the signs|.
+
+    1 where all its components have one sign, 0 where half of them are positive. With as many
+    random signs as inputs n it is about √(2 / πn).
+
+    Args:
+        inputs: what the layer reads, (seeds, examples, inputs).
+        deltas: gradients at its pre-activations, (seeds, examples, units).
+
+    Returns:
+        Mean over units and examples, for one example's gradient, and mean over units for that of
+        all examples together; (seeds,) each. Gradients that are 0 everywhere are left out.
+    """
+    h_signs = inputs.sign().double().mean(2).abs()  # (seeds, examples): δ only flips all of them
+    alive = (deltas != 0) & (inputs != 0).any(2, keepdim=True)  # (seeds, examples, units)
+    each = (h_signs[..., None] * alive).sum((1, 2)) / alive.sum((1, 2)).clamp(min=1)
+    together = deltas.mT @ inputs  # (seeds, units, inputs)
+    some = (together != 0).any(2)
+    batch = (together.sign().double().mean(2).abs() * some).sum(1) / some.sum(1).clamp(min=1)
+    return each.cpu().numpy(), batch.cpu().numpy()
+
+
+def backward_gains(deltas: list[Tensor]) -> Array:
+    """Root mean square of δ_t over that of δ_{t+1}, for the hidden layers t = 1 … T − 2.
+
+    Below 1 the gradient shrinks on its way down. The step below the output layer is left out: it
+    depends on the output's width.
+
+    Args:
+        deltas: δ_1 … δ_T, each (seeds, examples, l_t).
+
+    Returns:
+        (T − 2, seeds).
+    """
+    sizes = torch.stack([d.double().square().mean((1, 2)).sqrt() for d in deltas[:-1]])
+    return (sizes[:-1] / sizes[1:]).cpu().numpy()
+
+
+def predicted_gains(
+    activation: str, weight_variance: float, bias_variance: float, first: float, layers: int
+) -> Array:
+    """Backward gain per layer that mean-field theory predicts for wide random layers.
+
+    With q_t the variance of the pre-activations and Z standard normal (Poole et al. 2016, Eq. 3;
+    Schoenholz et al. 2017, Eq. 9):
+
+        q_{t+1} = n Var(W) E[φ(√q_t Z)²] + Var(b),    gain_t² = n Var(W) E[φ'(√q_t Z)²].
+
+    Args:
+        activation: a key of ``GREATEST_SLOPE``.
+        weight_variance: n Var(W), units of a layer times the variance of a weight, at least 0.
+        bias_variance: Var(b), at least 0.
+        first: variance of the pre-activations of the first layer, q_1, at least 0.
+        layers: hidden layers, at least 2.
+
+    Returns:
+        Gain from layer t + 1 to layer t, for t = 1 … layers − 1, (layers − 1,).
+
+    Raises:
+        ValueError: a value is out of range or the activation is unknown.
+    """
+    if min(weight_variance, bias_variance, first) < 0 or layers < 2:
+        raise ValueError(
+            "expected variances of at least 0 and at least 2 layers, got "
+            f"{weight_variance}, {bias_variance}, {first} and {layers}"
+        )
+    points = torch.linspace(-10, 10, 20_001, dtype=torch.float64)
+    density = torch.exp(-points.square() / 2)
+    density /= density.sum()
+    gains = []
+    q = first
+    for _ in range(layers - 1):
+        z = q**0.5 * points
+        slopes = slope(activation, z)
+        gains.append((weight_variance * float((density * slopes.square()).sum())) ** 0.5)
+        outputs = ACTIVATIONS[activation].function(z)
+        q = weight_variance * float((density * outputs.square()).sum()) + bias_variance
+    return np.array(gains)
+
+
+def two_weight_descent(
+    inputs: Array, outputs: Array, start: tuple[float, float], rate: float, steps: int
+) -> Array:
+    """Gradient descent on the two weights of one linear unit, one example a step, in turn.
+
+    Loss of example e: ½ (w · h_e − y_e)². Its gradient is (w · h_e − y_e) h_e, so where both
+    inputs are positive both weights move up or both move down.
+
+    Args:
+        inputs: h, (examples, 2).
+        outputs: y, (examples,).
+        start: the two weights.
+        rate: learning rate, above 0.
+        steps: updates, at least 1.
+
+    Returns:
+        The weights before each step and after the last, (steps + 1, 2).
+
+    Raises:
+        ValueError: shapes do not fit, or a value is out of range.
+    """
+    if inputs.ndim != 2 or inputs.shape[1] != 2 or outputs.shape != inputs.shape[:1]:
+        raise ValueError(
+            f"expected inputs (n, 2) and outputs (n,), got {inputs.shape} and {outputs.shape}"
+        )
+    if not rate > 0 or steps < 1:
+        raise ValueError(f"expected a rate above 0 and a step at least, got {rate} and {steps}")
+    path = np.empty((steps + 1, 2))
+    path[0] = start
+    for step in range(steps):
+        h, y = inputs[step % len(inputs)], outputs[step % len(inputs)]
+        path[step + 1] = path[step] - rate * (path[step] @ h - y) * h
+    return path

@@ -45,7 +45,15 @@ class Activation:
     module: Callable[[], nn.Module]
 
 
+class _CentredSigmoid(nn.Module):
+    """σ(z) − ½: the sigmoid's shape and slope with outputs around 0."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(z) - 0.5
+
+
 LEAKY_SLOPE = 0.01
+STEEPER_LEAKY_SLOPE = 0.1
 
 
 def softmax_times_width(z: Tensor) -> Tensor:
@@ -92,6 +100,16 @@ ACTIVATIONS: dict[str, Activation] = {
         # The sign of h is the sign of z, and only the sign matters.
         lambda gradient, h: aten.leaky_relu_backward(gradient, h, LEAKY_SLOPE, False),
         lambda: nn.LeakyReLU(LEAKY_SLOPE),
+    ),
+    "leaky_relu_0.1": Activation(
+        lambda z: nn.functional.leaky_relu(z, STEEPER_LEAKY_SLOPE),
+        lambda gradient, h: aten.leaky_relu_backward(gradient, h, STEEPER_LEAKY_SLOPE, False),
+        lambda: nn.LeakyReLU(STEEPER_LEAKY_SLOPE),
+    ),
+    "centred_sigmoid": Activation(
+        lambda z: torch.sigmoid(z) - 0.5,
+        lambda gradient, h: aten.sigmoid_backward(gradient, h + 0.5),
+        lambda: _CentredSigmoid(),
     ),
     "elu": Activation(
         nn.functional.elu,

@@ -5,7 +5,17 @@ import pytest
 import torch
 from sklearn.datasets import make_moons
 
-from rai_utils.data import Dataset, dose_response, moons, spirals, wave
+from rai_utils.data import (
+    Dataset,
+    circles,
+    digits,
+    dose_response,
+    exclusive_or,
+    moons,
+    spirals,
+    three_clusters,
+    wave,
+)
 
 
 def test_moons_are_the_proposals_training_set_and_another_held_out_set():
@@ -114,3 +124,47 @@ def dataset(task="binary", x=None, y=None):
 def test_wrong_input_is_refused(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("draw", [circles, exclusive_or, three_clusters])
+def test_drawn_sets_repeat_and_keep_their_parts_apart(draw):
+    first, again, other = draw(60, held_out=90), draw(60, held_out=90), draw(60, seed=7)
+    assert first.x.shape == (60, 2) and first.held_out_x.shape == (90, 2)
+    assert first.x.dtype == torch.float32
+    torch.testing.assert_close(first.x, again.x, rtol=0, atol=0)
+    assert not torch.equal(first.x, other.x)
+    assert not torch.equal(first.x, first.held_out_x[:60])
+    for wrong in ({"examples": 1}, {"noise": -1.0}, {"held_out_seed": 42}):
+        with pytest.raises(ValueError, match="must"):
+            draw(**wrong)
+
+
+def test_exclusive_or_without_noise_is_the_truth_table():
+    data = exclusive_or(8, noise=0.0)
+    assert torch.equal(data.y, (data.x[:, 0] * data.x[:, 1] < 0).float())
+    assert data.x.abs().eq(1).all()
+
+
+def test_circles_without_noise_have_their_radii():
+    data = circles(20, noise=0.0)
+    torch.testing.assert_close(data.x.norm(dim=1), torch.where(data.y == 1, 0.5, 1.0))
+
+
+def test_three_clusters_are_corners_of_an_equilateral_triangle():
+    data = three_clusters(6, noise=0.0)
+    assert data.outputs == 3
+    distances = torch.cdist(data.x, data.x)
+    torch.testing.assert_close(distances[data.y[:, None] != data.y], torch.full((24,), 2.0))
+
+
+def test_digits_are_scaled_by_the_training_part():
+    data = digits(200, 100)
+    assert data.outputs == 10 and data.x.shape == (200, 64)
+    varying = data.x.std(0, correction=0) > 0
+    torch.testing.assert_close(data.x.mean(0), torch.zeros(64), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        data.x[:, varying].std(0, correction=0), torch.ones(int(varying.sum()))
+    )
+    assert torch.equal(data.held_out_x[:, ~varying], torch.zeros(100, int((~varying).sum())))
+    with pytest.raises(ValueError, match="1797 together"):
+        digits(1000, 1000)

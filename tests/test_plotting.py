@@ -9,6 +9,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
 
 from rai_utils import plotting
 
@@ -783,3 +784,38 @@ def test_boundaries_needs_a_network(axes):
     grid = np.linspace(-1, 1, 5)
     with pytest.raises(ValueError, match="at least one network, came none"):
         plotting.boundaries(axes, grid, grid, np.zeros((0, 5, 5)), np.zeros((1, 2)), [0])
+
+
+GRAPH = {
+    "positions": {"w": (0, 0), "g": (2, 1)},
+    "labels": {"w": "$w$", "g": "$g = w^2$"},
+    "values": {"w": 3, "g": 9},
+}
+
+
+def test_expression_graph_writes_values_and_gradients():
+    _, axes = plotting.figure()
+    assert plotting.expression_graph(axes, **GRAPH, edges=[("w", "g", 6)]) is axes
+    texts = [text.get_text() for text in axes.texts]
+    assert texts == ["6", "3", "$w$", "9", "$g = w^2$"]
+    assert sum(isinstance(patch, FancyArrowPatch) for patch in axes.patches) == 2
+
+
+def test_expression_graph_refuses_what_it_cannot_place():
+    _, axes = plotting.figure()
+    with pytest.raises(ValueError, match="edges: expected nodes"):
+        plotting.expression_graph(axes, **GRAPH, edges=[("w", "h", 6)])
+    with pytest.raises(ValueError, match="values: expected one a node"):
+        plotting.expression_graph(axes, **GRAPH | {"values": {"w": 3}}, edges=[])
+    with pytest.raises(TypeError):
+        plotting.expression_graph(None, **GRAPH, edges=[])
+
+
+def test_power_law_is_straight_on_its_axes():
+    _, axes = plotting.figure()
+    sizes = np.array([4, 16, 64])
+    plotting.power_law(axes, sizes, {"a": 1 / sizes[:, None]}, xlabel="units", ylabel="error")
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["4", "16", "64"]
+    with pytest.raises(ValueError, match="above 0"):
+        plotting.power_law(axes, sizes, {"a": np.zeros((3, 1))}, xlabel="u", ylabel="e")

@@ -36,7 +36,12 @@ ORDER = (
     "models",
     "relaxation",
     "training",
+    "tuning",
+    "descent",
+    "calculus",
+    "approximation",
     "diagnostics",
+    "timing",
     "claims",
     "plotting",
     "prose",
@@ -44,7 +49,7 @@ ORDER = (
     "bench",
 )
 # A plot takes arrays: it knows nothing of what made them.
-UNKNOWN_TO_PLOTTING = {"models", "relaxation", "training"}
+UNKNOWN_TO_PLOTTING = {"models", "relaxation", "training", "tuning", "descent"}
 
 
 # --- notebooks, the Makefile and the profiles ---

@@ -1,0 +1,290 @@
+"""Plain gradient descent on a stack of networks, each with a learning rate of its own.
+
+What the activation functions are compared with: θ ← θ − η ∂L/∂θ, nothing else, so that a step
+means the same for all of them, and a whole grid of learning rates runs as one stack. The slope
+of leaky ReLU can be trained along with the weights (PReLU, He et al. 2015b, Eq. 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rai_utils.data import Dataset
+from rai_utils.models import Architecture, StackedMLP, affine, check_inputs, forward, stack
+from rai_utils.relaxation import output_loss
+from rai_utils.training import default_loss
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Descent:
+    """What a descent did; S networks.
+
+    Attributes:
+        model: the networks after the last step.
+        slopes: negative slopes of each hidden layer after it, (T − 1, S); None if not trained.
+        loss: training loss before each step and after the last, (steps + 1, S); of the batch
+            that the step saw if there are batches.
+        reached_at: first step with a loss of at most the goal, (S,); infinite where none.
+        path: length of the way that all weights and biases together went, (S,).
+        displacement: distance between where they began and ended, (S,).
+        snapshots: networks at the steps asked for.
+    """
+
+    model: StackedMLP
+    slopes: Array | None
+    loss: Array
+    reached_at: Array
+    path: Array
+    displacement: Array
+    snapshots: dict[int, StackedMLP]
+
+
+def descend(
+    model: StackedMLP,
+    dataset: Dataset,
+    learning_rates: Sequence[float],
+    steps: int,
+    *,
+    goal: float | None = None,
+    initial_slope: float | None = None,
+    batch: int | None = None,
+    order_seed: int = 0,
+    snapshot_at: Sequence[int] = (),
+    enough: Callable[[Array], bool] | None = None,
+) -> Descent:
+    """Run gradient descent; with a goal, until every network has reached it or failed.
+
+    Args:
+        model: the networks to start from; left as they are.
+        dataset: the examples, the same for all networks.
+        learning_rates: one for each network, above 0.
+        steps: updates at most, at least 1.
+        goal: the training loss to reach, above 0; None to make all steps.
+        initial_slope: where the trained negative slopes start, one for each hidden layer and
+            network; None for the architecture's own activation. Needs ``"leaky_relu"``.
+        batch: examples of a step, drawn without replacement in each pass over the data; None
+            for all of them.
+        order_seed: seed of that order.
+        snapshot_at: steps at which the networks are kept. An early end leaves later ones out.
+        enough: with a goal, ends the run too; it is given ``reached_at`` as it stands.
+
+    Raises:
+        ValueError: a value is out of range, or data and networks do not fit.
+    """
+    _check(model, dataset, learning_rates, steps, goal, initial_slope, batch)
+    architecture = model.architecture
+    dtype = model.weights[0].dtype
+    x, y = dataset.x.to(dtype), dataset.y
+    y = y.to(dtype) if y.is_floating_point() else y
+    runs = len(architecture.runs)
+    leaves = [p.detach().clone().requires_grad_() for p in (*model.weights, *model.biases)]
+    slopes = None
+    if initial_slope is not None:
+        shape = (architecture.depth - 1, model.seeds, 1, 1)
+        slopes = torch.full(shape, float(initial_slope), dtype=dtype, requires_grad=True)
+    trained = leaves if slopes is None else [*leaves, slopes]
+    start = [leaf.detach().clone() for leaf in leaves]
+    rates = torch.tensor(learning_rates, dtype=dtype)[None, :, None, None]
+    order = _batches(len(x), batch, order_seed)
+    loss_name = default_loss(dataset.task)
+    losses: list[Tensor] = []
+    reached = torch.full((model.seeds,), torch.inf, dtype=torch.float64)
+    path = torch.zeros(model.seeds, dtype=torch.float64)
+    snapshots: dict[int, StackedMLP] = {}
+    for step in range(steps + 1):
+        if step in snapshot_at:
+            snapshots[step] = _networks(architecture, leaves)
+        rows = next(order)
+        inputs, labels = (x, y) if rows is None else (x[rows], y[rows])
+        z = _outputs(architecture, leaves[:runs], leaves[runs:], slopes, inputs)
+        loss = output_loss(z, labels, architecture.output_activation, loss_name)
+        losses.append(loss.detach())
+        if goal is not None:
+            there = torch.isinf(reached) & (losses[-1] <= goal)
+            reached[there] = step
+            settled = ~torch.isinf(reached) | ~torch.isfinite(losses[-1])
+            if settled.all() or (enough is not None and there.any() and enough(reached.numpy())):
+                break
+        if step == steps:
+            break
+        gradients = torch.autograd.grad(loss.sum(), trained)
+        with torch.no_grad():
+            moved = torch.zeros_like(path)
+            for leaf, gradient in zip(trained, gradients, strict=True):
+                update = rates * gradient
+                leaf -= update
+                if leaf is not slopes:
+                    moved += update.square().sum((0, 2, 3))
+            path += moved.sqrt()
+    displacement = sum(
+        (leaf.detach() - first).double().square().sum((0, 2, 3))
+        for leaf, first in zip(leaves, start, strict=True)
+    )
+    return Descent(
+        _networks(architecture, leaves),
+        None if slopes is None else slopes.detach()[..., 0, 0].double().numpy(),
+        torch.stack(losses).double().numpy(),
+        reached.numpy(),
+        path.numpy(),
+        displacement.sqrt().numpy(),
+        snapshots,
+    )
+
+
+MOST = 0.9
+"""Share of the seeds that must reach the goal before a learning rate counts as there."""
+
+
+@dataclass(frozen=True)
+class Race:
+    """Which learning rate was first.
+
+    Attributes:
+        rate: the winner.
+        steps: step by which 90 % of the winner's seeds were there; infinite if none was.
+    """
+
+    rate: float
+    steps: float
+
+
+def race(
+    model: StackedMLP,
+    dataset: Dataset,
+    grid: Sequence[float],
+    steps: int,
+    goal: float,
+    *,
+    initial_slope: float | None = None,
+) -> Race:
+    """Find the learning rate that first brings 90 % of the seeds to a training loss.
+
+    All rates run side by side from the same networks, and the race ends with the first one that
+    is there: no other can be faster. If none gets there, the one with the most seeds there wins,
+    and among equals the one with the lowest median loss at the end.
+
+    Args:
+        model: one network a seed; use seeds that no reported number uses.
+        dataset: the examples.
+        grid: learning rates, at least one, each above 0.
+        steps: updates at most.
+        goal: the loss to reach.
+        initial_slope: as in ``descend``.
+
+    Raises:
+        ValueError: the grid is empty, or as ``descend``.
+    """
+    if not grid:
+        raise ValueError("grid must hold at least one learning rate, got none")
+    seeds = model.seeds
+
+    def by_rate(values: Array) -> Array:
+        return values.reshape(len(grid), seeds)
+
+    def there(reached_at: Array) -> Array:
+        return np.quantile(by_rate(reached_at), MOST, axis=1, method="inverted_cdf")
+
+    run = descend(
+        stack([model] * len(grid)),
+        dataset,
+        np.repeat(grid, seeds).tolist(),
+        steps,
+        goal=goal,
+        initial_slope=initial_slope,
+        enough=lambda reached_at: bool(np.isfinite(there(reached_at)).any()),
+    )
+    arrived = there(run.reached_at)
+    if np.isfinite(arrived).any():
+        winner = int(arrived.argmin())
+    else:
+        missing = np.isinf(by_rate(run.reached_at)).sum(1)
+        last = np.median(np.nan_to_num(by_rate(run.loss[-1]), nan=np.inf, posinf=np.inf), axis=1)
+        winner = int(np.lexsort((last, missing))[0])
+    return Race(float(grid[winner]), float(arrived[winner]))
+
+
+def set_intercepts(model: StackedMLP, value: float) -> StackedMLP:
+    """Return a copy whose hidden layers all have this bias; the output layer keeps its own."""
+    biases = [torch.full_like(bias, value) for bias in model.biases[:-1]]
+    return StackedMLP(
+        model.architecture,
+        [weight.detach().clone() for weight in model.weights],
+        [*biases, model.biases[-1].detach().clone()],
+    )
+
+
+def _check(
+    model: StackedMLP,
+    dataset: Dataset,
+    learning_rates: Sequence[float],
+    steps: int,
+    goal: float | None,
+    initial_slope: float | None,
+    batch: int | None,
+) -> None:
+    architecture = model.architecture
+    check_inputs(architecture, dataset.x)
+    if dataset.outputs != architecture.widths[-1]:
+        raise ValueError(
+            f"{dataset.name} needs {dataset.outputs} output units, "
+            f"got a network with {architecture.widths[-1]}"
+        )
+    if len(learning_rates) != model.seeds or not all(rate > 0 for rate in learning_rates):
+        raise ValueError(
+            f"expected {model.seeds} learning rates above 0, one a network, "
+            f"got {list(learning_rates)}"
+        )
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    if goal is not None and not goal > 0:
+        raise ValueError(f"goal must be above 0, got {goal}")
+    if batch is not None and not 1 <= batch <= len(dataset.x):
+        raise ValueError(f"batch must lie in 1 … {len(dataset.x)}, got {batch}")
+    if initial_slope is None:
+        return
+    if architecture.hidden_activation != "leaky_relu" or architecture.skip_connections:
+        raise ValueError(f"a trained slope needs plain leaky_relu networks, got {architecture}")
+    if architecture.depth < 2:
+        raise ValueError("a trained slope needs a hidden layer, got none")
+
+
+def _batches(examples: int, batch: int | None, seed: int) -> Iterator[Tensor | None]:
+    """Yield the rows of each step; None for all of them."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        if batch is None:
+            yield None
+            continue
+        yield from torch.randperm(examples, generator=generator).split(batch)
+
+
+def _outputs(
+    architecture: Architecture,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    slopes: Tensor | None,
+    x: Tensor,
+) -> Tensor:
+    """z_T of the plain forward pass, (S, examples, l_T); with slopes, h = z or slope · z."""
+    if slopes is None:
+        return forward(architecture, weights, biases, x)
+    h = x.expand(weights[0].shape[1], *x.shape)
+    for run, weight, bias in zip(architecture.runs[:-1], weights, biases, strict=False):
+        for offset in range(run.layers):
+            z = affine(h, weight[offset], bias[offset])
+            h = torch.where(z > 0, z, slopes[run.first + offset - 1] * z)
+    return affine(h, weights[-1][0], biases[-1][0])
+
+
+def _networks(architecture: Architecture, leaves: Sequence[Tensor]) -> StackedMLP:
+    runs = len(architecture.runs)
+    copies = [leaf.detach().clone() for leaf in leaves]
+    return StackedMLP(architecture, copies[:runs], copies[runs:])

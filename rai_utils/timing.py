@@ -1,0 +1,221 @@
+"""How long things take, as ratios from one interleaved run; ``make bench`` publishes them.
+
+A ratio is taken within a round, where the two things compared ran right after each other, and
+its median over the rounds is what counts: a machine that is slow for a while is slow for both.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from rai_utils.models import ACTIVATIONS
+
+Clock = Callable[[], float]
+Work = Mapping[str, Callable[[], object]]
+
+TIMED_ACTIVATIONS = ("relu", "leaky_relu", "elu", "tanh", "sigmoid")
+NETWORK_WIDTHS = (16, 64, 256, 1024)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A number to publish.
+
+    Attributes:
+        name: its name among the metrics of the bench.
+        value: median over the rounds.
+        interval: the middle half of the rounds (first and third quartile).
+    """
+
+    name: str
+    value: float
+    interval: tuple[float, float]
+
+
+def interleaved(
+    work: Work,
+    rounds: int,
+    *,
+    repeats: int = 1,
+    warm_up: int = 2,
+    clock: Clock = time.perf_counter,
+) -> dict[str, np.ndarray]:
+    """Run each piece of work once a round, in the order given, and time it.
+
+    Args:
+        work: name to what is timed.
+        rounds: how many rounds are timed, at least 1.
+        repeats: calls within one timing, at least 1.
+        warm_up: rounds before that are not timed, at least 0.
+        clock: seconds since some moment.
+
+    Returns:
+        Seconds a call, (rounds,) each.
+
+    Raises:
+        ValueError: there is no work, or a count is out of range.
+    """
+    if not work or rounds < 1 or repeats < 1 or warm_up < 0:
+        raise ValueError(
+            "expected work, rounds and repeats of at least 1 and a warm-up of at least 0, got "
+            f"{len(work)} pieces of work, {rounds}, {repeats} and {warm_up}"
+        )
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for turn in range(warm_up + rounds):
+        for name, call in work.items():
+            start = clock()
+            for _ in range(repeats):
+                call()
+            if turn >= warm_up:
+                seconds[name].append((clock() - start) / repeats)
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def summarise(name: str, values: np.ndarray) -> Timing:
+    """Median and quartiles over the rounds.
+
+    Raises:
+        ValueError: there is no value, or one is not above 0.
+    """
+    if values.size == 0 or not (values > 0).all():
+        raise ValueError(f"expected durations or ratios above 0 for {name}, got {values}")
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return Timing(name, float(middle), (float(low), float(high)))
+
+
+def backward_over_forward(
+    widths: Sequence[int] = NETWORK_WIDTHS,
+    *,
+    hidden_layers: int = 4,
+    examples: int = 256,
+    rounds: int = 40,
+    clock: Clock = time.perf_counter,
+) -> list[Timing]:
+    """Cost of a backward pass of autograd over that of the forward pass before it.
+
+    Plain torch: ReLU networks of equal layers, a mean squared error, gradients of all weights
+    and biases. The forward pass is timed with the graph being recorded, as training has it.
+
+    Args:
+        widths: units of a layer, input included; one network each.
+        hidden_layers: hidden layers of each network, at least 1.
+        examples: rows of the batch, at least 1.
+        rounds: timed rounds, at least 1.
+        clock: seconds since some moment.
+
+    Returns:
+        ``backward_over_forward_width_<width>`` for each width: ratios within a round.
+
+    Raises:
+        ValueError: a count or width is below 1, or there is no width.
+    """
+    if not widths or min(*widths, hidden_layers, examples, rounds) < 1:
+        raise ValueError(
+            "expected widths, hidden layers, examples and rounds of at least 1, got "
+            f"{tuple(widths)}, {hidden_layers}, {examples} and {rounds}"
+        )
+    generator = torch.Generator().manual_seed(0)
+    work: dict[str, Callable[[], object]] = {}
+    for width in widths:
+        network = _network(width, hidden_layers)
+        batch = torch.randn(examples, width, generator=generator)
+        work |= _forward_and_backward(f"{width}", network, batch)
+    seconds = interleaved(work, rounds, warm_up=5, clock=clock)
+    return [
+        summarise(
+            f"backward_over_forward_width_{width}",
+            seconds[f"{width} backward"] / seconds[f"{width} forward"],
+        )
+        for width in widths
+    ]
+
+
+def activation_costs(
+    names: Sequence[str] = TIMED_ACTIVATIONS,
+    *,
+    elements: int = 100_000,
+    rounds: int = 60,
+    repeats: int = 20,
+    clock: Clock = time.perf_counter,
+) -> list[Timing]:
+    """Cost of each activation, forward and backward, in nanoseconds an element and as ratios.
+
+    The functions and backward rules are those that the study's networks use, on standard normal
+    numbers in float32 that fit into the cache, so that arithmetic is timed and not memory.
+
+    Args:
+        names: keys of ``ACTIVATIONS``, ``"relu"`` among them.
+        elements: numbers in the tensor, at least 1.
+        rounds: timed rounds, at least 1.
+        repeats: calls within one timing, at least 1.
+        clock: seconds since some moment.
+
+    Returns:
+        For each activation and each direction ``forward`` and ``backward``:
+        ``<direction>_<activation>_ns`` and, except for ReLU itself,
+        ``<direction>_<activation>_over_relu``.
+
+    Raises:
+        ValueError: a name is unknown, ReLU is missing, or a count is below 1.
+    """
+    unknown = [name for name in names if name not in ACTIVATIONS]
+    if unknown or "relu" not in names:
+        raise ValueError(
+            f"expected names of {', '.join(ACTIVATIONS)} with relu among them, got {tuple(names)}"
+        )
+    if elements < 1:
+        raise ValueError(f"elements must be at least 1, got {elements}")
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(elements, generator=generator)
+    gradient = torch.randn(elements, generator=generator)
+    work: dict[str, Callable[[], object]] = {}
+    for name in names:
+        activation = ACTIVATIONS[name]
+        h = activation.function(z)
+        work[f"forward_{name}"] = lambda f=activation.function: f(z)
+        work[f"backward_{name}"] = lambda f=activation.backward, h=h: f(gradient, h)
+    seconds = interleaved(work, rounds, repeats=repeats, warm_up=5, clock=clock)
+    timings = [summarise(f"{key}_ns", values * 1e9 / elements) for key, values in seconds.items()]
+    timings += [
+        summarise(f"{direction}_{name}_over_relu", seconds[f"{direction}_{name}"] / reference)
+        for direction in ("forward", "backward")
+        for reference in (seconds[f"{direction}_relu"],)
+        for name in names
+        if name != "relu"
+    ]
+    return timings
+
+
+def _network(width: int, hidden_layers: int) -> nn.Sequential:
+    """Layers with fixed weights: how long they take does not depend on what they hold."""
+    modules: list[nn.Module] = []
+    for _ in range(hidden_layers):
+        modules += [nn.Linear(width, width), nn.ReLU()]
+    network = nn.Sequential(*modules, nn.Linear(width, 1))
+    with torch.no_grad():
+        for position, parameter in enumerate(network.parameters()):
+            generator = torch.Generator().manual_seed(position)
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / width**0.5)
+    return network
+
+
+def _forward_and_backward(
+    name: str, network: nn.Sequential, batch: torch.Tensor
+) -> dict[str, Callable[[], object]]:
+    """Two calls to be timed in turn: the second one uses up the graph that the first one made."""
+    parameters = list(network.parameters())
+    losses: list[torch.Tensor] = []
+
+    def forward() -> None:
+        losses.append(network(batch).square().mean())
+
+    def backward() -> None:
+        torch.autograd.grad(losses.pop(), parameters)
+
+    return {f"{name} forward": forward, f"{name} backward": backward}

@@ -1,0 +1,207 @@
+"""Diagnostics of activations against autograd, closed forms and slow loops."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rai_utils.data import digits, exclusive_or, moons
+from rai_utils.diagnostics import (
+    GREATEST_SLOPE,
+    backward_gains,
+    backward_signals,
+    best_linear_accuracy,
+    composed_weights,
+    hidden_slopes,
+    last_hidden_layer,
+    logistic_regression_on_features,
+    off_centre,
+    predicted_gains,
+    saturated_share,
+    sign_coherence,
+    slope,
+    two_weight_descent,
+    without_gradient,
+)
+from rai_utils.models import ACTIVATIONS, Architecture, build_mlp
+
+DATA = moons(30, held_out=40)
+
+
+def network(activation="tanh", widths=(2, 6, 5, 1), seeds=range(2), gain=1.0):
+    return build_mlp(Architecture(widths, activation), seeds, "xavier", gain, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", sorted(GREATEST_SLOPE))
+def test_slope_is_autograds_and_its_greatest_is_right(name):
+    z = torch.linspace(-8, 8, 1000, dtype=torch.float64, requires_grad=True)
+    (expected,) = torch.autograd.grad(ACTIVATIONS[name].module()(z).sum(), z)
+    torch.testing.assert_close(slope(name, z.detach()), expected)
+    fine = torch.linspace(-8, 8, 100_001, dtype=torch.float64)
+    assert float(slope(name, fine).max()) == pytest.approx(GREATEST_SLOPE[name], abs=1e-6)
+
+
+def test_every_activation_that_works_unit_by_unit_has_a_greatest_slope():
+    # The others work on a whole layer, or take their slope from its width.
+    unit_by_unit = {name for name in ACTIVATIONS if not name.startswith("softmax")}
+    assert unit_by_unit - {"sigmoid_flat"} == set(GREATEST_SLOPE)
+    with pytest.raises(ValueError, match="activation"):
+        slope("softmax", torch.zeros(1))
+
+
+def test_saturated_share_equals_a_loop_over_modules():
+    model = network("sigmoid", gain=8.0)
+    shares = saturated_share(model, DATA.x.double())
+    for seed in range(2):
+        h = DATA.x.double()
+        for layer in range(2):
+            z = model.as_module(seed)[2 * layer](h)
+            h = torch.sigmoid(z)
+            count = sum(1 for row in h for value in row if value * (1 - value) < 0.05 * 0.25)
+            assert shares[layer, seed] == pytest.approx(count / h.numel())
+    assert shares.min() > 0 and shares.max() < 1
+
+
+def test_a_dead_unit_gets_no_gradient():
+    equal = build_mlp(Architecture((2, 4, 4, 1), "relu"), range(3), dtype=torch.float64)
+    with torch.no_grad():
+        equal.biases[0][0, 1, 0, 2] = -100.0
+    dead = without_gradient(equal, DATA.x.double())
+    assert dead.shape == (2, 3, 4) and dead[0, 1, 2]
+    z = equal(DATA.x.double())
+    weight = equal.weights[0]
+    (gradient,) = torch.autograd.grad(z.square().sum(), weight)
+    assert (gradient[0, 1, 2] == 0).all()
+
+
+def test_off_centre_of_relu_is_its_closed_form():
+    model = build_mlp(Architecture((64, 4000, 1), "relu"), [0], "he", dtype=torch.float64)
+    x = torch.randn(200, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert off_centre(model, x)[0, 0] == pytest.approx(np.pi**-0.5, abs=0.02)
+    tanh = build_mlp(Architecture((64, 4000, 1), "tanh"), [0], "xavier", dtype=torch.float64)
+    assert abs(off_centre(tanh, x)[0, 0]) < 0.02
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "elu", "leaky_relu_0.1"])
+def test_backward_signals_give_each_examples_gradient(activation):
+    model = network(activation)
+    inputs, deltas = backward_signals(model, DATA)
+    for seed in range(2):
+        module = model.as_module(seed)
+        linear = [m for m in module if isinstance(m, nn.Linear)]
+        for example in range(3):
+            x, y = DATA.x[example].double(), DATA.y[example].double()
+            loss = nn.functional.binary_cross_entropy_with_logits(module(x)[0], y)
+            gradients = torch.autograd.grad(loss, [m.weight for m in linear])
+            for layer, expected in enumerate(gradients):
+                found = torch.outer(deltas[layer][seed, example], inputs[layer][seed, example])
+                torch.testing.assert_close(found, expected)
+    with pytest.raises(ValueError, match="skips"):
+        skip = Architecture((2, 3, 3, 1), skip_connections=True)
+        backward_signals(build_mlp(skip, [0]), DATA)
+
+
+def test_sign_coherence_equals_a_loop():
+    model = network("tanh", (2, 6, 5, 4, 1))
+    inputs, deltas = backward_signals(model, DATA)
+    each, batch = sign_coherence(inputs[2], deltas[2])
+    for seed in range(2):
+        one, together = [], []
+        for unit in range(4):
+            gradient = deltas[2][seed, :, unit, None] * inputs[2][seed]  # (examples, inputs)
+            one += gradient.sign().mean(1).abs().tolist()
+            together.append(gradient.sum(0).sign().mean().abs().item())
+        assert each[seed] == pytest.approx(np.mean(one))
+        assert batch[seed] == pytest.approx(np.mean(together))
+
+
+def test_positive_inputs_give_one_sign_and_centred_ones_do_not():
+    for activation, low, high in (("sigmoid", 1.0, 1.0), ("centred_sigmoid", 0.0, 0.5)):
+        inputs, deltas = backward_signals(network(activation, (2, 20, 20, 1)), DATA)
+        each, _ = sign_coherence(inputs[1], deltas[1])
+        assert (low <= each).all() and (each <= high).all()
+
+
+@pytest.mark.parametrize(
+    ("activation", "gain"), [("sigmoid", 1.0), ("tanh", 2.0), ("sigmoid", 8.0)]
+)
+def test_predicted_gain_is_what_wide_networks_show(activation, gain):
+    shape = Architecture((64, *[400] * 5, 10), activation, "softmax")
+    data = digits(50, 50)
+    model = build_mlp(shape, range(4), "xavier", gain, dtype=torch.float64)
+    _, deltas = backward_signals(model, data)
+    first = gain**2 * 2 * 64 / (64 + 400) * float(data.x.square().mean())
+    expected = predicted_gains(activation, gain**2, 0.0, first, 5)
+    np.testing.assert_allclose(backward_gains(deltas).mean(1), expected, rtol=0.08)
+
+
+def test_predicted_gain_of_relu_is_exact():
+    np.testing.assert_allclose(predicted_gains("relu", 2.0, 0.0, 1.0, 4), np.ones(3), rtol=1e-3)
+    with pytest.raises(ValueError, match="variances"):
+        predicted_gains("relu", -1.0, 0.0, 1.0, 4)
+
+
+def test_two_weights_end_at_the_solution_and_step_along_the_input():
+    inputs = np.random.default_rng(0).uniform(0, 1, (10, 2))
+    path = two_weight_descent(inputs, inputs @ [1.0, -1.0], (0.0, 0.0), 1.0, 2000)
+    np.testing.assert_allclose(path[-1], [1, -1], atol=1e-6)
+    steps = np.diff(path[:50], axis=0)
+    assert (steps[:, 0] * steps[:, 1] >= 0).all()  # both up or both down
+    with pytest.raises(ValueError, match="rate"):
+        two_weight_descent(inputs, inputs[:, 0], (0, 0), 0.0, 1)
+    with pytest.raises(ValueError, match="inputs"):
+        two_weight_descent(inputs[:, :1], inputs[:, 0], (0, 0), 1.0, 1)
+
+
+def test_best_line_is_that_of_a_loop_over_directions():
+    generator = np.random.default_rng(0)
+    for _ in range(5):
+        x, y = generator.normal(size=(25, 2)), generator.integers(0, 2, 25)
+        best = 0.0
+        for angle in np.linspace(0, np.pi, 4000, endpoint=False):
+            along = x @ (np.cos(angle), np.sin(angle))
+            for threshold in [-np.inf, *along]:
+                share = np.mean((along > threshold) == y)
+                best = max(best, share, 1 - share)
+        assert best_linear_accuracy(x, y) == pytest.approx(best)
+
+
+def test_best_line_of_known_cases():
+    corners = np.array([[0, 0], [1, 1], [0, 1], [1, 0]], dtype=float)
+    assert best_linear_accuracy(corners, np.array([0, 0, 1, 1])) == 0.75
+    assert best_linear_accuracy(corners, np.array([0, 1, 0, 1])) == 1.0
+    assert best_linear_accuracy(corners, np.ones(4)) == 1.0
+    with pytest.raises(ValueError, match="0 or 1"):
+        best_linear_accuracy(corners, np.arange(4))
+    with pytest.raises(ValueError, match="points"):
+        best_linear_accuracy(corners[:, :1], np.ones(4))
+
+
+def test_last_hidden_layer_is_what_the_output_layer_reads():
+    model = network()
+    x = DATA.x.double()
+    features = torch.from_numpy(last_hidden_layer(model, x))
+    z = features @ model.weights[-1][0].mT + model.biases[-1][0]
+    torch.testing.assert_close(z, model(x))
+    with pytest.raises(ValueError, match="hidden layer"):
+        last_hidden_layer(network(widths=(2, 1)), x)
+
+
+def test_features_without_information_do_not_help():
+    data = exclusive_or(100, held_out=200)
+    linear = build_mlp(Architecture((2, 4, 1), "identity"), range(3))
+    assert (logistic_regression_on_features(linear, data) < 0.65).all()
+
+
+def test_composed_weights_are_the_whole_linear_network():
+    model = network("identity", (2, 5, 5, 3, 1))
+    weight, bias = composed_weights(model)
+    x = DATA.x.double()
+    torch.testing.assert_close(x @ weight.mT + bias, model(x))
+    with pytest.raises(ValueError, match="linear layers"):
+        composed_weights(network("tanh"))
+
+
+def test_hidden_slopes_have_one_tensor_a_hidden_layer():
+    shapes = [tuple(values.shape) for values in hidden_slopes(network(), DATA.x.double())]
+    assert shapes == [(2, 30, 6), (2, 30, 5)]
