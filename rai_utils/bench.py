@@ -28,6 +28,7 @@ from rai_utils.models import Architecture, StackedMLP, build_mlp
 from rai_utils.pipeline import fill_readme, publish
 from rai_utils.prose import markdown_table
 from rai_utils.relaxation import relax
+from rai_utils.timing import activation_costs, backward_over_forward
 from rai_utils.training import Phase, Watch, configure, fit_backprop, fit_relaxed
 
 NOTHING = Watch(evaluate_at=())
@@ -239,6 +240,13 @@ def measure(study: Study, rounds: int = 6, steps: int = 10) -> None:
     data = moons_of(100)
     _deep_and_shallow(study, data, rounds, steps)
     _growth(study, max(2, steps // 2))
+    rows = []
+    for timing in (*backward_over_forward(), *activation_costs()):
+        study.metric(timing.name, timing.value, interval=timing.interval, tolerance=timing.value)
+        low, high = timing.interval
+        rows.append([timing.name, f"{timing.value:.2f}", f"{low:.2f}", f"{high:.2f}"])
+    header = ["torch's own operations", "median", "first quartile", "third quartile"]
+    print("\n" + markdown_table(header, rows), flush=True)
     rows = []
     for way in ("reference", "stacked"):
         mebibytes = peak_memory(way)
