@@ -255,23 +255,28 @@ class _ParallelTerms(torch.autograd.Function):
         norms = weight.new_empty(layers, seeds)
         gradients = tuple(torch.empty_like(tensor) for tensor in (targets, weight, bias))
         target_gradient, weight_gradient, bias_gradient = gradients
-        target_gradient[0] = 0
+        factor = 2 * hidden_weight / (examples * width)
+        residual_below = targets.new_zeros(1, *targets.shape[1:])
         for window in _windows(layers, seeds):
             above = slice(window.start + 1, window.stop + 1)
             h, prediction = _window_predictions(targets, weight, bias, name, window)
             residual = prediction.sub_(targets[above])  # (layers, seeds, examples, width)
             torch.linalg.vector_norm(residual, dim=(2, 3), out=norms[window])
-            residual.mul_(2 * hidden_weight / (examples * width))
-            torch.neg(residual, out=target_gradient[above])
-            delta = residual.view(-1, examples, width)
-            below = torch.bmm(delta, weight[window].view(-1, width, width)).view_as(h)
-            target_gradient[window] += backward(below, h)
-            torch.bmm(
-                delta.mT,
-                h.view(-1, examples, width),
-                out=weight_gradient[window].view(-1, width, width),
-            )
             torch.sum(residual, 2, keepdim=True, out=bias_gradient[window])
+            delta, inputs = (tensor.view(-1, examples, width) for tensor in (residual, h))
+            into = weight_gradient[window].view(-1, width, width)
+            torch.baddbmm(into, delta.mT, inputs, beta=0, alpha=factor, out=into)
+            pulled = torch.empty_like(inputs)
+            weights = weight[window].view(-1, width, width)
+            torch.baddbmm(pulled, delta, weights, beta=0, alpha=factor, out=pulled)
+            pulled = backward(pulled.view_as(h), h)
+            # A target is pulled by the residual of the layer above and by its own.
+            first, rest = target_gradient[window][:1], target_gradient[window][1:]
+            torch.sub(pulled[:1], residual_below, alpha=factor, out=first)
+            torch.sub(pulled[1:], residual[:-1], alpha=factor, out=rest)
+            residual_below = residual[-1:]
+        torch.mul(residual_below, -factor, out=target_gradient[-1:])
+        bias_gradient.mul_(factor)
         terms = norms.square_().div_(examples * width)
         ctx.gradients = gradients
         ctx.mark_non_differentiable(terms)
@@ -402,16 +407,18 @@ def relaxed_loss(
         The relaxed loss, differentiable in weights, biases and values, and its parts.
     """
     architecture = plan.architecture
-    target = {
-        layer: value
-        for group, tensor in zip(plan.target_runs, values, strict=True)
-        for layer, value in zip(group, tensor.unbind(0), strict=True)
-    }  # each (seeds, examples, l_t)
+    ends: dict[int, Tensor] = {}  # targets that a parallel piece hands on, (seeds, examples, l_t)
+    unbound = cache(lambda group: values[group].unbind(0))
+
+    def target(layer: int) -> Tensor:
+        group, position = plan.locate(layer)
+        return ends[layer] if layer in ends else unbound(group)[position]
+
     hidden: dict[int, Tensor] = {}  # each (layers of the piece, seeds)
     total = torch.zeros((), dtype=x.dtype, device=x.device)
     for piece in plan.pieces:
         if isinstance(piece, _Parallel):
-            weighted, terms, target[piece.first - 1], target[piece.last] = _ParallelTerms.apply(
+            weighted, terms, ends[piece.first - 1], ends[piece.last] = _ParallelTerms.apply(
                 *_parallel_operands(plan, weights, biases, values, piece),
                 architecture.hidden_activation,
                 hidden_weight,
@@ -419,14 +426,15 @@ def relaxed_loss(
             total = total + weighted
             hidden[piece.first] = terms
     parameters = _by_layer(plan, weights, biases)
-    output = target.get(architecture.depth)
+    output = target(architecture.depth) if architecture.depth in plan.layers else None
     for piece in plan.pieces:
         if isinstance(piece, _Chain):
-            prediction = _chain_prediction(plan, parameters, target.get(piece.source), x, piece)
-            if piece.destination not in target:
+            below = target(piece.source) if piece.source else None
+            prediction = _chain_prediction(plan, parameters, below, x, piece)
+            if piece.destination not in plan.layers:
                 output = prediction
                 continue
-            term = (prediction - target[piece.destination]).square().mean((1, 2))  # (seeds,)
+            term = (prediction - target(piece.destination)).square().mean((1, 2))  # (seeds,)
             total = total + hidden_weight * term
             hidden[piece.destination] = term.detach()[None]
     output_term = output_loss(output, y, architecture.output_activation, loss)
