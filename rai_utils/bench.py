@@ -19,13 +19,15 @@ from time import perf_counter
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor, nn
 
 from rai_utils import plotting, training
 from rai_utils.claims import Study, root
 from rai_utils.data import Dataset, moons
 from rai_utils.models import Architecture, StackedMLP, build_mlp
-from rai_utils.pipeline import fill_readme, publish
+from rai_utils.pipeline import publish
 from rai_utils.prose import markdown_table
 from rai_utils.relaxation import relax
 from rai_utils.timing import activation_costs, backward_over_forward
@@ -338,10 +340,19 @@ def _draw_steps(study: Study, seconds: Mapping[str, float]) -> None:
     axes.set_xticks(range(2), ["RAI", "backprop"])
     axes.set_ylabel("one step, ms (log)")
     axes.set_yscale("log")
+    _plain_ticks(axes)
     axes.margins(y=0.15)
     axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
     study.figure("steps", figure)
     plt.close(figure)
+
+
+def _plain_ticks(axes: Axes) -> None:
+    """Label a logarithmic time axis with 1, 2, 5, 10, … milliseconds, and drop other labels."""
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _growth(study: Study, steps: int) -> None:
@@ -365,7 +376,9 @@ def _growth(study: Study, steps: int) -> None:
                 label=f"{method}, exponent {exponent:.2f}",
                 **plotting.method_style(method),
             )
+        axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.set(xlabel=quantity, ylabel="one step, ms")
+        _plain_ticks(axes)
         axes.legend(frameon=False, fontsize=6)
     header = ["growth", "exponent", *(f"ms at size {i}" for i in range(1, 6))]
     print("\n" + markdown_table(header, rows), flush=True)
@@ -385,7 +398,6 @@ def main() -> None:
         measure(study)
         study.publish()
         publish(Path(folder), root() / "figures" / "bench")
-    fill_readme()
     print("\nbench  published in figures/bench")
 
 
