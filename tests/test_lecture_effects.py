@@ -22,6 +22,7 @@ from rai_utils.diagnostics import (
     without_gradient,
 )
 from rai_utils.models import Architecture, build_mlp, stack
+from rai_utils.timing import activation_costs
 from rai_utils.training import Phase, Watch, fit_backprop
 from rai_utils.tuning import stop_early
 
@@ -118,3 +119,36 @@ def test_l17_units_die_only_where_the_slope_can_be_zero(activation, dies):
     models = stack([set_intercepts(start, value) for value in (0.0, 0.1)])
     run = descend(models, data, [1.0] * 10, 30)
     assert bool(without_gradient(run.model, data.x).any()) == dies
+
+
+def test_l13_functions_that_take_as_long_as_each_other_are_not_expensive():
+    ticks = iter(range(1_000_000))
+    timings = activation_costs(("relu", "sigmoid"), rounds=5, clock=lambda: float(next(ticks)))
+    (ratio,) = [timing for timing in timings if timing.name == "forward_sigmoid_over_relu"]
+    assert fails(compare("forward sigmoid over ReLU, lower end", ratio.interval[0], ">=", 1.2))
+
+
+def test_l14_the_sigmoid_is_not_centred_and_a_line_does_not_saturate():
+    data = digits(60, 50)
+    shape = Architecture((64, 32, 32, 10), "sigmoid", "softmax")
+    offset = np.abs(off_centre(build_mlp(shape, range(5), "xavier"), data.x)).mean(0)
+    assert fails(compare("off-centre, upper end", mean_interval(offset)[1], "<=", 0.1))
+    line = build_mlp(Architecture((64, 32, 10), "identity", "softmax"), range(3), "xavier", 4.0)
+    assert fails(compare("saturated share", saturated_share(line, data.x).min(), ">=", 0.25))
+
+
+def test_l18_relu_itself_dies_where_leaky_relu_may_not():
+    shape = Architecture((64, 32, 10), "relu", "softmax")
+    model = set_intercepts(build_mlp(shape, range(3), "he"), -100.0)
+    dead = without_gradient(model, digits(60, 50).x).double().mean().item()
+    assert fails(compare("dead share, greatest of all runs", dead, "==", 0))
+
+
+def test_l19_relu_is_no_nearer_to_zero_mean_than_itself():
+    data = digits(60, 50)
+    model = build_mlp(Architecture((64, 32, 32, 10), "relu", "softmax"), range(5), "he")
+    offset = np.abs(off_centre(model, data.x)).mean(0)
+    assert fails(compare("nearer, lower end", mean_interval(offset - offset)[0], ">", 0))
+    assert fails(
+        compare("slope at −5", float(slope("leaky_relu_0.1", torch.tensor(-5.0))), "<=", 0.05)
+    )
