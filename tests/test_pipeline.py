@@ -163,8 +163,11 @@ def test_a_full_run_publishes_and_writes_back(project, monkeypatch, tmp_path_fac
     assert "image/png" in drawn.outputs[0].data
 
     before = nbformat.read(source_of(project), as_version=4)
+    readme = project / "README.md"
+    readme.write_text("Twice is <!--=tiny/doubled-->0<!--/-->.\n")
     assert main(["write-back", "tiny"], project) == 0
-    assert capfd.readouterr().out == "tiny  notebook  written\n"
+    assert capfd.readouterr().out == "tiny  notebook  written\nREADME.md  written\n"
+    assert readme.read_text() == "Twice is <!--=tiny/doubled-->6<!--/-->.\n"
     after = nbformat.read(source_of(project), as_version=4)
     text = source_of(project).read_text()
     assert [cell.id for cell in after.cells] == [cell.id for cell in before.cells]
@@ -183,7 +186,7 @@ def test_a_full_run_publishes_and_writes_back(project, monkeypatch, tmp_path_fac
     assert executed_time >= source_of(project).stat().st_mtime_ns
 
     assert main(["write-back", "tiny"], project) == 0
-    assert capfd.readouterr().out == "tiny  notebook  unchanged\n"
+    assert capfd.readouterr().out == "tiny  notebook  unchanged\nREADME.md  unchanged\n"
     assert source_of(project).read_text() == text
 
     write(project, STUDY, "other = 1", see, PUBLISH)
