@@ -319,7 +319,7 @@ class Study:
         _check_name(notebook, _KEBAB_CASE, "a notebook", "kebab-case", "rai-demo")
         self.notebook = notebook
         self.parameters = {
-            name: _plain(value, f"parameter {name}")
+            name: plain(value, f"parameter {name}")
             for name, value in parameters.items()
             if name != "publish_to"
         }
@@ -442,7 +442,7 @@ class Study:
         record = {
             "notebook": self.notebook,
             "parameters": self.parameters,
-            "environment": _environment(),
+            "environment": environment(),
             "metrics": self._metrics,
             "claims": [asdict(claim) for claim in self._claims.values()],
             "figures": self._figures,
@@ -519,7 +519,7 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
     return record
 
 
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     # Imported here: the pipeline reads sets, and need not wait for torch to be loaded.
     import torch
 
@@ -556,14 +556,14 @@ def _check_tolerance(tolerance: float) -> None:
         raise ValueError(f"expected a tolerance of 0 or above, got {tolerance!r}")
 
 
-def _plain(value: Any, where: str) -> Any:
+def plain(value: Any, where: str) -> Any:
     """Return ``value`` as JSON holds it: no tuples, no numpy or torch scalars, rounded floats."""
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, where) for key, item in value.items()}
+        return {str(key): plain(item, where) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, where) for item in value]
+        return [plain(item, where) for item in value]
     return _plain_number(value, where)
 
 

@@ -43,6 +43,7 @@ ORDER = (
     "diagnostics",
     "timing",
     "claims",
+    "sweep",
     "plotting",
     "prose",
     "pipeline",
