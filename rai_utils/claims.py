@@ -520,6 +520,7 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
+    """Return the versions and the kind of processor that numbers depend on in the last digits."""
     # Imported here: the pipeline reads sets, and need not wait for torch to be loaded.
     import torch
 
