@@ -454,6 +454,13 @@ def _flatten(tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
     return flat, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)]
 
 
+def _gather(into: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    """Copy those gradients that were not written to their place at once."""
+    for place, gradient in zip(into, gradients, strict=True):
+        if place.data_ptr() != gradient.data_ptr():
+            place.copy_(gradient)
+
+
 @dataclass
 class _Recorder:
     """Collects rows of a ``History``."""
@@ -548,7 +555,7 @@ def _fit(
                 break
             started = perf_counter()
             if plan is None:
-                z = forward(architecture, weights, biases, data.x)
+                z = forward(architecture, weights, biases, data.x, gradients)
                 total = output_loss(z, data.y, architecture.output_activation, loss)
                 parts = None
             else:
@@ -561,6 +568,7 @@ def _fit(
                     data.y,
                     hidden_weight=hidden_weight,
                     loss=loss,
+                    into=gradients,
                 )
                 total = parts.total
             finite = torch.isfinite(total.detach())
@@ -571,7 +579,7 @@ def _fit(
                 alive &= finite
                 if not alive.any():
                     break
-            torch._foreach_copy_(gradients, torch.autograd.grad(total.sum(), leaves))
+            _gather(gradients, torch.autograd.grad(total.sum(), leaves))
             if step in inspect_at:
                 inspection = perf_counter()
                 row = _inspect(architecture, gradients, values, parts)
