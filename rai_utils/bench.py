@@ -1,8 +1,8 @@
 """What a step costs: against the reference, against the floor, and as the problem grows.
 
-``make bench`` runs this module. It prints tables and publishes ``figures/bench/``. Ratios come
-from one interleaved run with warm-up and medians, so that whatever else the machine does hits
-both sides; the milliseconds are of one machine and only an illustration.
+``make bench`` runs this module. It prints tables and publishes ``figures/bench/``. Ratios are
+medians over the rounds of one interleaved run with warm-up, so that whatever else the machine does
+hits both sides; the milliseconds are of one machine and only an illustration.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from rai_utils.models import Architecture, StackedMLP, build_mlp
 from rai_utils.pipeline import publish
 from rai_utils.prose import markdown_table
 from rai_utils.relaxation import relax
-from rai_utils.timing import activation_costs, backward_over_forward
+from rai_utils.timing import activation_costs, backward_over_forward, interleaved, steady
 from rai_utils.training import Phase, Watch, configure, fit_backprop, fit_relaxed
 
 NOTHING = Watch(evaluate_at=())
 RPROP_TRANSFERS = 7  # parameter, gradient, previous gradient and step size in; three out
 DEEP_WIDTH = 100
 
-Timed = Callable[[int], Sequence[float]]
+Steps = Callable[[int], Sequence[float]]
 
 
 def deep(layers: int = 100, width: int = DEEP_WIDTH) -> Architecture:
@@ -50,42 +50,16 @@ def shallow() -> Architecture:
     return Architecture((2, 42, 100, 100, 42, 1), "relu")
 
 
-def interleaved_medians(
-    timed: Mapping[str, Timed], rounds: int, steps: int, warm_up: int = 2
-) -> dict[str, float]:
-    """Median seconds of one step of each candidate, taken in turns.
-
-    Args:
-        timed: name -> function that runs so many steps and returns the seconds of each.
-        rounds: how often each has its turn, at least 1.
-        steps: counted steps of a turn, at least 1.
-        warm_up: further steps at the start of a turn that do not count.
-
-    Raises:
-        ValueError: a count is out of range.
-    """
-    if rounds < 1 or steps < 1 or warm_up < 0:
-        raise ValueError(
-            f"expected rounds and steps of at least 1 and warm_up of at least 0, "
-            f"got {rounds}, {steps} and {warm_up}"
-        )
-    seconds: dict[str, list[float]] = {name: [] for name in timed}
-    for _ in range(rounds):
-        for name, run in timed.items():
-            seconds[name] += list(run(warm_up + steps))[warm_up:]
-    return {name: float(np.median(values)) for name, values in seconds.items()}
-
-
 def stacked_steps(
     fit: Callable[..., training.Fit], model: StackedMLP, data: Dataset, rate: float = 0.1
-) -> Timed:
+) -> Steps:
     """Time the steps of a fit of this package."""
     return lambda steps: (
         fit(model, data, Phase(steps, rate), watch=NOTHING, device="cpu").step_seconds
     )
 
 
-def reference_steps(model: StackedMLP, data: Dataset, relaxed: bool) -> Timed:
+def reference_steps(model: StackedMLP, data: Dataset, relaxed: bool) -> Steps:
     """Time the original's way: ordinary modules, hooks, and torch's eager Rprop on all tensors."""
     module = model.as_module(0)
 
@@ -121,7 +95,7 @@ def _loop(
     return seconds
 
 
-def product_steps(layers: int, examples: int, width: int, batch: int) -> Timed:
+def product_steps(layers: int, examples: int, width: int, batch: int) -> Steps:
     """Time the three products that a step cannot do without, ``batch`` layers at a time."""
     generator = torch.Generator().manual_seed(0)
     h, weight, delta = (
@@ -145,7 +119,7 @@ def product_steps(layers: int, examples: int, width: int, batch: int) -> Timed:
     return run
 
 
-def copy_steps(numbers: int) -> Timed:
+def copy_steps(numbers: int) -> Steps:
     """Time a copy that moves as many bytes as an Rprop step on so many float32 numbers."""
     source = torch.zeros(RPROP_TRANSFERS * numbers // 2)
     target = torch.empty_like(source)
@@ -195,10 +169,11 @@ def growth(
     result = {}
     for name, sizes in cases.items():
         timed = {
-            str(size): stacked_steps(fit, model, data) for size, (model, data) in sizes.items()
+            str(size): steady(stacked_steps(fit, model, data), steps)
+            for size, (model, data) in sizes.items()
         }
-        medians = interleaved_medians(timed, rounds=2, steps=steps)
-        result[name] = (list(sizes), {size: medians[str(size)] for size in sizes})
+        seconds = interleaved(timed, rounds=2, warm_up=0)
+        result[name] = (list(sizes), {size: float(np.median(seconds[str(size)])) for size in sizes})
     return result
 
 
@@ -288,20 +263,24 @@ def _deep_and_shallow(study: Study, data: Dataset, rounds: int, steps: int) -> N
         "shallow_backprop_1_seed": stacked_steps(fit_backprop, few, data, 0.01),
         "shallow_backprop_16_seeds": stacked_steps(fit_backprop, many, data, 0.01),
     }
-    seconds = interleaved_medians(timed, rounds, steps)
-    products = min(seconds["products_at_once"], seconds["products_in_windows"])
-    seconds["rai_floor"] = products + seconds["copy_rai"]
-    seconds["backprop_floor"] = seconds["products_one_by_one"] + seconds["copy_backprop"]
+    timed = {name: steady(run, steps) for name, run in timed.items()}
+    rounds_of = interleaved(timed, rounds, warm_up=0)
+    products = min((rounds_of["products_at_once"], rounds_of["products_in_windows"]), key=np.median)
+    rounds_of["rai_floor"] = products + rounds_of["copy_rai"]
+    rounds_of["backprop_floor"] = rounds_of["products_one_by_one"] + rounds_of["copy_backprop"]
+    seconds = {name: float(np.median(values)) for name, values in rounds_of.items()}
     for name, value in seconds.items():
         study.metric(f"{name}_milliseconds", 1e3 * value, tolerance=1e3 * value)
     ratios = {
-        "rai_speedup": seconds["rai_reference"] / seconds["rai_stacked"],
-        "rai_over_floor": seconds["rai_stacked"] / seconds["rai_floor"],
-        "backprop_speedup": seconds["backprop_reference"] / seconds["backprop_stacked"],
-        "backprop_over_floor": seconds["backprop_stacked"] / seconds["backprop_floor"],
-        "shallow_rai_16_over_1": seconds["shallow_rai_16_seeds"] / seconds["shallow_rai_1_seed"],
-        "shallow_backprop_16_over_1": seconds["shallow_backprop_16_seeds"]
-        / seconds["shallow_backprop_1_seed"],
+        name: float(np.median(rounds_of[above] / rounds_of[below]))
+        for name, above, below in (
+            ("rai_speedup", "rai_reference", "rai_stacked"),
+            ("rai_over_floor", "rai_stacked", "rai_floor"),
+            ("backprop_speedup", "backprop_reference", "backprop_stacked"),
+            ("backprop_over_floor", "backprop_stacked", "backprop_floor"),
+            ("shallow_rai_16_over_1", "shallow_rai_16_seeds", "shallow_rai_1_seed"),
+            ("shallow_backprop_16_over_1", "shallow_backprop_16_seeds", "shallow_backprop_1_seed"),
+        )
     }
     for name, value in ratios.items():
         study.metric(name, value, tolerance=value)

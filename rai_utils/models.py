@@ -524,45 +524,76 @@ def _carry(h: Tensor, weight: Tensor, bias: Tensor, name: str, skip: bool) -> Te
     return h
 
 
+# After so many layers the backward sweep asks whether there is any gradient left.
+LOOK_EVERY = 8
+
+
 class _HiddenLayers(torch.autograd.Function):
     """Consecutive hidden layers, h_t = φ(W_t h_{t−1} + b_t) (+ h_{t−1} with a skip).
 
     The ordinary backward pass with its cost stripped to the matrix products: autograd would
-    spend as long again on the bookkeeping of some 600 small operations in a 101-layer net.
+    spend as long again on the bookkeeping of some 600 small operations in a 101-layer net. Where
+    the gradient of all examples and seeds has underflowed to exactly 0, as it does in a deep
+    sigmoid net, everything below is exactly 0 too and no product is taken.
     """
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor, name: str, skip: bool) -> Tensor:
+    def forward(
+        ctx: Any,
+        h: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        name: str,
+        skip: bool,
+        into: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
         activation = ACTIVATIONS[name].function
         inputs, outputs = [], []
         for w, b in zip(weight.unbind(0), bias.unbind(0), strict=True):
             inputs.append(h)
             outputs.append(activation(torch.baddbmm(b, h, w.mT)))  # (seeds, examples, outputs)
             h = outputs[-1] + h if skip else outputs[-1]
-        ctx.save_for_backward(weight, *inputs, *outputs)
-        ctx.name, ctx.skip = name, skip
+        ctx.save_for_backward(weight, bias, *inputs, *outputs)
+        ctx.name, ctx.skip, ctx.into = name, skip, into
         return h
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        weight, *saved = ctx.saved_tensors
+        weight, bias, *saved = ctx.saved_tensors
         layers = weight.shape[0]
         inputs, outputs = saved[:layers], saved[layers:]
         backward = ACTIVATIONS[ctx.name].backward
-        weight_gradient = torch.empty_like(weight)
-        bias_gradient = weight.new_empty(*weight.shape[:2], 1, weight.shape[2])
+        weight_gradient, bias_gradient = ctx.into or map(torch.empty_like, (weight, bias))
         for t, w in reversed(list(enumerate(weight.unbind(0)))):
+            above = layers - 1 - t
+            if above and above % LOOK_EVERY == 0 and not gradient.any():
+                rest = slice(0, t + 1)
+                # 0 times infinity would be NaN.
+                if _are_finite(weight[rest], *inputs[rest], *outputs[rest]):
+                    weight_gradient[rest].zero_()
+                    bias_gradient[rest].zero_()
+                    gradient = torch.zeros_like(inputs[0])
+                    break
             delta = backward(gradient, outputs[t])  # (seeds, examples, outputs)
             torch.bmm(delta.mT, inputs[t], out=weight_gradient[t])
             torch.sum(delta, 1, keepdim=True, out=bias_gradient[t])
             below = torch.bmm(delta, w)  # (seeds, examples, inputs)
             gradient = below + gradient if ctx.skip else below
-        return gradient, weight_gradient, bias_gradient, None, None
+        return gradient, weight_gradient, bias_gradient, None, None, None
+
+
+def _are_finite(*tensors: Tensor) -> bool:
+    """Whether no number is NaN or infinite; may say no to numbers whose sum overflows."""
+    return bool(torch.stack([tensor.sum() for tensor in tensors]).isfinite().all())
 
 
 def forward(
-    architecture: Architecture, weights: Sequence[Tensor], biases: Sequence[Tensor], x: Tensor
+    architecture: Architecture,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    x: Tensor,
+    into: Sequence[Tensor] | None = None,
 ) -> Tensor:
     """Plain forward pass as a pure function of the parameters.
 
@@ -571,16 +602,22 @@ def forward(
         weights: as in ``StackedMLP``.
         biases: as in ``StackedMLP``.
         x: inputs, (examples, l₀).
+        into: memory of the shapes of the weights, then of the biases, that the backward pass may
+            write their gradients to; None for new memory.
 
     Returns:
         z_T, (seeds, examples, l_T).
     """
     ruled = torch.is_grad_enabled() and architecture.activation.backward is not None
-    apply = _HiddenLayers.apply if ruled else _carry
+    runs, name = architecture.runs, architecture.hidden_activation
+    memory = list(zip(into, into[len(runs) :], strict=False)) if into else [None] * len(runs)
     h = x.expand(weights[0].shape[1], *x.shape)  # (seeds, examples, l₀)
-    for run, weight, bias in zip(architecture.runs[:-1], weights, biases, strict=False):
+    for run, weight, bias, own in zip(runs[:-1], weights, biases, memory, strict=False):
         skip = architecture.adds_input(run.first)
-        h = apply(h, weight, bias, architecture.hidden_activation, skip)
+        if ruled:
+            h = _HiddenLayers.apply(h, weight, bias, name, skip, own)
+        else:
+            h = _carry(h, weight, bias, name, skip)
     return affine(h, weights[-1][0], biases[-1][0])
 
 

@@ -247,13 +247,19 @@ class _ParallelTerms(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, targets: Tensor, weight: Tensor, bias: Tensor, name: str, hidden_weight: float
+        ctx: Any,
+        targets: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        name: str,
+        hidden_weight: float,
+        into: tuple[Tensor, ...] | None,
     ) -> tuple[Tensor, ...]:
         layers, seeds, width, _ = weight.shape
         examples = targets.shape[2]
         backward = ACTIVATIONS[name].backward
         norms = weight.new_empty(layers, seeds)
-        gradients = tuple(torch.empty_like(tensor) for tensor in (targets, weight, bias))
+        gradients = into or tuple(torch.empty_like(tensor) for tensor in (targets, weight, bias))
         target_gradient, weight_gradient, bias_gradient = gradients
         factor = 2 * hidden_weight / (examples * width)
         residual_below = targets.new_zeros(1, *targets.shape[1:])
@@ -264,8 +270,8 @@ class _ParallelTerms(torch.autograd.Function):
             torch.linalg.vector_norm(residual, dim=(2, 3), out=norms[window])
             torch.sum(residual, 2, keepdim=True, out=bias_gradient[window])
             delta, inputs = (tensor.view(-1, examples, width) for tensor in (residual, h))
-            into = weight_gradient[window].view(-1, width, width)
-            torch.baddbmm(into, delta.mT, inputs, beta=0, alpha=factor, out=into)
+            product = weight_gradient[window].view(-1, width, width)
+            torch.baddbmm(product, delta.mT, inputs, beta=0, alpha=factor, out=product)
             pulled = torch.empty_like(inputs)
             weights = weight[window].view(-1, width, width)
             torch.baddbmm(pulled, delta, weights, beta=0, alpha=factor, out=pulled)
@@ -292,7 +298,7 @@ class _ParallelTerms(torch.autograd.Function):
             gradients = tuple(g * gradient[:, None, None] for g in gradients)
         gradients[0][0] += lowest
         gradients[0][-1] += highest
-        return (*gradients, None, None)
+        return (*gradients, None, None, None)
 
 
 def _windows(layers: int, seeds: int) -> Iterator[slice]:
@@ -382,6 +388,7 @@ def relaxed_loss(
     *,
     hidden_weight: float = 1.0,
     loss: OutputLoss = "cross_entropy",
+    into: Sequence[Tensor] | None = None,
 ) -> RelaxedLoss:
     """Relaxed loss of Eq. 4, with λ = ``hidden_weight`` on the hidden terms.
 
@@ -391,7 +398,8 @@ def relaxed_loss(
     mean over examples. Up to the common factor 1/examples this is Eq. 4 with L_h the mean squared
     error over units and λ = 1, the proposal's choice. Seeds never mix.
 
-    A pure function of its arguments: nothing is stored, nothing is drawn.
+    A pure function of its arguments, but for the memory ``into``: nothing is stored, nothing is
+    drawn.
 
     Args:
         plan: which layers are relaxed.
@@ -402,6 +410,8 @@ def relaxed_loss(
         y: labels, (examples,).
         hidden_weight: λ, at least 0.
         loss: the output error, see ``output_loss``.
+        into: memory of the shapes of weights, biases and values, in this order, that their
+            gradients may be written to; None for new memory. It must live as long as the graph.
 
     Returns:
         The relaxed loss, differentiable in weights, biases and values, and its parts.
@@ -418,10 +428,16 @@ def relaxed_loss(
     total = torch.zeros((), dtype=x.dtype, device=x.device)
     for piece in plan.pieces:
         if isinstance(piece, _Parallel):
+            memory = None
+            if into is not None:
+                runs = len(weights)
+                parts = into[:runs], into[runs : 2 * runs], into[2 * runs :]
+                memory = _parallel_operands(plan, *parts, piece)
             weighted, terms, ends[piece.first - 1], ends[piece.last] = _ParallelTerms.apply(
                 *_parallel_operands(plan, weights, biases, values, piece),
                 architecture.hidden_activation,
                 hidden_weight,
+                memory,
             )
             total = total + weighted
             hidden[piece.first] = terms

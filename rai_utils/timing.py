@@ -9,15 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from rai_utils.models import ACTIVATIONS
 
 Clock = Callable[[], float]
-Work = Mapping[str, Callable[[], object]]
+Timed = Callable[[], float]
 
 TIMED_ACTIVATIONS = ("relu", "leaky_relu", "elu", "tanh", "sigmoid")
 NETWORK_WIDTHS = (16, 64, 256, 1024)
@@ -39,45 +41,70 @@ class Timing:
 
 
 def interleaved(
-    work: Work,
-    rounds: int,
-    *,
-    repeats: int = 1,
-    warm_up: int = 2,
-    clock: Clock = time.perf_counter,
-) -> dict[str, np.ndarray]:
-    """Run each piece of work once a round, in the order given, and time it.
+    timed: Mapping[str, Timed], rounds: int, *, warm_up: int = 2
+) -> dict[str, NDArray[np.float64]]:
+    """Time each piece of work once a round, in the order given.
 
     Args:
-        work: name to what is timed.
-        rounds: how many rounds are timed, at least 1.
-        repeats: calls within one timing, at least 1.
-        warm_up: rounds before that are not timed, at least 0.
-        clock: seconds since some moment.
+        timed: name to a function that does a piece of work and returns how long it took, in
+            seconds: ``clocked`` or ``steady``.
+        rounds: how many rounds count, at least 1.
+        warm_up: rounds before that do not count, at least 0.
 
     Returns:
-        Seconds a call, (rounds,) each.
+        Seconds, (rounds,) each.
 
     Raises:
         ValueError: there is no work, or a count is out of range.
     """
-    if not work or rounds < 1 or repeats < 1 or warm_up < 0:
+    if not timed or rounds < 1 or warm_up < 0:
         raise ValueError(
-            "expected work, rounds and repeats of at least 1 and a warm-up of at least 0, got "
-            f"{len(work)} pieces of work, {rounds}, {repeats} and {warm_up}"
+            "expected work, rounds of at least 1 and a warm-up of at least 0, got "
+            f"{len(timed)} pieces of work, {rounds} and {warm_up}"
         )
-    seconds: dict[str, list[float]] = {name: [] for name in work}
-    for turn in range(warm_up + rounds):
-        for name, call in work.items():
-            start = clock()
-            for _ in range(repeats):
-                call()
-            if turn >= warm_up:
-                seconds[name].append((clock() - start) / repeats)
-    return {name: np.array(values) for name, values in seconds.items()}
+    turns = [{name: work() for name, work in timed.items()} for _ in range(warm_up + rounds)]
+    return {name: np.array([turn[name] for turn in turns[warm_up:]]) for name in timed}
 
 
-def summarise(name: str, values: np.ndarray) -> Timing:
+def clocked(
+    call: Callable[[], object], *, repeats: int = 1, clock: Clock = time.perf_counter
+) -> Timed:
+    """Make a function that runs ``call`` so many times and returns the mean seconds of a run.
+
+    Raises:
+        ValueError: ``repeats`` is below 1.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
+
+    def timed() -> float:
+        start = clock()
+        for _ in range(repeats):
+            call()
+        return (clock() - start) / repeats
+
+    return timed
+
+
+def steady(run: Callable[[int], Sequence[float]], steps: int, warm_up: int = 2) -> Timed:
+    """Make a function that returns the median seconds of a step in a row of steps.
+
+    Args:
+        run: runs so many steps in a row and returns the seconds of each.
+        steps: steps that count, at least 1.
+        warm_up: further steps at the start that do not count, at least 0.
+
+    Raises:
+        ValueError: a count is out of range.
+    """
+    if steps < 1 or warm_up < 0:
+        raise ValueError(
+            f"expected steps of at least 1 and a warm-up of at least 0, got {steps} and {warm_up}"
+        )
+    return lambda: float(np.median(run(warm_up + steps)[warm_up:]))
+
+
+def summarise(name: str, values: NDArray[np.float64]) -> Timing:
     """Median and quartiles over the rounds.
 
     Raises:
@@ -127,7 +154,10 @@ def backward_over_forward(
         # with cold caches and returned memory, and only the two passes are compared.
         network = _network(width, hidden_layers)
         batch = torch.randn(examples, width, generator=generator)
-        seconds = interleaved(_passes(network, batch), rounds, warm_up=5, clock=clock)
+        passes = {
+            name: clocked(call, clock=clock) for name, call in _passes(network, batch).items()
+        }
+        seconds = interleaved(passes, rounds, warm_up=5)
         ratios = seconds["backward"] / seconds["forward"]
         timings.append(summarise(f"backward_over_forward_width_{width}", ratios))
     return timings
@@ -171,13 +201,16 @@ def activation_costs(
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(elements, generator=generator)
     gradient = torch.randn(elements, generator=generator)
-    work: dict[str, Callable[[], object]] = {}
+    work: dict[str, Timed] = {}
     for name in names:
         activation = ACTIVATIONS[name]
         h = activation.function(z)
-        work[f"forward_{name}"] = lambda f=activation.function: f(z)
-        work[f"backward_{name}"] = lambda f=activation.backward, h=h: f(gradient, h)
-    seconds = interleaved(work, rounds, repeats=repeats, warm_up=5, clock=clock)
+        for direction, call in (
+            ("forward", partial(activation.function, z)),
+            ("backward", partial(activation.backward, gradient, h)),
+        ):
+            work[f"{direction}_{name}"] = clocked(call, repeats=repeats, clock=clock)
+    seconds = interleaved(work, rounds, warm_up=5)
     timings = [summarise(f"{key}_ns", values * 1e9 / elements) for key, values in seconds.items()]
     timings += [
         summarise(f"{direction}_{name}_over_relu", seconds[f"{direction}_{name}"] / reference)

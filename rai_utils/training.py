@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from time import perf_counter
 from typing import Any, Literal
 
@@ -30,7 +30,6 @@ from rai_utils.models import (
     forward,
     layer_norms,
     pre_activations,
-    stack,
 )
 from rai_utils.relaxation import (
     OutputLoss,
@@ -89,8 +88,8 @@ class Phase:
         steps: parameter updates, at least 1.
         learning_rate: first step size, above 0. For Rprop it is the size of the first step of
             every number; later ones grow by 1.2 or shrink by 0.5 (Riedmiller & Braun 1993).
-            For the others there may be one for each network, so that a whole grid of learning
-            rates is one fit of stacked networks.
+            There may be one for each network, so that a whole grid of learning rates is one fit
+            of stacked networks.
         optimizer: a key of ``OPTIMIZERS``.
 
     Raises:
@@ -108,8 +107,6 @@ class Phase:
         rates = self.learning_rate if several else (self.learning_rate,)
         if not rates or not all(rate > 0 for rate in rates):
             raise ValueError(f"learning rate must be above 0, got {self.learning_rate}")
-        if several and self.optimizer == "rprop":
-            raise ValueError("rprop takes one learning rate for all networks, got several")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(
                 f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}"
@@ -361,6 +358,11 @@ def fit_relaxed(
                 f"the targets must be of the architecture {model.architecture}, "
                 f"got {targets.plan.architecture}"
             )
+        if targets.values[0].shape[1] != model.seeds:
+            raise ValueError(
+                f"the targets must be of {model.seeds} networks, "
+                f"got those of {targets.values[0].shape[1]}"
+            )
         check_examples(targets.x, dataset.x)
     return _fit(model, dataset, phase, plan, hidden_weight, targets, watch, loss, device)
 
@@ -421,47 +423,6 @@ def fit_handover(
     return HandOver(relaxed, backprop)
 
 
-def tune(
-    fit: Callable[..., Fit],
-    model: StackedMLP,
-    dataset: Dataset,
-    steps: int,
-    learning_rates: Sequence[float],
-    **options: Any,
-) -> tuple[Phase, list[float]]:
-    """Choose the learning rate with the best plain-forward accuracy on held-out data.
-
-    Every rate gets the same steps and the same networks. A network whose forward pass is not
-    finite counts as 0. Of equal accuracies the lower loss wins.
-
-    Args:
-        fit: ``fit_backprop`` or ``fit_relaxed``.
-        model: networks of seeds that are used for nothing else.
-        dataset: its held-out part is the validation data, used for nothing else.
-        steps: steps of each fit.
-        learning_rates: the grid.
-        options: further arguments of ``fit``.
-
-    Returns:
-        The phase with the best rate, and the mean accuracy of each rate in the grid's order.
-
-    Raises:
-        ValueError: the grid is empty, or as ``fit``.
-    """
-    if not learning_rates:
-        raise ValueError("learning_rates must hold at least one rate, got none")
-    phases = [Phase(steps, rate) for rate in learning_rates]
-    scores: list[tuple[float, float]] = []
-    for phase in phases:
-        history = fit(model, dataset, phase, watch=Watch(evaluate_at=(steps,)), **options).history
-        # A fit that lost all its seeds has no last evaluation.
-        accuracy = np.nan_to_num(history.held_out_accuracy).mean() if len(history.loss) else 0.0
-        loss = history.held_out_loss.mean() if len(history.loss) else np.inf
-        scores.append((float(accuracy), float(-np.nan_to_num(loss, nan=np.inf))))
-    best = max(range(len(scores)), key=scores.__getitem__)
-    return phases[best], [accuracy for accuracy, _ in scores]
-
-
 def _check_fit(
     model: StackedMLP, dataset: Dataset, loss: OutputLoss, watch: Watch, phase: Phase
 ) -> None:
@@ -491,6 +452,13 @@ def _flatten(tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
     flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
     parts = flat.split([tensor.numel() for tensor in tensors])
     return flat, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)]
+
+
+def _gather(into: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    """Copy those gradients that were not written to their place at once."""
+    for place, gradient in zip(into, gradients, strict=True):
+        if place.data_ptr() != gradient.data_ptr():
+            place.copy_(gradient)
 
 
 @dataclass
@@ -587,7 +555,7 @@ def _fit(
                 break
             started = perf_counter()
             if plan is None:
-                z = forward(architecture, weights, biases, data.x)
+                z = forward(architecture, weights, biases, data.x, gradients)
                 total = output_loss(z, data.y, architecture.output_activation, loss)
                 parts = None
             else:
@@ -600,6 +568,7 @@ def _fit(
                     data.y,
                     hidden_weight=hidden_weight,
                     loss=loss,
+                    into=gradients,
                 )
                 total = parts.total
             finite = torch.isfinite(total.detach())
@@ -610,7 +579,7 @@ def _fit(
                 alive &= finite
                 if not alive.any():
                     break
-            torch._foreach_copy_(gradients, torch.autograd.grad(total.sum(), leaves))
+            _gather(gradients, torch.autograd.grad(total.sum(), leaves))
             if step in inspect_at:
                 inspection = perf_counter()
                 row = _inspect(architecture, gradients, values, parts)
@@ -667,6 +636,7 @@ def _stepper(phase: Phase, flat: Tensor, leaves: Sequence[Tensor]) -> Callable[[
     One vector, because torch's optimisers pay for each tensor and the compiled step for each
     number of tensors. ``leaves`` are its parts, each (layers, seeds, …).
     """
+    rates: float | Tensor
     if isinstance(phase.learning_rate, tuple):
         own = torch.tensor(phase.learning_rate, dtype=flat.dtype, device=flat.device)
         rates = torch.cat(
@@ -675,18 +645,19 @@ def _stepper(phase: Phase, flat: Tensor, leaves: Sequence[Tensor]) -> Callable[[
                 for leaf in leaves
             ]
         )  # (all numbers,)
+    else:
+        rates = phase.learning_rate
+    if phase.optimizer == "rprop":
+        compiled = _compiled_rprop() if _compiling_pays(phase.steps * flat.numel()) else None
+        step = compiled or partial(_rprop_step, foreach=True)
+        previous = torch.zeros_like(flat)
+        step_size = torch.ones_like(flat).mul_(rates)
+        return lambda: step(flat, flat.grad, previous, step_size)
+    if isinstance(rates, Tensor):
         return _step_with_own_rates(phase.optimizer, flat, rates)
     parameter = torch.nn.Parameter(flat)
     parameter.grad = flat.grad
-    if phase.optimizer != "rprop":
-        optimizer = OPTIMIZERS[phase.optimizer]([parameter], lr=phase.learning_rate, fused=True)
-        return optimizer.step
-    compiled = _compiled_rprop() if _compiling_pays(phase.steps * flat.numel()) else None
-    if compiled is None:
-        return OPTIMIZERS["rprop"]([parameter], lr=phase.learning_rate, foreach=True).step
-    previous = torch.zeros_like(flat)
-    step_size = torch.full_like(flat, phase.learning_rate)
-    return lambda: compiled(flat, flat.grad, previous, step_size)
+    return OPTIMIZERS[phase.optimizer]([parameter], lr=rates, fused=True).step
 
 
 def _step_with_own_rates(optimizer: str, flat: Tensor, rates: Tensor) -> Callable[[], None]:
@@ -712,15 +683,25 @@ def _compiling_pays(numbers: float) -> bool:
     return numbers > COMPILE_ABOVE or _compiled_rprop.cache_info().currsize > 0
 
 
-def _rprop_step(parameter: Tensor, gradient: Tensor, previous: Tensor, step_size: Tensor) -> None:
-    """Apply torch's own Rprop update with its default factors, on one vector, in place."""
+def _rprop_step(
+    parameter: Tensor,
+    gradient: Tensor,
+    previous: Tensor,
+    step_size: Tensor,
+    foreach: bool = False,
+) -> None:
+    """Apply torch's own Rprop update with its default factors, on one vector, in place.
+
+    ``foreach`` chooses between torch's two ways: the one that is fast without a compiler, and the
+    one that compiles.
+    """
     rprop(
         [parameter],
         [gradient],
         [previous],
         [step_size],
         [torch.zeros(())],
-        foreach=False,
+        foreach=foreach,
         capturable=False,
         maximize=False,
         differentiable=False,
@@ -756,77 +737,3 @@ def _progress_bar(steps: int, name: str) -> tqdm:
     watched = in_kernel or sys.stderr.isatty()
     hidden = os.environ.get("RAI_PROGRESS") == "off" or not watched
     return tqdm(total=steps, desc=name, disable=hidden, leave=False)
-
-
-@dataclass(frozen=True)
-class TunedFit:
-    """A fit with the learning rate that did best on other networks and other data.
-
-    Attributes:
-        fit: the fit that is reported.
-        learning_rate: the rate chosen.
-        learning_rates: the grid.
-        scores: mean over the tuning networks of the last held-out loss at each rate, (rates,);
-            infinite where one of them failed.
-    """
-
-    fit: Fit
-    learning_rate: float
-    learning_rates: tuple[float, ...]
-    scores: NDArray[np.float64]
-
-
-def fit_tuned(
-    model: StackedMLP,
-    dataset: Dataset,
-    tuning_model: StackedMLP,
-    tuning_dataset: Dataset,
-    steps: int,
-    learning_rates: Sequence[float],
-    *,
-    optimizer: str = "adam",
-    watch: Watch | None = None,
-    loss: OutputLoss | None = None,
-) -> TunedFit:
-    """Choose a learning rate by its held-out loss on one set of networks, then fit another.
-
-    Every rate of the grid gets the same networks and steps. The whole grid is one stacked fit.
-
-    Args:
-        model: the networks to report.
-        dataset: their data.
-        tuning_model: networks of other seeds, of the same architecture.
-        tuning_dataset: another draw of the data; its held-out part is the validation data.
-        steps: updates of each fit.
-        learning_rates: the grid, at least one.
-        optimizer: ``"adam"`` or ``"sgd"``.
-        watch: when the reported fit records.
-        loss: the output error; None for the task's default.
-
-    Raises:
-        ValueError: the grid is empty, the architectures differ, or as ``fit_backprop``.
-    """
-    grid = tuple(learning_rates)
-    if not grid:
-        raise ValueError("learning_rates must hold at least one rate, got none")
-    if model.architecture != tuning_model.architecture:
-        raise ValueError(
-            f"both models must have the architecture {model.architecture}, "
-            f"got {tuning_model.architecture}"
-        )
-    count = tuning_model.seeds
-    rates = tuple(rate for rate in grid for _ in range(count))
-    tried = fit_backprop(
-        stack([tuning_model] * len(grid)),
-        tuning_dataset,
-        Phase(steps, rates, optimizer),
-        watch=Watch(evaluate_at=(0, steps)),
-        loss=loss,
-    ).history
-    final = np.full(len(rates), np.inf)
-    if tried.evaluated_at[-1] == steps:
-        final = np.where(np.isfinite(tried.held_out_loss[-1]), tried.held_out_loss[-1], np.inf)
-    scores = final.reshape(len(grid), count).mean(1)  # (rates,)
-    chosen = grid[int(scores.argmin())]
-    fit = fit_backprop(model, dataset, Phase(steps, chosen, optimizer), watch=watch, loss=loss)
-    return TunedFit(fit, chosen, grid, scores)

@@ -2,53 +2,142 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rai_utils.data import Dataset, Task
-from rai_utils.models import StackedMLP
+from rai_utils.models import StackedMLP, stack
 from rai_utils.training import Fit, Phase, Watch, evaluate, fit_backprop
 
 
-def tune_learning_rate(
+@dataclass(frozen=True)
+class Tuning:
+    """What a search over learning rates found.
+
+    Attributes:
+        phase: the steps and the optimiser of the search, with the rate chosen.
+        learning_rates: the grid.
+        losses: mean over the tuning networks of the last held-out loss at each rate, (rates,);
+            infinite where the loss of one of them was not finite.
+        accuracies: mean of their last held-out accuracies, (rates,); a network whose forward pass
+            was not finite counts as 0. NaN for regression.
+    """
+
+    phase: Phase
+    learning_rates: tuple[float, ...]
+    losses: NDArray[np.float64]
+    accuracies: NDArray[np.float64]
+
+
+def tune(
+    fit: Callable[..., Fit],
     model: StackedMLP,
     dataset: Dataset,
     steps: int,
-    grid: Sequence[float],
-    optimizer: str = "adam",
-) -> tuple[float, NDArray[np.float64]]:
-    """Take the learning rate whose run comes to the lowest held-out loss, median over seeds.
+    learning_rates: Sequence[float],
+    *,
+    optimizer: str = "rprop",
+    **options: Any,
+) -> Tuning:
+    """Choose the learning rate whose last held-out loss is lowest, mean over the networks.
 
-    The lowest along a run counts, not the last, so that a rate which overfits early does not lose
-    for that. Use seeds and data that no reported number uses.
+    The loss is that of the plain forward pass, whatever the fit minimises. Every rate gets the
+    same networks, data and steps: the whole grid is one stacked fit. Of equal rates the first in
+    the grid wins. For the second phase of a hand-over give the networks that its first phase left.
 
     Args:
-        model: the networks to start from; left as they are.
-        dataset: the examples; its held-out part is the validation set.
-        steps: updates of each run.
-        grid: learning rates, at least one.
+        fit: ``fit_backprop`` or ``fit_relaxed``.
+        model: the tuning networks, of seeds that no reported number uses; left as they are.
+        dataset: the tuning data; its held-out part is the validation data, used for nothing else.
+        steps: updates of each network.
+        learning_rates: the grid, at least one.
         optimizer: as in ``Phase``.
-
-    Returns:
-        The learning rate, and the median of the lowest losses, (rates,); infinite where the
-        loss was finite for fewer than half of the seeds.
+        options: further arguments of ``fit``, the same for every rate; not ``targets``, which
+            belong to networks, and not ``watch``.
 
     Raises:
-        ValueError: the grid is empty, or as ``fit_backprop``.
+        ValueError: the grid is empty, or as ``fit``.
     """
+    grid = tuple(learning_rates)
     if not grid:
-        raise ValueError("grid must hold at least one learning rate, got none")
-    watch = Watch(evaluate_at=sorted({*range(0, steps, max(1, steps // 20)), steps}))
-    medians = []
-    for rate in grid:
-        fit = fit_backprop(model, dataset, Phase(steps, rate, optimizer), watch=watch, device="cpu")
-        losses = np.where(np.isfinite(fit.history.held_out_loss), fit.history.held_out_loss, np.inf)
-        medians.append(np.median(losses.min(0)))
-    return float(grid[int(np.argmin(medians))]), np.array(medians)
+        raise ValueError("learning_rates must hold at least one rate, got none")
+    rates = tuple(rate for rate in grid for _ in range(model.seeds))
+    history = fit(
+        stack([model] * len(grid)),
+        dataset,
+        Phase(steps, rates, optimizer),
+        watch=Watch(evaluate_at=(steps,)),
+        **options,
+    ).history
+    if len(history.evaluated_at):
+        losses = np.nan_to_num(history.held_out_loss[-1], nan=np.inf, posinf=np.inf)
+        accuracies = history.held_out_accuracy[-1]
+    else:  # every network failed before the end
+        losses, accuracies = np.full(len(rates), np.inf), np.full(len(rates), np.nan)
+    if dataset.task != "regression":
+        accuracies = np.nan_to_num(accuracies)
+    losses, accuracies = (x.reshape(len(grid), -1).mean(1) for x in (losses, accuracies))
+    best = grid[int(losses.argmin())]
+    return Tuning(Phase(steps, best, optimizer), grid, losses, accuracies)
+
+
+@dataclass(frozen=True)
+class TunedFit:
+    """A fit with the learning rate that did best on other networks and other data."""
+
+    fit: Fit
+    tuning: Tuning
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate chosen."""
+        return self.tuning.phase.learning_rate
+
+
+def fit_tuned(
+    model: StackedMLP,
+    dataset: Dataset,
+    tuning_model: StackedMLP,
+    tuning_dataset: Dataset,
+    steps: int,
+    learning_rates: Sequence[float],
+    *,
+    fit: Callable[..., Fit] = fit_backprop,
+    optimizer: str = "rprop",
+    watch: Watch | None = None,
+    **options: Any,
+) -> TunedFit:
+    """``tune`` on one set of networks and data, then fit another with the rate it chose.
+
+    Args:
+        model: the networks to report.
+        dataset: their data.
+        tuning_model: networks of other seeds, of the same architecture.
+        tuning_dataset: other data; its held-out part is the validation data.
+        steps: updates of each fit.
+        learning_rates: the grid, at least one.
+        fit: ``fit_backprop`` or ``fit_relaxed``.
+        optimizer: as in ``Phase``.
+        watch: when the reported fit records.
+        options: further arguments of ``fit``.
+
+    Raises:
+        ValueError: the grid is empty, the architectures differ, or as ``fit``.
+    """
+    if model.architecture != tuning_model.architecture:
+        raise ValueError(
+            f"both models must have the architecture {model.architecture}, "
+            f"got {tuning_model.architecture}"
+        )
+    tuning = tune(
+        fit, tuning_model, tuning_dataset, steps, learning_rates, optimizer=optimizer, **options
+    )
+    return TunedFit(fit(model, dataset, tuning.phase, watch=watch, **options), tuning)
 
 
 @dataclass(frozen=True)

@@ -4,30 +4,8 @@ import numpy as np
 import pytest
 
 from rai_utils import bench
-from rai_utils.bench import fitted_exponent, interleaved_medians, moons_of, reference_steps
+from rai_utils.bench import fitted_exponent, moons_of, reference_steps
 from rai_utils.models import Architecture, build_mlp
-
-
-def test_medians_leave_out_the_warm_up_and_take_turns():
-    order = []
-
-    def candidate(name, values):
-        def run(steps):
-            order.append(name)
-            return values[:steps]
-
-        return run
-
-    medians = interleaved_medians(
-        {"slow": candidate("slow", [99, 3, 5, 4]), "fast": candidate("fast", [99, 1, 1, 7])},
-        rounds=2,
-        steps=3,
-        warm_up=1,
-    )
-    assert medians == {"slow": 4.0, "fast": 1.0}
-    assert order == ["slow", "fast", "slow", "fast"]
-    with pytest.raises(ValueError, match="got 0, 1 and 2"):
-        interleaved_medians({}, 0, 1)
 
 
 def test_exponent_is_the_power_of_the_growth():

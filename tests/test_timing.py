@@ -7,7 +7,9 @@ from rai_utils.timing import (
     TIMED_ACTIVATIONS,
     activation_costs,
     backward_over_forward,
+    clocked,
     interleaved,
+    steady,
     summarise,
 )
 
@@ -38,7 +40,8 @@ def test_work_takes_turns_and_warm_up_does_not_count():
         return call
 
     pieces = {"a": work("a", 100.0, 1.0), "b": work("b", 100.0, 3.0)}
-    seconds = interleaved(pieces, 3, warm_up=2, clock=clock)
+    timed = {name: clocked(call, clock=clock) for name, call in pieces.items()}
+    seconds = interleaved(timed, 3, warm_up=2)
     assert order == ["a", "b"] * 5
     np.testing.assert_allclose(seconds["a"], [1, 1, 1])
     np.testing.assert_allclose(seconds["b"], [3, 3, 3])
@@ -46,11 +49,21 @@ def test_work_takes_turns_and_warm_up_does_not_count():
 
 def test_repeats_share_one_timing():
     clock, calls = Clock(), []
-    seconds = interleaved(
-        {"a": lambda: (calls.append(0), clock.spend(2.0))}, 1, repeats=4, warm_up=0, clock=clock
-    )
+    timed = clocked(lambda: (calls.append(0), clock.spend(2.0)), repeats=4, clock=clock)
+    assert timed() == 2.0
     assert len(calls) == 4
-    np.testing.assert_allclose(seconds["a"], [2.0])
+
+
+def test_a_steady_step_is_the_median_after_the_first_steps():
+    asked = []
+
+    def run(steps):
+        asked.append(steps)
+        return [99.0, 98.0, 5.0, 3.0, 4.0][:steps]
+
+    assert steady(run, 3)() == 4.0
+    assert steady(run, 2, warm_up=3)() == 3.5
+    assert asked == [5, 5]
 
 
 def test_summary_is_median_and_quartiles():
@@ -85,7 +98,11 @@ def test_what_cannot_be_timed_is_refused():
     with pytest.raises(ValueError, match="expected work"):
         interleaved({}, 1)
     with pytest.raises(ValueError, match="rounds"):
-        interleaved({"a": int}, 0)
+        interleaved({"a": float}, 0)
+    with pytest.raises(ValueError, match="repeats must be at least 1, got 0"):
+        clocked(int, repeats=0)
+    with pytest.raises(ValueError, match="got 0 and 2"):
+        steady(list, 0)
     with pytest.raises(ValueError, match="widths"):
         backward_over_forward(())
     with pytest.raises(ValueError, match="widths"):

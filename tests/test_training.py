@@ -17,9 +17,7 @@ from rai_utils.training import (
     fit_backprop,
     fit_handover,
     fit_relaxed,
-    fit_tuned,
     schedule,
-    tune,
 )
 
 
@@ -253,23 +251,6 @@ def test_evaluate_marks_a_forward_pass_that_is_not_finite(data):
     assert np.isnan(accuracy[0]) and not np.isnan(accuracy[1])
 
 
-def test_tuning_takes_the_rate_with_the_best_held_out_accuracy(data):
-    model = build_mlp(Architecture((2, 8, 1), "relu"), [0, 1], dtype=torch.float64)
-    rates = [1e-9, 0.01]
-    phase, scores = tune(fit_backprop, model, data, 60, rates)
-    assert phase == Phase(60, 0.01)
-    expected = [
-        fit_backprop(model, data, Phase(60, rate)).history.held_out_accuracy[-1] for rate in rates
-    ]
-    assert scores == [values.mean() for values in expected]
-    with torch.no_grad():
-        model.weights[0].fill_(torch.inf)
-    _, scores = tune(fit_backprop, model, data, 5, [0.01])
-    assert scores == [0.0], "a forward pass that is not finite counts as 0"
-    with pytest.raises(ValueError, match="at least one rate, got none"):
-        tune(fit_backprop, model, data, 5, [])
-
-
 def test_the_time_of_every_step_is_taken(data):
     fit = fit_backprop(
         build_mlp(Architecture((2, 3, 1)), [0], dtype=torch.float64), data, Phase(4, 0.1)
@@ -314,16 +295,14 @@ def test_the_time_of_every_step_is_taken(data):
         ),
         (lambda model, data: Phase(5, (0.1, 0.0), "sgd"), r"above 0, got \(0.1, 0.0\)"),
         (lambda model, data: Phase(5, (), "sgd"), r"above 0, got \(\)"),
-        (lambda model, data: Phase(5, (0.1, 0.2)), "one learning rate for all networks"),
         (
-            lambda model, data: fit_tuned(model, data, model, data, 5, ()),
-            "at least one rate, got none",
-        ),
-        (
-            lambda model, data: fit_tuned(
-                model, data, build_mlp(Architecture((2, 4, 1)), [0]), data, 5, (0.1,)
+            lambda model, data: fit_relaxed(
+                stack([model, model]),
+                data,
+                Phase(5, 0.1),
+                targets=forward_targets(model, data.x, relaxation_plan(model.architecture)),
             ),
-            "both models must have the architecture",
+            "targets must be of 2 networks, got those of 1",
         ),
         (
             lambda model, data: fit_relaxed(
@@ -344,39 +323,16 @@ def test_wrong_input_is_refused_before_any_work(data, make, message):
         make(model, data)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_a_learning_rate_for_each_network_gives_what_separate_fits_give(data, optimizer):
+@pytest.mark.parametrize("fit", [fit_backprop, fit_relaxed])
+@pytest.mark.parametrize("optimizer", ["rprop", "sgd", "adam"])
+def test_a_learning_rate_for_each_network_gives_what_separate_fits_give(data, optimizer, fit):
     models = [build_mlp(Architecture((2, 6, 6, 1)), [s], dtype=torch.float64) for s in (0, 1)]
     rates = (0.02, 0.3)
-    both = fit_backprop(stack(models), data, Phase(40, rates, optimizer))
+    both = fit(stack(models), data, Phase(40, rates, optimizer))
     for position, (model, rate) in enumerate(zip(models, rates, strict=True)):
-        alone = fit_backprop(model, data, Phase(40, rate, optimizer))
+        alone = fit(model, data, Phase(40, rate, optimizer))
         np.testing.assert_allclose(
             both.history.loss[:, position], alone.history.loss[:, 0], rtol=1e-9
         )
         for stacked, single in zip(both.model.weights, alone.model.weights, strict=True):
             torch.testing.assert_close(stacked[:, position], single[:, 0], rtol=1e-8, atol=1e-10)
-
-
-def test_the_tuned_rate_is_the_best_on_the_tuning_networks_and_data(data):
-    architecture = Architecture((2, 6, 1), "tanh")
-    tried = build_mlp(architecture, [5, 6], dtype=torch.float64)
-    reported = build_mlp(architecture, [0], dtype=torch.float64)
-    tuning = moons(examples=20, held_out=40, seed=3).to("cpu", torch.float64)
-    grid = (1e-4, 0.05, 1e12)
-    tuned = fit_tuned(reported, data, tried, tuning, 30, grid, optimizer="sgd")
-    losses = []
-    for rate in grid:
-        history = fit_backprop(tried, tuning, Phase(30, rate, "sgd")).history
-        losses.append(history.held_out_loss[-1].mean())
-    np.testing.assert_allclose(tuned.scores, losses, rtol=1e-9)
-    assert tuned.learning_rate == grid[int(np.argmin(losses))] == 0.05
-    alone = fit_backprop(reported, data, Phase(30, 0.05, "sgd")).history
-    np.testing.assert_array_equal(tuned.fit.history.loss, alone.loss)
-
-
-def test_a_rate_at_which_a_tuning_network_fails_is_not_chosen(data):
-    model = build_mlp(Architecture((2, 6, 6, 1), "relu"), [0, 1], dtype=torch.float64)
-    tuned = fit_tuned(model, data, model, data, 30, (1e200, 0.05), optimizer="sgd")
-    assert tuned.scores[0] == np.inf
-    assert tuned.learning_rate == 0.05

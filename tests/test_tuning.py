@@ -6,27 +6,85 @@ import torch
 
 from rai_utils.data import moons
 from rai_utils.models import Architecture, build_mlp
-from rai_utils.training import Phase, Watch, evaluate, fit_backprop
-from rai_utils.tuning import stop_early, tune_learning_rate
+from rai_utils.training import Phase, Watch, evaluate, fit_backprop, fit_relaxed
+from rai_utils.tuning import fit_tuned, stop_early, tune
+
+GRID = (1e-4, 0.03, 1e12)
 
 
-def test_the_rate_with_the_lowest_held_out_loss_wins():
-    data = moons(40, held_out=50)
-    model = build_mlp(Architecture((2, 8, 1), "tanh"), range(3))
-    rate, medians = tune_learning_rate(model, data, 40, (1e-5, 0.03, 1e-4))
-    watch = Watch(evaluate_at=range(0, 41, 2))
-    loop = [
-        np.median(
-            fit_backprop(
-                model, data, Phase(40, r, "adam"), watch=watch, device="cpu"
-            ).history.held_out_loss.min(0)
-        )
-        for r in (1e-5, 0.03, 1e-4)
-    ]
-    assert rate == 0.03
-    np.testing.assert_array_equal(medians, loop)
-    with pytest.raises(ValueError, match="grid"):
-        tune_learning_rate(model, data, 10, ())
+@pytest.fixture
+def data():
+    return moons(examples=20, held_out=40).to("cpu", torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("fit", "options"),
+    [(fit_backprop, {}), (fit_relaxed, {"hidden_weight": 0.5, "layers": (1, 2)})],
+)
+@pytest.mark.parametrize("optimizer", ["rprop", "sgd", "adam"])
+def test_the_rate_with_the_lowest_last_held_out_loss_is_chosen(data, fit, options, optimizer):
+    model = build_mlp(Architecture((2, 6, 6, 1), "tanh"), [5, 6], dtype=torch.float64)
+    tuning = tune(fit, model, data, 30, GRID, optimizer=optimizer, **options)
+    histories = [fit(model, data, Phase(30, r, optimizer), **options).history for r in GRID]
+    losses = [history.held_out_loss[-1].mean() for history in histories]
+    accuracies = [history.held_out_accuracy[-1].mean() for history in histories]
+    np.testing.assert_allclose(tuning.losses[:2], losses[:2], rtol=1e-7)
+    np.testing.assert_allclose(tuning.accuracies[:2], accuracies[:2])
+    assert tuning.phase == Phase(30, GRID[int(np.argmin(losses))], optimizer)
+    assert tuning.learning_rates == GRID
+
+
+def test_the_last_loss_decides_and_not_the_accuracy_or_the_lowest_loss():
+    overfitting = moons(20, 0.4, held_out=100)
+    model = build_mlp(Architecture((2, 32, 1), "relu"), range(3), "he")
+    slow, fast = 3e-4, 0.003
+    watch = Watch(evaluate_at=range(0, 401, 20))
+    fits = {
+        rate: fit_backprop(model, overfitting, Phase(400, rate, "adam"), watch=watch).history
+        for rate in (slow, fast)
+    }
+    losses = {rate: history.held_out_loss.mean(1) for rate, history in fits.items()}
+    accuracies = {rate: history.held_out_accuracy[-1].mean() for rate, history in fits.items()}
+    assert accuracies[fast] > accuracies[slow]
+    assert losses[fast].min() < losses[slow].min()
+    assert losses[fast][-1] > losses[slow][-1]
+    tuning = tune(fit_backprop, model, overfitting, 400, (fast, slow), optimizer="adam")
+    assert tuning.phase.learning_rate == slow
+
+
+def test_a_rate_at_which_a_tuning_network_fails_is_not_chosen(data):
+    model = build_mlp(Architecture((2, 6, 6, 1), "relu"), [0, 1], dtype=torch.float64)
+    tuning = tune(fit_backprop, model, data, 30, (1e200, 0.05), optimizer="sgd")
+    assert tuning.losses[0] == np.inf
+    assert tuning.accuracies[0] == 0
+    assert tuning.phase.learning_rate == 0.05
+    alone = tune(fit_backprop, model, data, 30, (1e200,), optimizer="sgd")
+    assert (alone.losses, alone.accuracies) == (np.inf, 0)
+
+
+def test_a_tuned_fit_is_the_fit_with_the_rate_found_on_the_other_networks_and_data(data):
+    architecture = Architecture((2, 6, 6, 1))
+    tried = build_mlp(architecture, [5, 6], dtype=torch.float64)
+    reported = build_mlp(architecture, [0], dtype=torch.float64)
+    other = moons(examples=20, held_out=40, seed=3).to("cpu", torch.float64)
+    watch, options = Watch((7,)), {"hidden_weight": 2.0}
+    tuned = fit_tuned(
+        reported, data, tried, other, 30, GRID, fit=fit_relaxed, watch=watch, **options
+    )
+    tuning = tune(fit_relaxed, tried, other, 30, GRID, **options)
+    np.testing.assert_array_equal(tuned.tuning.losses, tuning.losses)
+    assert tuned.learning_rate == tuning.phase.learning_rate
+    alone = fit_relaxed(reported, data, tuning.phase, watch=watch, **options)
+    np.testing.assert_array_equal(tuned.fit.history.loss, alone.history.loss)
+
+
+def test_a_search_that_cannot_be_is_refused(data):
+    model = build_mlp(Architecture((2, 6, 1)), [0], dtype=torch.float64)
+    with pytest.raises(ValueError, match="at least one rate, got none"):
+        tune(fit_backprop, model, data, 5, ())
+    other = build_mlp(Architecture((2, 4, 1)), [0])
+    with pytest.raises(ValueError, match="both models must have the architecture"):
+        fit_tuned(model, data, other, data, 5, (0.1,))
 
 
 def test_stopping_takes_the_snapshot_of_lowest_validation_loss():
