@@ -80,6 +80,11 @@ def configure(threads: int = 2) -> None:
         )
 
 
+def compile_rprop() -> None:
+    """Compile the Rprop step now, for a process that makes many fits too short to pay for it."""
+    _compiled_rprop()
+
+
 @dataclass(frozen=True)
 class Phase:
     """How long and with what a fit trains.

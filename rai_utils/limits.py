@@ -1,0 +1,525 @@
+"""How far hand-over carries, what stands beside it, and what it starts from.
+
+Every function that works on a cell trains deep networks of one shape and returns plain numbers; a
+sweep calls it for each cell (``make study``). Accuracies are those of the plain forward pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rai_utils.data import Dataset, circles, moons, spirals
+from rai_utils.models import ACTIVATIONS, Architecture, StackedMLP, affine, build_mlp
+from rai_utils.relaxation import Targets, forward_targets, relaxation_plan
+from rai_utils.sweep import Cell, Sweep
+from rai_utils.training import (
+    Fit,
+    Phase,
+    Watch,
+    compile_rprop,
+    fit_backprop,
+    fit_handover,
+    fit_relaxed,
+)
+from rai_utils.tuning import tune
+
+DATASETS: dict[str, Callable[..., Dataset]] = {
+    "moons": moons,
+    "circles": circles,
+    "spirals": lambda **seeds: spirals(classes=2, **seeds),
+}
+
+# The networks and the data that learning rates are chosen on; no reported number uses them.
+TUNING_SEED = 100
+TUNING_DATA = {"seed": 7, "held_out_seed": 1007}
+
+# Steps of RAI past the front: the front needs one step a layer (P10), what follows is the fit.
+STEPS_PAST_THE_FRONT = 120
+
+
+def shape(
+    hidden_layers: int,
+    width: int,
+    activation: str,
+    data: Dataset,
+    skip_connections: bool = False,
+) -> Architecture:
+    """Return ``hidden_layers`` layers of one width, with the output that the task needs."""
+    output = "softmax" if data.task == "multiclass" else "sigmoid"
+    widths = (data.x.shape[1], *[width] * hidden_layers, data.outputs)
+    return Architecture(widths, activation, output, skip_connections)
+
+
+def relaxed_phase(hidden_layers: int, activation: str) -> Phase:
+    """First phase of a hand-over: depth + 120 steps of Rprop.
+
+    The first step size is the proposal's 0.1 for the sigmoid. With tanh and ReLU, whose outputs
+    have no upper bound of slope ¼ to damp them, it is a tenth of that.
+    """
+    rate = 0.1 if activation == "sigmoid" else 0.01
+    return Phase(hidden_layers + STEPS_PAST_THE_FRONT, rate)
+
+
+def backprop_phase(hidden_layers: int, steps: int) -> Phase:
+    """Second phase of a hand-over: Rprop with a first step size of 1/T² for T hidden layers.
+
+    A change of every weight by ε changes the output by a sum over T layers, each felt through up
+    to T others; on the tuning networks 1e-4 works at T = 100 and 1e-5 at T = 300.
+    """
+    return Phase(steps, 1 / hidden_layers**2)
+
+
+def handover_cell(
+    hidden_layers: int, activation: str, width: int, dataset: str, seed: int, backprop_steps: int
+) -> dict[str, Any]:
+    """Hand over from torch's default initialisation, one network.
+
+    Returns:
+        ``relaxed_train``, ``relaxed_held_out``: accuracy after the RAI steps; ``reached_at``: RAI
+        steps, in tens, after which the training accuracy first is 0.8, None if never; ``train``,
+        ``held_out``: accuracy at the end; ``solved_at``: backpropagation steps, in tens, after
+        which it first is 1; ``seconds_a_step`` of RAI and of backpropagation. None stands for an
+        accuracy that does not exist because the forward pass is not finite.
+    """
+    data = DATASETS[dataset]()
+    start = build_mlp(shape(hidden_layers, width, activation, data), [seed])
+    relaxed, backprop = (
+        relaxed_phase(hidden_layers, activation),
+        backprop_phase(hidden_layers, backprop_steps),
+    )
+    compile_rprop()
+    fits = fit_handover(
+        start,
+        data,
+        relaxed,
+        backprop,
+        relaxed_watch=Watch(evaluate_at=_tens(relaxed.steps)),
+        backprop_watch=Watch(evaluate_at=_tens(backprop.steps)),
+    )
+    first, second = fits.relaxed.history, fits.backprop.history
+    return {
+        "relaxed_train": _last(first.accuracy),
+        "relaxed_held_out": _last(first.held_out_accuracy),
+        "reached_at": _first_step(first.evaluated_at, first.accuracy[:, 0] >= 0.8),
+        "train": _last(second.accuracy),
+        "held_out": _last(second.held_out_accuracy),
+        "solved_at": _first_step(second.evaluated_at, second.accuracy[:, 0] == 1),
+        "relaxed_seconds_a_step": _median(fits.relaxed),
+        "backprop_seconds_a_step": _median(fits.backprop),
+    }
+
+
+def layer_sequential(model: StackedMLP, x: Tensor) -> StackedMLP:
+    """Scale each layer in turn so that its pre-activations have variance 1 (LSUV).
+
+    z_t is taken over examples and units of the forward pass through the layers already scaled, and
+    W_t ← W_t / std(z_t) (Mishkin & Matas 2016, Algorithm 1, which starts from orthonormal weights
+    and no biases).
+
+    Args:
+        model: networks to scale; left as they are.
+        x: inputs, (examples, l₀).
+
+    Returns:
+        The scaled networks.
+    """
+    scaled = model.select(range(model.seeds))
+    activation = ACTIVATIONS[model.architecture.hidden_activation].function
+    with torch.no_grad():
+        h = x.expand(model.seeds, *x.shape)
+        for run, weight, bias in zip(
+            scaled.architecture.runs, scaled.weights, scaled.biases, strict=True
+        ):
+            for layer in range(run.layers):
+                z = affine(h, weight[layer], bias[layer])  # (seeds, examples, l_t)
+                deviation = z.std((1, 2), keepdim=True)
+                weight[layer] /= deviation
+                h = activation(affine(h, weight[layer], bias[layer]))
+    return scaled
+
+
+def _start(way: str, architecture: Architecture, data: Dataset, seeds: Sequence[int]) -> StackedMLP:
+    if way == "orthogonal":
+        # The gain that makes up for the slope at 0: 4 for the sigmoid, 1 for tanh.
+        gain = {"sigmoid": 4.0, "tanh": 1.0, "relu": math.sqrt(2)}[architecture.hidden_activation]
+        return build_mlp(architecture, seeds, "orthogonal_centred", gain)
+    if way == "layer_sequential":
+        plain = build_mlp(architecture, seeds, "orthogonal_centred")
+        for bias in plain.biases:
+            torch.nn.init.zeros_(bias)
+        return layer_sequential(plain, data.x)
+    if way == "he":
+        return build_mlp(architecture, seeds, "he")
+    return build_mlp(architecture, seeds)
+
+
+def with_batch_norm(model: StackedMLP, index: int) -> nn.Sequential:
+    """Copy a network and normalise every hidden pre-activation over the batch.
+
+    BatchNorm with trained scale and shift stands between each hidden linear layer and its
+    activation (Ioffe & Szegedy 2015, Algorithm 1).
+    """
+    plain = dict(model.as_module(index).named_children())
+    modules: list[nn.Module] = []
+    for layer in range(1, model.architecture.depth + 1):
+        modules.append(plain[f"linear{layer}"])
+        if layer < model.architecture.depth:
+            width = model.architecture.widths[layer]
+            modules += [nn.BatchNorm1d(width), plain[f"activation{layer}"]]
+    return nn.Sequential(*modules)
+
+
+def fit_module(module: nn.Module, data: Dataset, steps: int, learning_rate: float) -> None:
+    """Train a module with one sigmoid output in place, by full-batch Rprop on cross-entropy."""
+    optimizer = torch.optim.Rprop(module.parameters(), lr=learning_rate, foreach=True)
+    module.train()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        nn.functional.binary_cross_entropy_with_logits(module(data.x)[:, 0], data.y).backward()
+        optimizer.step()
+    module.eval()
+
+
+def _module_scores(module: nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
+    """Loss and accuracy in evaluation mode."""
+    with torch.no_grad():
+        z = module(x)[:, 0]
+        loss = nn.functional.binary_cross_entropy_with_logits(z, y)
+        return float(loss), float(((z > 0) == (y > 0.5)).double().mean())
+
+
+def alternative_cell(
+    way: str,
+    hidden_layers: int,
+    activation: str,
+    width: int,
+    seeds: list[int],
+    learning_rates: list[float],
+    tuning_steps: int,
+    steps: int,
+) -> dict[str, Any]:
+    """Backpropagation on Moons with another remedy, its learning rate tuned.
+
+    Args:
+        way: ``"default"`` (no remedy), ``"orthogonal"`` (gain-matched, centred), ``"he"``,
+            ``"layer_sequential"``, ``"skip"`` (skip connections) or ``"batch_norm"``.
+        hidden_layers: depth.
+        activation: of the hidden layers.
+        width: of the hidden layers.
+        seeds: networks to report.
+        learning_rates: the grid, tried on a network and data of their own.
+        tuning_steps: updates of each trial.
+        steps: updates of the reported networks.
+
+    Returns:
+        ``learning_rate`` chosen; ``train`` and ``held_out``, accuracies of each seed.
+    """
+    data, tuning_data = moons(), moons(**TUNING_DATA)
+    architecture = shape(hidden_layers, width, activation, data, way == "skip")
+    start = _start(way, architecture, data, seeds)
+    trial = _start(way, architecture, tuning_data, [TUNING_SEED])
+    if way == "batch_norm":
+        return _batch_norm(start, trial, data, tuning_data, learning_rates, tuning_steps, steps)
+    compile_rprop()
+    tuning = tune(fit_backprop, trial, tuning_data, tuning_steps, learning_rates)
+    rate = tuning.phase.learning_rate
+    fit = fit_backprop(start, data, Phase(steps, rate), watch=Watch(evaluate_at=(steps,)))
+    return {
+        "learning_rate": rate,
+        "train": _plain(fit.history.accuracy[-1]),
+        "held_out": _plain(fit.history.held_out_accuracy[-1]),
+    }
+
+
+def _batch_norm(
+    start: StackedMLP,
+    trial: StackedMLP,
+    data: Dataset,
+    tuning_data: Dataset,
+    learning_rates: Sequence[float],
+    tuning_steps: int,
+    steps: int,
+) -> dict[str, Any]:
+    losses = []
+    for rate in learning_rates:
+        module = with_batch_norm(trial, 0)
+        fit_module(module, tuning_data, tuning_steps, rate)
+        loss, _ = _module_scores(module, tuning_data.held_out_x, tuning_data.held_out_y)
+        losses.append(loss if math.isfinite(loss) else math.inf)
+    rate = learning_rates[int(np.argmin(losses))]
+    train, held_out = [], []
+    for index in range(start.seeds):
+        module = with_batch_norm(start, index)
+        fit_module(module, data, steps, rate)
+        train.append(_module_scores(module, data.x, data.y)[1])
+        held_out.append(_module_scores(module, data.held_out_x, data.held_out_y)[1])
+    return {"learning_rate": rate, "train": train, "held_out": held_out}
+
+
+def start_cell(
+    initialisation: str, gain: float, hidden_layers: int, width: int, seeds: list[int], steps: int
+) -> dict[str, Any]:
+    """Train sigmoid networks on Moons from one kind of start by RAI, backprop and hand-over.
+
+    RAI and hand-over share their first phase; RAI goes on for as many steps as the second phase
+    of the hand-over has, backpropagation from the start has the steps of both. Its learning rate
+    is chosen for this start, on a network of its own; the others keep the rules above.
+
+    Returns:
+        ``rai``, ``backprop``, ``handover``: training accuracies of each seed; the same with
+        ``_held_out``; ``backprop_learning_rate``.
+    """
+    data, tuning_data = moons(), moons(**TUNING_DATA)
+    architecture = shape(hidden_layers, width, "sigmoid", data)
+    start = build_mlp(architecture, seeds, initialisation, gain)
+    first, second = relaxed_phase(hidden_layers, "sigmoid"), backprop_phase(hidden_layers, steps)
+    whole = first.steps + second.steps
+    compile_rprop()
+    fits = fit_handover(start, data, first, second, **_last_only(first, second))
+    rai = fit_relaxed(start, data, Phase(whole, first.learning_rate), watch=_end(whole))
+    trial = build_mlp(architecture, [TUNING_SEED], initialisation, gain)
+    tuning = tune(fit_backprop, trial, tuning_data, steps, (1e-2, 1e-3, 1e-4, 1e-5))
+    rate = tuning.phase.learning_rate
+    backprop = fit_backprop(start, data, Phase(whole, rate), watch=_end(whole))
+    result: dict[str, Any] = {"backprop_learning_rate": rate}
+    for name, fit in (("rai", rai), ("backprop", backprop), ("handover", fits.backprop)):
+        result[name] = _plain(fit.history.accuracy[-1])
+        result[f"{name}_held_out"] = _plain(fit.history.held_out_accuracy[-1])
+    return result
+
+
+def residual_cell(
+    residual: float,
+    optimizer: str,
+    learning_rate: float,
+    hidden_layers: int,
+    width: int,
+    seeds: list[int],
+    steps: int,
+) -> dict[str, Any]:
+    """RAI from the default start with residuals of a given size in place of exact zeros.
+
+    Each target is the forward pass plus ``residual`` times a standard normal number.
+
+    Returns:
+        ``train``: training accuracy of each seed after the steps; ``best``: its greatest value
+        along the run, in tens of steps.
+    """
+    data = moons()
+    start = build_mlp(shape(hidden_layers, width, "sigmoid", data), seeds)
+    plan = relaxation_plan(start.architecture)
+    settled = forward_targets(start, data.x, plan)
+    generator = torch.Generator().manual_seed(0)
+    moved = tuple(
+        value + residual * torch.randn(value.shape, generator=generator) if residual else value
+        for value in settled.values
+    )
+    compile_rprop()
+    history = fit_relaxed(
+        start,
+        data,
+        Phase(steps, learning_rate, optimizer),
+        targets=Targets(plan, moved, data.x),
+        watch=Watch(evaluate_at=_tens(steps)),
+    ).history
+    accuracy = np.nan_to_num(history.accuracy)
+    return {"train": _plain(history.accuracy[-1]), "best": _plain(accuracy.max(0))}
+
+
+@dataclass(frozen=True)
+class Round:
+    """A stretch of RAI with fresh optimiser state.
+
+    Attributes:
+        steps: updates.
+        learning_rate: first step size of Rprop.
+        hidden_weight: λ.
+        every: which layers are relaxed: each one whose number this divides.
+        renewed: whether the targets start anew from a plain forward pass.
+    """
+
+    steps: int
+    learning_rate: float
+    hidden_weight: float = 1.0
+    every: int = 1
+    renewed: bool = False
+
+
+_FIRST = Round(220, 0.1)
+SCHEDULES: Mapping[str, tuple[Round, ...]] = {
+    "as proposed": (Round(1220, 0.1),),
+    "smaller steps": (_FIRST, *(Round(250, rate) for rate in (1e-2, 1e-3, 1e-4, 1e-5))),
+    "growing λ": (_FIRST, *(Round(250, 1e-3, weight) for weight in (1e1, 1e2, 1e3, 1e4))),
+    "renewed targets": (_FIRST, *(Round(250, 1e-4, renewed=True),) * 4),
+    "renewed, λ = 100": (_FIRST, *(Round(250, 1e-4, 100.0, renewed=True),) * 4),
+    "every 10th layer": (_FIRST, *(Round(250, 1e-4, every=10, renewed=True),) * 4),
+    "every 50th layer, λ = 100": (
+        _FIRST,
+        *(Round(250, 1e-4, 100.0, every=50, renewed=True),) * 4,
+    ),
+}
+
+
+def schedule_cell(schedule: str, hidden_layers: int, width: int, seed: int) -> dict[str, Any]:
+    """RAI alone through one of ``SCHEDULES``, sigmoid network, Moons, default initialisation.
+
+    Returns:
+        ``train``, ``held_out``: accuracy after each round.
+    """
+    data = moons()
+    model = build_mlp(shape(hidden_layers, width, "sigmoid", data), [seed])
+    compile_rprop()
+    targets, train, held_out = None, [], []
+    for stretch in SCHEDULES[schedule]:
+        layers = range(stretch.every, model.architecture.depth + 1, stretch.every)
+        fit = fit_relaxed(
+            model,
+            data,
+            Phase(stretch.steps, stretch.learning_rate),
+            layers=tuple(layers),
+            hidden_weight=stretch.hidden_weight,
+            targets=None if stretch.renewed else targets,
+            watch=_end(stretch.steps),
+        )
+        model, targets = fit.model, fit.targets
+        train.append(_last(fit.history.accuracy))
+        held_out.append(_last(fit.history.held_out_accuracy))
+    return {"train": train, "held_out": held_out}
+
+
+def _tens(steps: int) -> range:
+    return range(0, steps + 1, 10)
+
+
+def _end(steps: int) -> Watch:
+    return Watch(evaluate_at=(steps,))
+
+
+def _last_only(first: Phase, second: Phase) -> dict[str, Watch]:
+    return {"relaxed_watch": _end(first.steps), "backprop_watch": _end(second.steps)}
+
+
+def _plain(values: np.ndarray) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def _last(values: np.ndarray) -> float | None:
+    """Return the last value of the only seed, None if there is none or it is not finite."""
+    return _plain(values[-1])[0] if len(values) else None
+
+
+def _first_step(steps: np.ndarray, reached: np.ndarray) -> int | None:
+    return int(steps[reached.argmax()]) if reached.any() else None
+
+
+def _median(fit: Fit) -> float:
+    return float(np.median(fit.step_seconds))
+
+
+def _handover_cells() -> tuple[Cell, ...]:
+    # The longest first: beside it the others fill the second processor.
+    shapes = [
+        (1000, "sigmoid", 100, "moons", range(1)),
+        *((depth, "sigmoid", 100, "moons", range(10)) for depth in (10, 30, 100)),
+        (300, "sigmoid", 100, "moons", range(5)),
+        *(
+            (depth, activation, 100, "moons", range(5 if depth < 300 else 2))
+            for activation in ("tanh", "relu")
+            for depth in (10, 30, 100, 300)
+        ),
+        *((100, "sigmoid", width, "moons", range(5)) for width in (20, 50)),
+        (100, "sigmoid", 200, "moons", range(3)),
+        *((100, "sigmoid", 100, name, range(5)) for name in ("circles", "spirals")),
+    ]
+    return tuple(
+        {
+            "hidden_layers": depth,
+            "activation": activation,
+            "width": width,
+            "dataset": name,
+            "seed": seed,
+            "backprop_steps": 500,
+        }
+        for depth, activation, width, name, seeds in shapes
+        for seed in seeds
+    )
+
+
+def _alternative_cells() -> tuple[Cell, ...]:
+    ways = [
+        *((way, 100, "sigmoid", 5) for way in ("default", "orthogonal", "layer_sequential")),
+        *((way, 100, "sigmoid", 5) for way in ("skip", "batch_norm")),
+        *((way, 300, "sigmoid", 3) for way in ("orthogonal", "layer_sequential", "skip")),
+        ("he", 100, "relu", 5),
+        ("orthogonal", 100, "tanh", 5),
+    ]
+    return tuple(
+        {
+            "way": way,
+            "hidden_layers": depth,
+            "activation": activation,
+            "width": 100,
+            "seeds": list(range(count)),
+            "learning_rates": [1e-2, 1e-3, 1e-4, 1e-5],
+            "tuning_steps": 150,
+            "steps": 500,
+        }
+        for way, depth, activation, count in ways
+    )
+
+
+def _start_cells() -> tuple[Cell, ...]:
+    return tuple(
+        {
+            "initialisation": initialisation,
+            "gain": gain,
+            "hidden_layers": 50,
+            "width": 50,
+            "seeds": list(range(5)),
+            "steps": 300,
+        }
+        for initialisation in ("torch_default", "xavier", "orthogonal_centred")
+        for gain in (0.5, 1.0, 2.0, 4.0, 8.0)
+    )
+
+
+def _residual_cells() -> tuple[Cell, ...]:
+    deep = [("rprop", 0.1, 100)]
+    shallow = [("rprop", 0.1, 30), ("adam", 0.01, 30), ("sgd", 0.1, 30)]
+    return tuple(
+        {
+            "residual": residual,
+            "optimizer": optimizer,
+            "learning_rate": rate,
+            "hidden_layers": depth,
+            "width": 100,
+            "seeds": [0, 1, 2],
+            "steps": depth + 170,
+        }
+        for optimizer, rate, depth in (*shallow, *deep)
+        for residual in (0.0, 1e-8, 1e-6, 1e-4)
+    )
+
+
+def _schedule_cells() -> tuple[Cell, ...]:
+    return tuple(
+        {"schedule": name, "hidden_layers": 100, "width": 100, "seed": seed}
+        for name in SCHEDULES
+        for seed in (0, 1)
+    )
+
+
+SWEEPS = (
+    Sweep("handover", _handover_cells(), handover_cell),
+    Sweep("alternatives", _alternative_cells(), alternative_cell),
+    Sweep("initialisations", _start_cells(), start_cell),
+    Sweep("residuals", _residual_cells(), residual_cell),
+    Sweep("schedules", _schedule_cells(), schedule_cell),
+)
