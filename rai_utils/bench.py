@@ -336,15 +336,17 @@ def _plain_ticks(axes: Axes) -> None:
 
 def _growth(study: Study, steps: int) -> None:
     results = {"RAI": growth(fit_relaxed, steps), "backprop": growth(fit_backprop, steps)}
-    figure, panels = plotting.figure(columns=2, rows=2, panel_width=2.6, panel_height=2.0)
+    figure, panels = plotting.figure(columns=2, rows=2, panel_height=2.0)
     rows = []
     for axes, quantity in zip(panels.flat, results["RAI"], strict=True):
+        exponents = []
         for method, result in results.items():
             sizes, seconds = result[quantity]
             times = [seconds[size] for size in sizes]
             exponent = fitted_exponent(sizes, times)
             key = f"{method.lower()}_exponent_of_{quantity}"
             study.metric(key, exponent, tolerance=1.0)
+            exponents.append(f"{exponent:.2f} ({method})")
             rows.append(
                 [f"{method}, {quantity} {sizes[0]} … {sizes[-1]}", f"{exponent:.2f}"]
                 + [f"{1e3 * value:.2f}" for value in times]
@@ -352,13 +354,14 @@ def _growth(study: Study, steps: int) -> None:
             axes.loglog(
                 sizes,
                 [1e3 * value for value in times],
-                label=f"{method}, exponent {exponent:.2f}",
+                label=method,
                 **plotting.method_style(method),
             )
         axes.set_xticks(sizes, [str(size) for size in sizes])
-        axes.set(xlabel=quantity, ylabel="one step, ms")
+        axes.set(xlabel=quantity, ylabel="one step, ms", title="exponent\n" + ",\n".join(exponents))
         _plain_ticks(axes)
-        axes.legend(frameon=False, fontsize=6)
+        axes.legend()
+    plotting.shared_key(figure, panels)
     header = ["growth", "exponent", *(f"ms at size {i}" for i in range(1, 6))]
     print("\n" + markdown_table(header, rows), flush=True)
     study.figure("growth", figure)

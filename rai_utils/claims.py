@@ -10,6 +10,7 @@ import json
 import math
 import platform
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.figure import Figure
 from scipy import special
+
+from rai_utils import legibility
 
 Number = int | float | bool | None
 Interval = tuple[float, float]
@@ -416,14 +419,20 @@ class Study:
     def figure(self, name: str, figure: Figure) -> None:
         """Save a figure as ``name.png`` (200 dpi) and ``name.pdf``, the same bytes in each run.
 
+        Text that is cut off or overlaps is warned of, since it may depend on the numbers shown.
+
         Raises:
-            ValueError: a name that is not kebab-case or is used already.
+            ValueError: a name that is not kebab-case or is used already, or a text that is too
+                small at half a page's width (:func:`rai_utils.legibility.check_size`).
             TypeError: something that is not a matplotlib figure.
         """
         _check_name(name, _KEBAB_CASE, "a figure", "kebab-case", "deep-mlp-landscape")
         _check_new(name, self._figures, "figure")
         if not isinstance(figure, Figure):
             raise TypeError(f"expected a matplotlib Figure, got {type(figure).__name__}")
+        legibility.check_size(figure)
+        for fault in legibility.collisions(figure):
+            warnings.warn(f"figure {name}: {fault}", stacklevel=2)
         stem = self.publish_to / name
         # A date and a version of matplotlib would change the bytes without changing the figure.
         figure.savefig(stem.with_suffix(".png"), dpi=DOTS_PER_INCH, metadata={"Software": None})

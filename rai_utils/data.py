@@ -5,6 +5,7 @@ Everything is generated or bundled with scikit-learn; nothing is downloaded.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,8 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 Task = Literal["binary", "multiclass", "regression"]
+Examples = tuple[np.ndarray, np.ndarray]
+"""Inputs (examples, features) and labels (examples,) of one part."""
 
 
 @dataclass(frozen=True)
@@ -137,13 +140,11 @@ def moons(
     Raises:
         ValueError: a count or the noise is out of range, or the two seeds are equal.
     """
-    _check_draw(examples, noise, seed, held_out, held_out_seed)
-    return _of_arrays(
-        "Moons",
-        "binary",
-        make_moons(n_samples=examples, noise=noise, random_state=seed),
-        make_moons(n_samples=held_out, noise=noise, random_state=held_out_seed),
-    )
+
+    def draw(count: int, state: int) -> Examples:
+        return make_moons(n_samples=count, noise=noise, random_state=state)
+
+    return _two_draws("Moons", "binary", draw, examples, noise, seed, held_out, held_out_seed)
 
 
 def dose_response(
@@ -229,30 +230,25 @@ def spirals(
     On arm c of C a point at r = 0.2 … 2 has the angle 2π c/C + 2 r, in radians, plus Gaussian
     noise on both coordinates. r is drawn uniformly.
 
+    Arguments and errors as :func:`moons`; the examples of each part are shared out evenly over
+    the classes, so there are at least ``classes`` of them.
+
     Args:
-        examples: training examples, shared out evenly over the classes, at least ``classes``.
-        noise: standard deviation of the noise on each coordinate, at least 0.
-        seed: of the training set.
-        held_out: held-out examples, at least ``classes``.
-        held_out_seed: of the held-out set, different from ``seed``.
         classes: arms, at least 2.
-
-    Raises:
-        ValueError: a count or the noise is out of range, or the two seeds are equal.
     """
-    if classes < 2:
-        raise ValueError(f"classes must be at least 2, got {classes}")
-    _check_draw(examples, noise, seed, held_out, held_out_seed, least=classes)
+    _check_counts(classes=classes)
 
-    def draw(count: int, random_state: int) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(random_state)
+    def draw(count: int, state: int) -> Examples:
+        generator = torch.Generator().manual_seed(state)
         labels = torch.arange(count) % classes
         radius = 0.2 + 1.8 * torch.rand(count, generator=generator)
         angle = 2 * torch.pi * labels / classes + 2 * radius
         arm = torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
-        return arm + noise * torch.randn(count, 2, generator=generator), labels
+        points = arm + noise * torch.randn(count, 2, generator=generator)
+        return points.numpy(), labels.numpy()
 
-    return Dataset("Spirals", "multiclass", *draw(examples, seed), *draw(held_out, held_out_seed))
+    counts = examples, noise, seed, held_out, held_out_seed
+    return _two_draws("Spirals", "multiclass", draw, *counts, least=classes)
 
 
 def circles(
@@ -264,25 +260,14 @@ def circles(
 ) -> Dataset:
     """Two circles around one centre, radii 1 and ½ (scikit-learn's ``make_circles``), float32.
 
-    No straight line separates an inner from an outer circle.
-
-    Args:
-        examples: training examples, at least 2.
-        noise: standard deviation of the Gaussian noise on each coordinate, at least 0.
-        seed: random state of the training set.
-        held_out: held-out examples, at least 2.
-        held_out_seed: random state of the held-out set, different from ``seed``.
-
-    Raises:
-        ValueError: a count or the noise is out of range, or the two seeds are equal.
+    No straight line separates an inner from an outer circle. Arguments and errors as
+    :func:`moons`.
     """
-    _check_draw(examples, noise, seed, held_out, held_out_seed)
-    return _of_arrays(
-        "Circles",
-        "binary",
-        make_circles(n_samples=examples, noise=noise, factor=0.5, random_state=seed),
-        make_circles(n_samples=held_out, noise=noise, factor=0.5, random_state=held_out_seed),
-    )
+
+    def draw(count: int, state: int) -> Examples:
+        return make_circles(n_samples=count, noise=noise, factor=0.5, random_state=state)
+
+    return _two_draws("Circles", "binary", draw, examples, noise, seed, held_out, held_out_seed)
 
 
 def exclusive_or(
@@ -294,27 +279,17 @@ def exclusive_or(
 ) -> Dataset:
     """Four Gaussian clusters at (±1, ±1), class 1 where the two signs differ, in float32.
 
-    The best straight line gets three of the four clusters right.
-
-    Args:
-        examples: training examples, at least 2.
-        noise: standard deviation of each cluster, at least 0.
-        seed: seed of the training set.
-        held_out: held-out examples, at least 2.
-        held_out_seed: seed of the held-out set, different from ``seed``.
-
-    Raises:
-        ValueError: a count or the noise is out of range, or the two seeds are equal.
+    The best straight line gets three of the four clusters right. Arguments and errors as
+    :func:`moons`, the noise being the standard deviation of each cluster.
     """
-    _check_draw(examples, noise, seed, held_out, held_out_seed)
 
-    def draw(count: int, state: int) -> tuple[np.ndarray, np.ndarray]:
+    def draw(count: int, state: int) -> Examples:
         generator = np.random.default_rng(state)
         corner = np.arange(count) % 4  # as many examples in each cluster
         centres = np.array([[-1, -1], [1, 1], [-1, 1], [1, -1]])[corner]
         return centres + noise * generator.normal(size=(count, 2)), corner // 2
 
-    return _of_arrays("XOR", "binary", draw(examples, seed), draw(held_out, held_out_seed))
+    return _two_draws("XOR", "binary", draw, examples, noise, seed, held_out, held_out_seed)
 
 
 def three_clusters(
@@ -326,29 +301,19 @@ def three_clusters(
 ) -> Dataset:
     """Three Gaussian clusters that overlap, corners of a triangle with sides 2, in float32.
 
-    The overlap keeps the coefficients of greatest likelihood finite.
-
-    Args:
-        examples: training examples, at least 3.
-        noise: standard deviation of each cluster, at least 0.
-        seed: seed of the training set.
-        held_out: held-out examples, at least 3.
-        held_out_seed: seed of the held-out set, different from ``seed``.
-
-    Raises:
-        ValueError: a count or the noise is out of range, or the two seeds are equal.
+    The overlap keeps the coefficients of greatest likelihood finite. Arguments and errors as
+    :func:`moons`, the noise being the standard deviation of each cluster; at least 3 examples in
+    each part.
     """
-    _check_draw(examples, noise, seed, held_out, held_out_seed, least=3)
 
-    def draw(count: int, state: int) -> tuple[np.ndarray, np.ndarray]:
+    def draw(count: int, state: int) -> Examples:
         generator = np.random.default_rng(state)
         label = np.arange(count) % 3
         centres = np.array([[-1, 0], [1, 0], [0, 3**0.5]])[label]
         return centres + noise * generator.normal(size=(count, 2)), label
 
-    return _of_arrays(
-        "three clusters", "multiclass", draw(examples, seed), draw(held_out, held_out_seed)
-    )
+    counts = examples, noise, seed, held_out, held_out_seed
+    return _two_draws("three clusters", "multiclass", draw, *counts, least=3)
 
 
 def digits(examples: int = 300, held_out: int = 500, seed: int = 42) -> Dataset:
@@ -405,11 +370,27 @@ def _check_draw(
         raise ValueError(f"held_out_seed must differ from seed, got {seed} for both")
 
 
+def _two_draws(
+    name: str,
+    task: Task,
+    draw: Callable[[int, int], Examples],
+    examples: int,
+    noise: float,
+    seed: int,
+    held_out: int,
+    held_out_seed: int,
+    least: int = 2,
+) -> Dataset:
+    """Check the arguments, then draw both parts: ``draw(count, state)`` gives inputs and labels."""
+    _check_draw(examples, noise, seed, held_out, held_out_seed, least)
+    return _of_arrays(name, task, draw(examples, seed), draw(held_out, held_out_seed))
+
+
 def _of_arrays(
     name: str,
     task: Task,
-    training: tuple[np.ndarray, np.ndarray],
-    held_out: tuple[np.ndarray, np.ndarray],
+    training: Examples,
+    held_out: Examples,
 ) -> Dataset:
     label_type = np.int64 if task == "multiclass" else np.float32
     tensors = [

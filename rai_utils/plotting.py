@@ -9,7 +9,7 @@ or pass for very small values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -19,22 +19,29 @@ import numpy as np
 from matplotlib import patheffects
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.collections import QuadMesh
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.patches import Circle, FancyArrowPatch, Patch, Rectangle
 from matplotlib.scale import SymmetricalLogTransform
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import (
+    LogFormatterMathtext,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 
+from rai_utils.legibility import HALF_PAGE
+
 FloatArray = NDArray[np.float64]
 Scale = Literal["linear", "log", "symlog"]
-
-HALF_PAGE = 3.4
-"""Width of half a page in inches; every text size is chosen for it."""
 
 COLOUR_MAP = "viridis"
 """The proposal's map. Its lightness only grows, so a greyscale print keeps the order."""
@@ -45,7 +52,7 @@ _INK = "#222222"
 
 # Okabe and Ito's palette: told apart with any of the common colour-vision deficiencies.
 _BLUE, _VERMILLION, _GREEN = "#0072B2", "#D55E00", "#009E73"
-_PURPLE, _ORANGE, _SKY = "#CC79A7", "#E69F00", "#56B4E9"
+_PURPLE, _ORANGE = "#CC79A7", "#E69F00"
 
 _NAMED_STYLES: dict[str, dict[str, Any]] = {
     "backprop": {"color": _VERMILLION, "linestyle": (0, (4, 2)), "marker": "s"},
@@ -55,7 +62,8 @@ _NAMED_STYLES: dict[str, dict[str, Any]] = {
     "chance": {"color": "#777777", "linestyle": (0, (1, 1.3)), "marker": "X"},
 }
 # Cycles of lengths without a common factor: 4 × 5 × 7, so 35 pairs of dash and marker.
-_OTHER_COLOURS = (_PURPLE, _ORANGE, _SKY, "#000000")
+# The palette's hues, darkened so that a thin line stands out from white in greyscale too.
+_OTHER_COLOURS = ("#A8497F", "#C98500", "#3D93C4", "#000000")
 _OTHER_DASHES = ("-", (0, (2, 1)), (0, (8, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (1, 2.2)))
 _OTHER_MARKERS = ("^", "v", "<", ">", "p", "*", "d")
 
@@ -65,6 +73,13 @@ _HATCHED: dict[str, Any] = {
     "edgecolor": "#888888",
     "hatch": "//////",
     "linewidth": 0.0,
+}
+_FEW = 300
+"""Up to this ratio of its ends an axis has too few powers of ten to be read by them alone."""
+_KEY: dict[str, Any] = {
+    "handlelength": 2.7,  # long enough to tell the dashes apart
+    "handletextpad": 0.6,
+    "columnspacing": 1.0,
 }
 _HALO = [patheffects.withStroke(linewidth=2.2, foreground="white")]
 
@@ -80,6 +95,7 @@ def use_style() -> None:
             "font.size": _TEXT,
             "axes.titlesize": _TEXT + 0.5,
             "axes.labelsize": _TEXT,
+            "figure.labelsize": _TEXT,
             "xtick.labelsize": _SMALL_TEXT,
             "ytick.labelsize": _SMALL_TEXT,
             "legend.fontsize": _SMALL_TEXT,
@@ -123,35 +139,87 @@ def figure(
     columns: int = 1,
     rows: int = 1,
     *,
-    panel_width: float = HALF_PAGE,
-    panel_height: float = 2.5,
+    panel_height: float = 2.4,
+    share_x: bool = False,
+    share_y: bool = False,
 ) -> tuple[Figure, Any]:
-    """Make a figure of equal panels that keeps its labels apart.
+    """Make a figure of equal panels, half a page wide: what is seen is what is printed.
+
+    The panels of a row share that width, so no more than two of them stand side by side.
 
     Args:
-        columns: Panels side by side, at least 1.
+        columns: Panels side by side, 1 or 2.
         rows: Panels on top of each other, at least 1.
-        panel_width: Width of one panel in inches; half a page if not given.
         panel_height: Height of one panel in inches.
+        share_x: Whether the panels of a column have one horizontal scale.
+        share_y: Whether the panels of a row have one vertical scale.
 
     Returns:
         The figure, and its axes as `matplotlib.pyplot.subplots` gives them: one `Axes` for a
         single panel, an array (columns,) or (rows,) for one row or column, else (rows, columns).
 
     Raises:
-        ValueError: If a count is below 1 or a size is not positive.
+        ValueError: If a count is below 1, there are more than two columns, or the height is not
+            positive.
     """
     for name, count in (("columns", columns), ("rows", rows)):
         if count < 1:
             raise ValueError(f"{name}: expected at least 1, came {count}")
-    for name, size in (("panel_width", panel_width), ("panel_height", panel_height)):
-        if not size > 0:
-            raise ValueError(f"{name}: expected a positive size in inches, came {size}")
+    if columns > 2:
+        raise ValueError(f"columns: expected 2 at most on half a page, came {columns}")
+    if not panel_height > 0:
+        raise ValueError(f"panel_height: expected a positive size in inches, came {panel_height}")
     return plt.subplots(
         rows,
         columns,
-        figsize=(columns * panel_width, rows * panel_height),
+        figsize=(HALF_PAGE, rows * panel_height),
         layout="constrained",
+        sharex="col" if share_x else False,
+        sharey="row" if share_y else False,
+    )
+
+
+def outer_labels(panels: Iterable[Axes]) -> None:
+    """Keep axis labels only under the last row and beside the first column of a grid of panels.
+
+    For panels that have their scales in common; call it when all of them are drawn.
+
+    Args:
+        panels: The panels of one figure, as `figure` gives them, of any shape.
+    """
+    for axes in np.ravel(np.asarray(panels, dtype=object)):
+        axes.label_outer()
+
+
+def shared_key(figure: Figure, panels: Iterable[Axes]) -> Legend:
+    """Set one key under a figure in place of the keys of its panels.
+
+    Args:
+        figure: The figure that holds the panels.
+        panels: Panels with a key each, of any shape; entries of the same name are one.
+
+    Returns:
+        The key, as wide as the figure allows.
+
+    Raises:
+        ValueError: If no panel has a key.
+    """
+    handles: dict[str, Artist] = {}
+    for axes in np.ravel(np.asarray(panels, dtype=object)):
+        legend = axes.get_legend()
+        if legend is not None:
+            for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+                handles.setdefault(text.get_text(), handle)
+            legend.remove()
+    if not handles:
+        raise ValueError("panels: expected a key in one of them or more, came none")
+    width = 72 * figure.get_size_inches()[0]
+    return figure.legend(
+        handles.values(),
+        handles,
+        loc="outside lower center",
+        ncols=_key_columns(handles, width),
+        **_KEY,
     )
 
 
@@ -573,6 +641,8 @@ def layer_profile(
             )
     if rows:
         handles.append(Patch(**_HATCHED, label=_ZERO_LABEL))
+    elif log:
+        _label_powers(axes.yaxis)
     axes.set(xlabel="layer (1 = nearest the input)", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     _legend_below(axes, handles)
@@ -651,7 +721,7 @@ def training_curves(
             xytext=(3, 1.5),
             textcoords="offset points",
             fontsize=_SMALL_TEXT,
-            color=style["color"],
+            color=_INK,  # the line has the style; a name in grey would be lost in print
             path_effects=_HALO,
             zorder=4,
         )
@@ -762,7 +832,7 @@ def interval_bars(
             ha="left" if in_left_half else "right",
             va="center",
             fontsize=_SMALL_TEXT,
-            color=style["color"],
+            color=_INK,  # the line has the style; a name in grey would be lost in print
             path_effects=_HALO,
         )
     return axes
@@ -951,6 +1021,8 @@ def relation(
         xscale="log" if log_x else "linear",
         yscale="log" if log_y else "linear",
     )
+    if log_y:
+        _label_powers(axes.yaxis)
     if log_x and positions.size <= 8:
         axes.set_xticks(positions, [f"{position:g}" for position in positions])
         axes.xaxis.set_minor_locator(NullLocator())
@@ -1237,21 +1309,23 @@ def _legend_below(axes: Axes, handles: Sequence[Artist]) -> None:
     """Set the key under the axis label, where it covers no data and no title."""
     if not handles:
         return
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    entry = _SMALL_TEXT * (0.56 * longest + 4.4)
-    fitting = int((_cell_width(axes) - 40) / entry)  # 40 points for the ticks on the left
+    names = [str(handle.get_label()) for handle in handles]
     below = ScaledTranslation(0, -(_TEXT * 3.4) / 72, axes.get_figure(root=True).dpi_scale_trans)
     axes.legend(
         handles=handles,
         loc="upper left",
         bbox_to_anchor=(0, 0),
         bbox_transform=axes.transAxes + below,
-        ncols=max(1, min(len(handles), fitting)),
+        ncols=_key_columns(names, _cell_width(axes) - 40),  # 40 points for the ticks on the left
         borderaxespad=0,
-        handlelength=2.7,  # long enough to tell the dashes apart
-        handletextpad=0.6,
-        columnspacing=1.0,
+        **_KEY,
     )
+
+
+def _key_columns(names: Collection[str], width: float) -> int:
+    """How many columns of a key with these names fit into a width in points."""
+    entry = _SMALL_TEXT * (0.56 * max(len(name) for name in names) + 4.4)
+    return max(1, min(len(names), int(width / entry)))
 
 
 def _cell_width(axes: Axes) -> float:
@@ -1296,6 +1370,30 @@ def _zero_rows(
         ["0", *(f"$10^{{{exponent}}}$" for exponent in exponents)],
     )
     return {name: 10 ** (bottom - row * (index + 0.75)) for index, name in enumerate(with_zeros)}
+
+
+class _LogTicks(LogLocator):
+    """Ticks between the powers of ten too where an axis spans few of them."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        span = max(vmin, vmax) / min(vmin, vmax)
+        self.set_params(subs=(1, 2, 5) if span <= 20 else (1, 3) if span <= _FEW else (1,))
+        return super().tick_values(vmin, vmax)
+
+
+class _LogLabels(LogFormatterMathtext):
+    """Plain numbers where an axis spans few powers of ten, powers elsewhere."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        low, high = sorted(self.axis.get_view_interval())
+        return f"{x:g}" if high / low <= _FEW else super().__call__(x, pos)
+
+
+def _label_powers(axis: Axis) -> None:
+    """Give a logarithmic axis two labels or more, however few powers of ten it spans."""
+    axis.set_major_locator(_LogTicks())
+    axis.set_major_formatter(_LogLabels())
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _edges(centres: FloatArray, scale: Scale) -> FloatArray:
@@ -1515,6 +1613,7 @@ def power_law(
             raise ValueError(f"errors_by_name[{name!r}]: expected values above 0")
     training_curves(axes, sizes, errors_by_name, label=ylabel, references=references)
     axes.set_yscale("log")
+    _label_powers(axes.yaxis)
     shown = np.asarray(sizes)[:: -(-len(np.asarray(sizes)) // 5)]  # about four ticks fit
     axes.set_xticks(shown, [f"{size:g}" for size in shown])
     axes.minorticks_off()

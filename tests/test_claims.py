@@ -32,7 +32,8 @@ def study(tmp_path):
 
 @pytest.fixture
 def figure():
-    figure, axes = plt.subplots(figsize=(2, 1))
+    figure, axes = plt.subplots(figsize=(3, 2))
+    figure.subplots_adjust(left=0.2)
     axes.plot([0, 1], [1, 0], label="falling")
     axes.set_title("a title")
     yield figure
@@ -268,7 +269,21 @@ def test_the_set_has_the_same_bytes_in_each_run(study, figure, tmp_path):
 def test_a_figure_is_saved_at_200_dots_per_inch(study, figure):
     study.figure("curve", figure)
     height, width, _ = plt.imread(study.publish_to / "curve.png").shape
-    assert (width, height) == (400, 200)
+    assert (width, height) == (600, 400)
+
+
+def test_a_figure_that_half_a_page_makes_illegible_is_refused(study, figure):
+    figure.set_size_inches(8, 4)
+    with pytest.raises(ValueError, match=r"'.*' has .* there: the figure is 8 inches wide"):
+        study.figure("wide", figure)
+    assert list(study.publish_to.glob("wide*")) == []
+
+
+def test_text_that_overlaps_is_warned_of(study, figure):
+    figure.text(0.3, 0.5, "under")
+    figure.text(0.3, 0.5, "over")
+    with pytest.warns(UserWarning, match="figure crowded: 'under' overlaps 'over'"):
+        study.figure("crowded", figure)
 
 
 def test_a_new_study_removes_the_set_that_stood_there(study, figure):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import make_moons
+from sklearn.datasets import make_circles, make_moons
 
 from rai_utils.data import (
     Dataset,
@@ -148,6 +148,22 @@ def test_exclusive_or_without_noise_is_the_truth_table():
 def test_circles_without_noise_have_their_radii():
     data = circles(20, noise=0.0)
     torch.testing.assert_close(data.x.norm(dim=1), torch.where(data.y == 1, 0.5, 1.0))
+
+
+def test_circles_are_scikit_learns_in_both_parts():
+    data = circles(40, 0.2, seed=3, held_out=30, held_out_seed=4)
+    for x, y, count, state in ((data.x, data.y, 40, 3), (data.held_out_x, data.held_out_y, 30, 4)):
+        expected = make_circles(n_samples=count, noise=0.2, factor=0.5, random_state=state)
+        assert np.array_equal(x.numpy(), expected[0].astype(np.float32))
+        assert np.array_equal(y.numpy(), expected[1])
+
+
+@pytest.mark.parametrize("draw", [exclusive_or, three_clusters])
+def test_clusters_are_their_centres_plus_the_noise_asked_for(draw):
+    data, centres = (draw(6000, noise=noise, held_out=6000) for noise in (0.5, 0.0))
+    for with_noise, without in ((data.x, centres.x), (data.held_out_x, centres.held_out_x)):
+        assert (with_noise - without).std().item() == pytest.approx(0.5, rel=0.03)
+    assert torch.equal(data.y, centres.y)
 
 
 def test_three_clusters_are_corners_of_an_equilateral_triangle():

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
 from rai_utils import plotting
+from rai_utils.legibility import HALF_PAGE, check_size, collisions, drawn_texts
 
 mpl.use("Agg")
 
@@ -313,7 +314,7 @@ def test_signed_heat_map_frames_the_extremes_and_writes_the_signs(axes):
 
 
 def test_style_is_legible_at_half_a_page_and_needs_no_latex():
-    assert plt.rcParams["figure.figsize"][0] == plotting.HALF_PAGE
+    assert plt.rcParams["figure.figsize"][0] == HALF_PAGE
     assert plt.rcParams["font.size"] >= 8
     assert plt.rcParams["legend.fontsize"] >= 7
     assert plt.rcParams["xtick.labelsize"] >= 7
@@ -321,26 +322,72 @@ def test_style_is_legible_at_half_a_page_and_needs_no_latex():
     assert not plt.rcParams["axes.spines.top"]
 
 
-def test_figure_has_panels_of_the_size_asked_for():
-    figure, panels = plotting.figure(columns=2, rows=3, panel_width=2.0, panel_height=1.5)
-    np.testing.assert_allclose(figure.get_size_inches(), (4.0, 4.5))
-    assert panels.shape == (3, 2)
+@pytest.mark.parametrize("columns", [1, 2])
+def test_a_figure_is_half_a_page_wide_whatever_it_holds(columns):
+    figure, panels = plotting.figure(columns, 3, panel_height=1.5)
+    np.testing.assert_allclose(figure.get_size_inches(), (HALF_PAGE, 4.5))
+    assert np.shape(panels) == ((3, 2) if columns == 2 else (3,))
     assert figure.get_layout_engine() is not None
     assert isinstance(plotting.figure()[1], Axes)
+
+
+def test_shared_scales_are_those_of_a_column_and_of_a_row():
+    _, panels = plotting.figure(2, 2, share_x=True, share_y=True)
+    panels[0, 0].set(xlim=(0, 7), ylim=(0, 9))
+    assert panels[1, 0].get_xlim() == (0, 7) and panels[0, 1].get_xlim() == (0, 1)
+    assert panels[0, 1].get_ylim() == (0, 9) and panels[1, 0].get_ylim() == (0, 1)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"columns": 0}, "columns: expected at least 1, came 0"),
+        ({"columns": 3}, "columns: expected 2 at most on half a page, came 3"),
         ({"rows": 0}, "rows: expected at least 1, came 0"),
-        ({"panel_width": 0}, "panel_width: expected a positive size"),
+        ({"panel_height": 0}, "panel_height: expected a positive size"),
         ({"panel_height": float("nan")}, "panel_height: expected a positive size"),
     ],
 )
 def test_figure_refuses_empty_sizes(settings, message):
     with pytest.raises(ValueError, match=message):
         plotting.figure(**settings)
+
+
+def test_outer_labels_leaves_them_under_and_beside_the_grid():
+    _, panels = plotting.figure(2, 2, share_x=True, share_y=True)
+    for axes in panels.flat:
+        axes.set(xlabel="x", ylabel="y")
+    plotting.outer_labels(panels)
+    assert [axes.get_xlabel() for axes in panels.flat] == ["", "", "x", "x"]
+    assert [axes.get_ylabel() for axes in panels.flat] == ["y", "", "y", ""]
+
+
+def test_shared_key_names_each_line_once_and_takes_the_place_of_the_panels_keys():
+    figure, panels = plotting.figure(rows=2)
+    for axes, names in zip(panels, (("RAI", "other"), ("RAI", "chance")), strict=True):
+        curves = {name: np.ones((3, 2)) for name in names}
+        plotting.training_curves(axes, [1, 2, 3], curves, label="loss")
+    shared = plotting.shared_key(figure, panels)
+    assert [text.get_text() for text in shared.get_texts()] == ["RAI", "other", "chance"]
+    assert [handle.get_color() for handle in shared.legend_handles] == [
+        line_called(axes, name).get_color()
+        for axes, name in ((panels[0], "RAI"), (panels[0], "other"), (panels[1], "chance"))
+    ]
+    assert key(panels[0]) == key(panels[1]) == []
+    assert collisions(figure) == []
+
+
+def test_shared_key_needs_a_key():
+    figure, panels = plotting.figure(2)
+    with pytest.raises(ValueError, match="expected a key in one of them"):
+        plotting.shared_key(figure, panels)
+
+
+def test_every_plot_can_be_read_at_half_a_page():
+    for name in CALLS:
+        figure, axes = plotting.figure()
+        call(name, axes)
+        check_size(figure)
 
 
 def test_methods_differ_without_colour():
@@ -739,8 +786,8 @@ def test_circuit_takes_the_name_of_its_depth(axes):
 
 def test_circuit_is_legible_at_half_a_page_and_grows_with_its_panel():
     sizes = []
-    for width in (plotting.HALF_PAGE, 2 * plotting.HALF_PAGE):
-        _, axes = plotting.figure(panel_width=width, panel_height=0.57 * width)
+    for width in (HALF_PAGE, 2 * HALF_PAGE):
+        _, axes = plt.subplots(figsize=(width, 0.57 * width), layout="constrained")
         plotting.circuit(axes, relaxed=True)
         sizes.append(min(text.get_fontsize() for text in axes.texts if text.get_text()))
     assert sizes[0] > 6
@@ -749,7 +796,7 @@ def test_circuit_is_legible_at_half_a_page_and_grows_with_its_panel():
 
 @pytest.mark.parametrize("relaxed", [False, True])
 def test_circuit_text_stays_inside_the_panel_and_apart(relaxed):
-    figure, axes = plotting.figure(panel_height=0.57 * plotting.HALF_PAGE)
+    figure, axes = plotting.figure(panel_height=0.57 * HALF_PAGE)
     plotting.circuit(axes, relaxed=relaxed)
     figure.canvas.draw()
     written = [text for text in axes.texts if text.get_text()]
@@ -819,3 +866,26 @@ def test_power_law_is_straight_on_its_axes():
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["4", "16", "64"]
     with pytest.raises(ValueError, match="above 0"):
         plotting.power_law(axes, sizes, {"a": np.zeros((3, 1))}, xlabel="u", ylabel="e")
+
+
+@pytest.mark.parametrize(
+    ("limits", "labels"),
+    [
+        ((0.5, 6), ["0.5", "1", "2", "5"]),
+        ((0.02, 2), ["0.03", "0.1", "0.3", "1"]),
+        ((1e-4, 1), ["$\\mathdefault{10^{-4}}$", "$\\mathdefault{10^{0}}$"]),
+    ],
+)
+def test_a_logarithmic_axis_has_labels_to_read_it_by_even_if_its_limits_come_later(limits, labels):
+    for name in ("layer_profile", "relation", "power_law"):
+        figure, axes = plotting.figure()
+        curve = {"a": np.array([1.0, 1.0, 1.0])}
+        if name == "relation":
+            plotting.relation(axes, [1, 2, 3], curve, x_label="x", label="y", log_y=True)
+        elif name == "power_law":
+            plotting.power_law(axes, [1, 2, 3], {"a": np.ones((3, 1))}, xlabel="x", ylabel="y")
+        else:
+            plotting.layer_profile(axes, [1, 2, 3], curve, label="y")
+        axes.set_ylim(limits)
+        shown = [text.get_text() for text in drawn_texts(figure)]
+        assert set(labels) <= set(shown), shown

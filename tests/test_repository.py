@@ -42,6 +42,7 @@ ORDER = (
     "approximation",
     "diagnostics",
     "timing",
+    "legibility",
     "claims",
     "sweep",
     "plotting",
