@@ -638,6 +638,32 @@ def hidden_slopes(model: StackedMLP, x: Tensor) -> list[Tensor]:
     return [slope(name, z) for z in pre_activations(model, x)[:-1]]
 
 
+def layer_singular_values(model: StackedMLP, x: Tensor) -> list[Array]:
+    """Singular values of each layer's Jacobian ∂z_{t+1}/∂z_t = W_{t+1} diag(φ′(z_t)).
+
+    At 1 a layer hands a gradient on as it is (dynamical isometry, Saxe et al. 2014); the largest
+    one bounds how much it can grow, and directions far below it are lost on the way down.
+
+    Args:
+        model: networks whose hidden units do not interact, without skip connections.
+        x: inputs, (examples, l₀); one Jacobian each, so a few are enough.
+
+    Returns:
+        For t = 1 … T − 1, from the greatest down, (seeds, examples, min(l_t, l_{t+1})).
+
+    Raises:
+        ValueError: the network has skip connections, or ``slope`` refuses its activation.
+    """
+    if model.architecture.skip_connections:
+        raise ValueError("expected a plain chain, got an architecture with skip connections")
+    slopes = hidden_slopes(model, x)  # each (seeds, examples, l_t)
+    weights = [layer for weight in model.weights for layer in weight.detach().unbind(0)]
+    return [
+        torch.linalg.svdvals(weight[:, None] * slope[:, :, None]).double().numpy()
+        for weight, slope in zip(weights[1:], slopes, strict=True)
+    ]
+
+
 def saturated_share(model: StackedMLP, x: Tensor) -> Array:
     """Share of (example, unit) pairs whose slope is below 5 % of the activation's greatest.
 

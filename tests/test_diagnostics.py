@@ -16,6 +16,7 @@ from rai_utils.diagnostics import (
     first_nonzero,
     gradient_norms,
     jacobian_deviations,
+    layer_singular_values,
     logistic_regression,
     mean_pairwise,
     output_gradient,
@@ -25,7 +26,7 @@ from rai_utils.diagnostics import (
     softmax_jacobian,
     spread_across_examples,
 )
-from rai_utils.models import Architecture, build_mlp
+from rai_utils.models import Architecture, build_mlp, pre_activations
 from rai_utils.relaxation import output_loss
 
 
@@ -289,3 +290,23 @@ def test_placed_networks_refuse():
         placed_network("relu", 4, x, x[:, 0])
     with pytest.raises(ValueError, match="width must be at least 2, got 1"):
         placed_network("softmax", 1, x, x[:, 0])
+
+
+def test_singular_values_are_those_of_the_jacobian_between_layers():
+    architecture = Architecture((2, 5, 4, 3, 1), "tanh")
+    model = build_mlp(architecture, [0, 1], gain=2.0, dtype=torch.float64)
+    x = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    values = layer_singular_values(model, x)
+    module = model.as_module(1)
+    for t, measured in enumerate(values, start=1):
+        upper = torch.nn.Sequential(
+            *(dict(module.named_children())[n] for n in (f"activation{t}", f"linear{t + 1}"))
+        )
+        below = pre_activations(model, x)[t - 1][1]  # (examples, l_t)
+        for example, z in enumerate(below):
+            jacobian = torch.autograd.functional.jacobian(upper, z)
+            expected = torch.linalg.svdvals(jacobian)
+            np.testing.assert_allclose(measured[1, example], expected, atol=1e-14)
+    skips = build_mlp(Architecture((2, 5, 5, 1), skip_connections=True), [0])
+    with pytest.raises(ValueError, match="plain chain"):
+        layer_singular_values(skips, x.float())
