@@ -1,7 +1,7 @@
 # One way to run everything. `make` alone lists the targets.
 # Works with GNU Make 3.81 (macOS) and later, with -j too.
 
-NOTEBOOKS := rai-demo rai-grads network-basics activation-saturation softmax-hidden-layer
+NOTEBOOKS := rai-demo rai-grads network-basics activation-saturation softmax-hidden-layer rai-questions-initialisation
 
 # full: the defaults in the notebooks, published in figures/.
 # quick: smaller runs, set in notebooks/profiles/quick/, kept in build/quick/.
@@ -44,8 +44,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PIPELINE := $(RUN) -m rai_utils.pipeline
 # What an executed notebook is made from. The runner and the benchmark change no result.
-SOURCES := $(filter-out rai_utils/pipeline.py rai_utils/bench.py,$(wildcard rai_utils/*.py)) \
-	requirements.txt
+SOURCES := $(filter-out $(addprefix rai_utils/,pipeline.py bench.py study.py),\
+	$(wildcard rai_utils/*.py)) requirements.txt
 FAST_TESTS := -m "not slow" --ignore=tests/test_published.py
 
 .PHONY: help
@@ -83,6 +83,10 @@ $(NOTEBOOKS:%=build/quick/%.ipynb): build/quick/%.ipynb: notebooks/%.ipynb \
 		notebooks/profiles/quick/%.yaml $(SOURCES) | $(ENVIRONMENT)
 	@$(PIPELINE) execute $* --profile quick
 
+# Data of the sweeps.
+$(filter build/full/rai-questions-%,$(NOTEBOOKS:%=build/full/%.ipynb)): \
+	$(wildcard figures/study/*.json)
+
 # A published set that is gone is made again.
 $(foreach notebook,$(NOTEBOOKS),$(if $(wildcard figures/$(notebook)/metrics.json),,\
 	$(eval build/full/$(notebook).ipynb: always)))
@@ -114,6 +118,14 @@ check: $(ENVIRONMENT) ## lint and the fast unit tests, under a minute
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m pytest tests $(FAST_TESTS)
+
+# What `make study` runs, and how: SWEEPS="handover starts", CLUSTER=local or a Dask scheduler.
+SWEEPS :=
+CLUSTER :=
+
+.PHONY: study
+study: $(ENVIRONMENT) ## run the long sweeps behind the rai-questions notebooks (about an hour)
+	@$(RUN) -m rai_utils.study $(SWEEPS) $(if $(CLUSTER),--cluster $(CLUSTER))
 
 .PHONY: bench
 bench: $(ENVIRONMENT) ## time a step, and publish figures/bench/
