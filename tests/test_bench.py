@@ -5,7 +5,9 @@ import pytest
 
 from rai_utils import bench
 from rai_utils.bench import fitted_exponent, moons_of, reference_steps
+from rai_utils.diagnostics import gradient_norms
 from rai_utils.models import Architecture, build_mlp
+from rai_utils.training import Phase, fit_backprop
 
 
 def test_exponent_is_the_power_of_the_growth():
@@ -22,6 +24,13 @@ def test_reference_trains_the_module_one_rprop_step_at_a_time(relaxed):
     run = reference_steps(model, data, relaxed)
     assert len(run(3)) == 3
     assert len(bench.stacked_steps(bench.fit_relaxed, model, data)(4)) == 4
+
+
+def test_backprop_is_timed_where_every_layer_has_a_gradient():
+    model = bench.with_gradient(bench.deep(100, 20))
+    fit = fit_backprop(model, moons_of(20), Phase(12, bench.SMALL), device="cpu")
+    for network in (model, fit.model):
+        assert (gradient_norms(network, moons_of(20)) > 0.01).all()
 
 
 def test_every_measuring_function_reports_one_time_a_step():

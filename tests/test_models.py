@@ -4,12 +4,15 @@ import pytest
 import torch
 from torch import nn
 
+from rai_utils import models
 from rai_utils.models import (
     ACTIVATIONS,
     INITIALISATIONS,
+    Activation,
     Architecture,
     StackedMLP,
     build_mlp,
+    forward,
     pre_activations,
     stack,
 )
@@ -86,6 +89,77 @@ def test_forward_and_gradients_equal_the_ordinary_network(name):
                 linear = linears[run.first + offset - 1]
                 torch.testing.assert_close(weight.grad[offset, position], linear.weight.grad)
                 torch.testing.assert_close(bias.grad[offset, position, 0], linear.bias.grad)
+
+
+def gradients_of(model, x, factor=1.0):
+    z = model(x)  # (seeds, examples, 1)
+    return torch.autograd.grad(factor * z.sum(), [*model.weights, *model.biases])
+
+
+@pytest.fixture
+def rule_calls(monkeypatch):
+    """Counts the layers that the backward sweep goes through."""
+    calls = []
+    sigmoid = ACTIVATIONS["sigmoid"]
+
+    def counted(gradient, h):
+        calls.append(h)
+        return sigmoid.backward(gradient, h)
+
+    monkeypatch.setitem(
+        ACTIVATIONS, "sigmoid", Activation(sigmoid.function, counted, sigmoid.module)
+    )
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("skip", "factor", "infinite", "stops"),
+    [
+        (False, 1.0, False, True),  # underflows by itself
+        (True, 1.0, False, False),
+        (True, 0.0, False, True),
+        (False, 0.0, True, False),  # 0 times infinity is NaN
+    ],
+)
+def test_a_sweep_that_stops_where_no_gradient_is_left_equals_the_full_sweep(
+    monkeypatch, rule_calls, skip, factor, infinite, stops
+):
+    model = build_mlp(Architecture((2, *[20] * 81, 1), skip_connections=skip), [0, 1])
+    if infinite:
+        with torch.no_grad():
+            model.weights[1][3, 1, 0, 0] = torch.inf
+    x = torch.randn(9, 2, generator=torch.Generator().manual_seed(0))
+    stopped = gradients_of(model, x, factor)
+    assert (len(rule_calls) < 81) == stops
+    monkeypatch.setattr(models, "LOOK_EVERY", 1000)
+    for short, full in zip(stopped, gradients_of(model, x, factor), strict=True):
+        assert torch.equal(short.isnan(), full.isnan())
+        assert torch.equal(short.nan_to_num(), full.nan_to_num())
+    assert bool(stopped[1].isnan().any()) == infinite
+    assert not stopped[0].nan_to_num().any() or (skip and factor)
+
+
+def test_a_gradient_of_one_seed_keeps_the_sweep_going(rule_calls):
+    shape = Architecture((2, *[20] * 81, 1))
+    both = stack([build_mlp(shape, [0]), build_mlp(shape, [0], "orthogonal_centred", 4.0)])
+    x = torch.randn(9, 2, generator=torch.Generator().manual_seed(0))
+    weight_gradient = gradients_of(both, x)[1]  # (layers, seeds, 20, 20)
+    assert len(rule_calls) == 81
+    assert weight_gradient[0, 1].any() and not weight_gradient[0, 0].any()
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_gradients_can_be_written_to_given_memory(skip):
+    model = build_mlp(Architecture((2, 6, 6, 6, 1), skip_connections=skip), [0, 1])
+    parameters = [*model.weights, *model.biases]
+    x = torch.randn(9, 2, generator=torch.Generator().manual_seed(0))
+    memory = [torch.full_like(p, torch.nan) for p in parameters]
+    z = forward(model.architecture, [*model.weights], [*model.biases], x, memory)
+    written = torch.autograd.grad(z.sum(), parameters)
+    for given, gradient, expected in zip(memory, written, gradients_of(model, x), strict=True):
+        assert torch.equal(gradient, expected)
+        assert given.data_ptr() == gradient.data_ptr() or given.isnan().all()
+    assert written[1].data_ptr() == memory[1].data_ptr()
 
 
 def test_skip_connections_add_the_input_of_every_layer_that_keeps_the_width():

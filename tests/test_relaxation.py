@@ -84,6 +84,27 @@ def test_loss_and_gradients_equal_the_sum_written_out(data, subset, activation):
                 torch.testing.assert_close(bias.grad[offset, position, 0], linear.bias.grad)
 
 
+@pytest.mark.parametrize("subset", [*SUBSETS, (1, 2, 3, 4, 5, 6)])
+def test_gradients_written_to_given_memory_are_the_same(data, subset):
+    model = build_mlp(Architecture(WIDTHS), [0, 1], dtype=torch.float64)
+    plan = relaxation_plan(model.architecture, subset)
+    values = disturbed_targets(model, data.x, plan).values
+    operands = [[*model.weights], [*model.biases], values]
+    leaves = [leaf for group in operands for leaf in group]
+    expected = relaxed_loss(plan, *operands, data.x, data.y, hidden_weight=0.7)
+    memory = [torch.full_like(leaf, torch.nan) for leaf in leaves]
+    written = relaxed_loss(plan, *operands, data.x, data.y, hidden_weight=0.7, into=memory)
+    assert torch.equal(written.total, expected.total)
+    gradients = torch.autograd.grad(written.total.sum(), leaves)
+    for gradient, reference in zip(
+        gradients, torch.autograd.grad(expected.total.sum(), leaves), strict=True
+    ):
+        assert torch.equal(gradient, reference)
+    if subset == "all":
+        placed = [g.data_ptr() == m.data_ptr() for g, m in zip(gradients, memory, strict=True)]
+        assert placed[1] and placed[len(model.weights) + 1] and placed[2 * len(model.weights)]
+
+
 @pytest.mark.parametrize("subset", SUBSETS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_at_the_forward_pass_every_hidden_term_is_exactly_zero(subset, dtype):
