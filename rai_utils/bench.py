@@ -336,7 +336,7 @@ def _plain_ticks(axes: Axes) -> None:
 
 def _growth(study: Study, steps: int) -> None:
     results = {"RAI": growth(fit_relaxed, steps), "backprop": growth(fit_backprop, steps)}
-    figure, panels = plotting.figure(columns=2, rows=2, panel_height=2.0)
+    figure, panels = plotting.figure(columns=2, rows=2, panel_height=2.2)
     rows = []
     for axes, quantity in zip(panels.flat, results["RAI"], strict=True):
         exponents = []
