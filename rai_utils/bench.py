@@ -349,7 +349,7 @@ def _growth(study: Study, steps: int) -> None:
         "RAI": growth(fit_relaxed, build_mlp, 0.1, steps),
         "backprop": growth(fit_backprop, with_gradient, SMALL, steps),
     }
-    figure, panels = plotting.figure(columns=2, rows=2, panel_height=2.0)
+    figure, panels = plotting.figure(columns=2, rows=2, panel_height=2.2)
     rows = []
     for axes, quantity in zip(panels.flat, results["RAI"], strict=True):
         exponents = []

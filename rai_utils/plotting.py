@@ -1364,7 +1364,8 @@ def _zero_rows(
     axes.axhspan(10 ** (bottom - depth), 10**bottom, **_HATCHED, zorder=0.5)
     axes.set_ylim(10 ** (bottom - depth), 10 ** (bottom + 1.05 * decades))
     stride = int(np.ceil(decades / 6))
-    exponents = range(int(bottom), int(np.floor(bottom + 1.05 * decades)) + 1, stride)
+    # The power at the edge of the band has no label: it would stand on the band's own.
+    exponents = range(int(bottom) + stride, int(np.floor(bottom + 1.05 * decades)) + 1, stride)
     axes.set_yticks(
         [10.0 ** (bottom - depth / 2), *(10.0**exponent for exponent in exponents)],
         ["0", *(f"$10^{{{exponent}}}$" for exponent in exponents)],

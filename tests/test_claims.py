@@ -33,7 +33,7 @@ def study(tmp_path):
 @pytest.fixture
 def figure():
     figure, axes = plt.subplots(figsize=(3, 2))
-    figure.subplots_adjust(left=0.2)
+    figure.subplots_adjust(left=0.2, bottom=0.15)
     axes.plot([0, 1], [1, 0], label="falling")
     axes.set_title("a title")
     yield figure

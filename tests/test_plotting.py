@@ -611,6 +611,16 @@ def test_profile_keeps_the_zeros_of_two_methods_apart(axes):
     assert len(heights) == 2
 
 
+@pytest.mark.parametrize("decades", [1, 3, 9, 30])
+def test_labels_of_a_profile_with_zeros_do_not_overlap(decades):
+    figure, axes = plotting.figure(panel_height=2.0)
+    values = np.array([0.0, 3 * 10.0**-decades, 1.0])
+    plotting.layer_profile(axes, [1, 2, 3], {"RAI": values}, label="gradient norm")
+    assert collisions(figure) == []
+    shown = [text.get_text() for text in drawn_texts(figure)]
+    assert "0" in shown and any("10^" in text for text in shown)
+
+
 def test_profile_of_zeros_only(axes):
     call("layer_profile", axes, values_by_name={"backprop": np.zeros(3)})
     draw(axes)
