@@ -46,6 +46,7 @@ def test_the_schedule_of_a_hand_over_follows_the_depth():
     assert relaxed_phase(30, "relu") == Phase(150, 0.01)
     assert backprop_phase(100, 500) == Phase(500, 1e-4)
     assert backprop_phase(10, 500) == Phase(500, 1e-3)
+    assert backprop_phase(1000, 500) == Phase(500, 1e-6)
 
 
 def test_a_hand_over_cell_is_rai_and_then_backpropagation_on_the_same_weights():
