@@ -159,11 +159,14 @@ def _open(chapter: Chapter, text: str) -> None:
     """Take title, question, answer and headline figure from the first cell."""
     title = re.match(r"# (?:# )?(.*)", text)
     chapter.title = title[1] if title else chapter.name
-    for paragraph in re.split(r"\n\s*\n", text):
-        if paragraph.startswith("**Question"):
-            chapter.question = re.sub(r"^\*\*Question[^*]*\*\*\s*", "", paragraph)
-        elif paragraph.startswith("**Answer"):
-            chapter.answer = re.sub(r"^\*\*Answer[^*]*\*\*\s*", "", paragraph)
+    for paragraph in re.split(r"\n\s*\n", text)[1:]:
+        kind = re.match(r"\*\*(?:The )?(question|answer)[^*]*\*\*\s*", paragraph, re.IGNORECASE)
+        if kind and kind[1].lower() == "answer":
+            chapter.answer = paragraph[kind.end() :]
+        elif kind:
+            chapter.question = paragraph[kind.end() :]
+        elif not chapter.question and not chapter.answer:
+            chapter.question = paragraph
     image = _FIGURE_ADDRESS.search(text)
     chapter.headline = image[2] if image else ""
 

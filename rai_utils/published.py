@@ -202,7 +202,7 @@ def _cell(text: str) -> str:
 
 
 def macro_name(notebook: str, name: str) -> str:
-    """Return the macro of a number, letters only: ``rai-grads``, ``P8.low`` → ``RaiGradsPEightLow``.
+    """Return the macro of a number, in letters only: ``RaiGradsPEightLow`` for ``P8.low``.
 
     Names are those of :mod:`rai_utils.prose`; each digit is spelled.
     """

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,6 @@ def summary(folder: Path, records: Records, chapters: Mapping[str, Chapter]) -> 
     """Return the opening of the README, the verdicts in numbers, and the notebooks' questions."""
     readme = prose.fill((folder / "README.md").read_text(encoding="utf-8"), records)
     opening = readme.split("\n## ")[0].partition("\n")[2]
-    opening = opening.partition("<!--badges-->")[0] + opening.partition("<!--/badges-->")[2]
     rows = [
         [title, str(len(claims)), *map(str, verdict_counts(claims))]
         for title, claims in claims_by_source(records)
@@ -135,16 +135,27 @@ def _claim_row(claim: PublishedClaim, chapters: Mapping[str, Chapter]) -> str:
 
 def proposal_figures(folder: Path, records: Records, chapters: Mapping[str, Chapter]) -> str:
     """Return the proposal's five figures, each with what its notebook says of it."""
+    numbered = [
+        (number, notebook, name)
+        for number, (notebook, name) in enumerate(PROPOSAL_FIGURES, start=1)
+        if notebook in chapters and name in records[notebook]["figures"]
+    ]
     parts = []
-    for number, (notebook, name) in enumerate(PROPOSAL_FIGURES, start=1):
-        if notebook not in chapters or name not in records[notebook]["figures"]:
-            continue
-        caption = f"**Figure {number}.** {chapters[notebook].captions.get(name, '')}"
-        text = to_html(caption, renderer_of(folder, records, f"figure-{number}", 2))
-        image = picture(folder, notebook, name, alternative(records[notebook], name))
+    # Figures that one paragraph speaks of stand side by side above it.
+    for (notebook, caption), group in groupby(
+        numbered, key=lambda one: (one[1], chapters[one[1]].captions.get(one[2], ""))
+    ):
+        shown_here = list(group)
+        numbers = " and ".join(str(number) for number, _, _ in shown_here)
+        images = "".join(
+            picture(folder, notebook, name, alternative(records[notebook], name))
+            for _, _, name in shown_here
+        )
+        title = f"**Figure{'s' if len(shown_here) > 1 else ''} {numbers}.**"
+        text = to_html(f"{title} {caption}", renderer_of(folder, records, "figures", 2))
         parts.append(
-            f'<figure id="figure-{number}">{image}<figcaption>{text}<p>From '
-            f'<a href="#{notebook}-figure-{name}">{notebook}</a>.</p></figcaption></figure>\n'
+            f'<figure><div class="side-by-side">{images}</div><figcaption>{text}<p>From '
+            f'<a href="#{notebook}">{notebook}</a>.</p></figcaption></figure>\n'
         )
     return "".join(parts)
 

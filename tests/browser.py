@@ -18,8 +18,8 @@ FAULTS = """
 (() => {
   document.querySelectorAll('details').forEach(part => { part.open = true; });
   const wide = [...document.querySelectorAll('body *')].filter(element => {
-    if (element.closest('thead') && getComputedStyle(element.closest('thead')).position == 'absolute')
-      return false;
+    const head = element.closest('thead');
+    if (head && getComputedStyle(head).position == 'absolute') return false;
     const box = element.getBoundingClientRect();
     const scrolls = ['auto', 'scroll'].includes(getComputedStyle(element).overflowX)
       && element.scrollWidth > element.clientWidth;
@@ -43,7 +43,7 @@ FAULTS = """
 
 
 class Page:
-    """A page in a browser of its own: ``messages`` are what it wrote to its console or failed at."""
+    """A page in a browser of its own; ``messages`` are what it wrote to its console or missed."""
 
     def __init__(self, browser: str, path: Path) -> None:
         self._kept = contextlib.ExitStack()
@@ -76,9 +76,7 @@ class Page:
     def send(self, method: str, **parameters):
         """Send one command and return its result; note what the page reports meanwhile."""
         self._count += 1
-        self._socket.send(
-            json.dumps({"id": self._count, "method": method, "params": parameters})
-        )
+        self._socket.send(json.dumps({"id": self._count, "method": method, "params": parameters}))
         while True:
             message = self._receive()
             if message.get("id") == self._count:
