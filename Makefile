@@ -45,7 +45,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIPELINE := $(RUN) -m rai_utils.pipeline
 # What an executed notebook is made from. The commands and what they list change no result.
 NO_SOURCES := $(patsubst %,rai_utils/%.py,\
-	pipeline bench study published markup chapters reference report)
+	pipeline bench study catalogue markup chapters reference report)
 SOURCES := $(filter-out $(NO_SOURCES),$(wildcard rai_utils/*.py)) requirements.txt
 FAST_TESTS := -m "not slow" --ignore=tests/test_published.py
 

@@ -168,7 +168,7 @@ class Renderer(mistune.HTMLRenderer):
     def table_cell(self, text: str, align: str | None = None, head: bool = False) -> str:
         """Return a cell: a column's name, a row's name (the first of its row), or a value."""
         if head:
-            self._columns.append(re.sub(r"<[^>]+>", "", text))
+            self._columns.append(html.unescape(re.sub(r"<[^>]+>", "", text)))
             return f'<th scope="col" role="columnheader"{_aligned(align)}>{text}</th>\n'
         name = self._columns[self._column]
         self._column += 1

@@ -29,7 +29,7 @@ import nbformat
 import yaml
 from nbformat import NotebookNode
 
-from rai_utils import prose, published
+from rai_utils import catalogue, prose
 from rai_utils.claims import FIGURE_SUFFIXES, METRICS_FILE, read_metrics, root
 
 ROOT = root()
@@ -435,7 +435,7 @@ def publish_with_index(made: Path, folder: Path, name: str) -> None:
     with (figures / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         publish(made, figures / name)
-        published.write_index(folder)
+        catalogue.write_index(folder)
 
 
 def repair(figures: Path) -> None:
@@ -504,12 +504,12 @@ def filled_readme(folder: Path = ROOT) -> str:
     Raises:
         ValueError: a marker that ``prose.fill`` refuses, or a block that is not closed.
     """
-    records = published.published_sets(folder)
+    records = catalogue.published_sets(folder)
     text = prose.fill((folder / "README.md").read_text(encoding="utf-8"), records)
     if "<!--claims-->" in text:
-        text = prose.fill_block(text, "claims", published.claims_in_short(records))
+        text = prose.fill_block(text, "claims", catalogue.claims_in_short(records))
     if "<!--badges-->" in text:
-        text = prose.fill_block(text, "badges", published.badges(folder))
+        text = prose.fill_block(text, "badges", catalogue.badges(folder))
     return text
 
 

@@ -19,16 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rai_utils import prose
-from rai_utils.chapters import (
-    Chapter,
-    alternative,
-    picture,
-    read_chapter,
-    renderer_of,
-)
-from rai_utils.claims import root
-from rai_utils.markup import to_html
-from rai_utils.published import (
+from rai_utils.catalogue import (
     VERDICTS,
     PublishedClaim,
     claims_by_source,
@@ -38,6 +29,15 @@ from rai_utils.published import (
     shown_interval,
     verdict_counts,
 )
+from rai_utils.chapters import (
+    Chapter,
+    alternative,
+    picture,
+    read_chapter,
+    renderer_of,
+)
+from rai_utils.claims import root
+from rai_utils.markup import to_html
 from rai_utils.reference import reference
 
 PROPOSAL_FIGURES = (
