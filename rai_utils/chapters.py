@@ -116,7 +116,7 @@ def read_chapter(folder: Path, name: str, records: Mapping[str, Mapping[str, Any
             cell.source = prose.without_markers(prose.fill(cell.source, record))
     chapter = Chapter(name)
     _open(chapter, cells[0].source)
-    renderer = renderer_of(folder, records, name, 2)
+    renderer = renderer_of(folder, records, name, 1)
     placed: set[str] = set()
     here: list[str] = []
     parts = []
@@ -171,46 +171,39 @@ def _open(chapter: Chapter, text: str) -> None:
     chapter.headline = image[2] if image else ""
 
 
-def _calls(cell: NotebookNode, method: str) -> list[ast.Call]:
+def _tree(cell: NotebookNode) -> ast.Module:
     try:
-        tree = ast.parse(cell.source)
+        return ast.parse(cell.source)
     except SyntaxError:  # a line that only IPython reads
-        return []
-    return [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr == method
-        and isinstance(node.func.value, ast.Name)
-        and node.func.value.id == "study"
-    ]
+        return ast.Module([], [])
 
 
-def _named(cell: NotebookNode, method: str, names: list[str]) -> list[str]:
-    """Return which of ``names`` a cell hands to a method of the study, in the order of ``names``.
-
-    Where the name is no literal, as in a loop, each literal of the cell counts.
-    """
-    calls = _calls(cell, method)
-    literals = [
-        call.args[0].value for call in calls if call.args and isinstance(call.args[0], ast.Constant)
-    ]
-    if len(literals) < len(calls):
-        literals += [
-            node.value
-            for node in ast.walk(ast.parse(cell.source))
-            if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        ]
-    return [name for name in names if name in literals]
+def _literals(tree: ast.Module) -> set[Any]:
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
 
 
 def _figures_of(cell: NotebookNode, record: Mapping[str, Any]) -> list[str]:
-    return _named(cell, "figure", record["figures"])
+    """Return which published figures a cell hands to ``study.figure``, in published order.
+
+    Where the name is no literal, as in a loop, each literal of the cell counts.
+    """
+    tree = _tree(cell)
+    calls = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "study.figure"
+    ]
+    first = [call.args[0] for call in calls if call.args]
+    names = {argument.value for argument in first if isinstance(argument, ast.Constant)}
+    if any(not isinstance(argument, ast.Constant) for argument in first):
+        names |= _literals(tree)
+    return [name for name in record["figures"] if name in names]
 
 
 def _claims_of(cell: NotebookNode, record: Mapping[str, Any]) -> list[str]:
-    return _named(cell, "claim", [claim["id"] for claim in record["claims"]])
+    """Return which claims a cell names, on its own or through a helper of the notebook."""
+    literals = _literals(_tree(cell))
+    return [claim["id"] for claim in record["claims"] if claim["id"] in literals]
 
 
 def _caption(following: list[NotebookNode]) -> str:

@@ -1,6 +1,5 @@
 """Opens a page in a headless Chromium and says what a reader would stumble over."""
 
-import base64
 import contextlib
 import json
 import subprocess
@@ -57,7 +56,7 @@ class Page:
         with urllib.request.urlopen(address, timeout=20) as answer:
             target = next(one for one in json.load(answer) if one["type"] == "page")
         self._socket = websocket.create_connection(
-            target["webSocketDebuggerUrl"], timeout=60, suppress_origin=True
+            target["webSocketDebuggerUrl"], timeout=180, suppress_origin=True
         )
         self._kept.callback(self._socket.close)
         self._count = 0
@@ -83,7 +82,7 @@ class Page:
                 assert "error" not in message, message
                 return message["result"]
 
-    def open_at(self, width: int, height: int = 900, script: bool = True) -> dict:
+    def open_at(self, width: int, height: int = 900) -> dict:
         """Open the page in a window of this width; return its faults."""
         self.send(
             "Emulation.setDeviceMetricsOverride",
@@ -103,14 +102,6 @@ class Page:
         result = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
         return result["result"]["value"]
 
-    def screenshot(self, target: Path, top: int, width: int, height: int) -> None:
-        """Write a picture of a part of the page."""
-        area = {"x": 0, "y": top, "width": width, "height": height, "scale": 1}
-        made = self.send(
-            "Page.captureScreenshot", format="png", clip=area, captureBeyondViewport=True
-        )
-        target.write_bytes(base64.b64decode(made["data"]))
-
     def _receive(self) -> dict:
         message = json.loads(self._socket.recv())
         parameters = message.get("params", {})
@@ -118,7 +109,7 @@ class Page:
             case "Page.loadEventFired":
                 self._loaded = True
             case "Runtime.consoleAPICalled" | "Runtime.exceptionThrown" | "Network.loadingFailed":
-                self.messages.append(json.dumps(parameters)[:500])
+                self.messages.append(json.dumps(parameters)[:2000])
             case "Log.entryAdded":
                 self.messages.append(parameters["entry"]["text"])
             case "Network.requestWillBeSent":
@@ -128,7 +119,7 @@ class Page:
         return message
 
 
-def wait_for(value, seconds: float = 20.0):
+def wait_for(value, seconds: float = 90.0):
     """Return what ``value()`` gives as soon as it gives something."""
     end = time.monotonic() + seconds
     while True:

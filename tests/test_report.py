@@ -191,10 +191,11 @@ def test_the_wheel_runs_the_five_lines_of_the_readme(tmp_path):
     wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
     run([*wheel, "--wheel-dir", tmp_path, source])
     empty = tmp_path / "empty"
-    run([sys.executable, "-m", "venv", empty])
+    run([sys.executable, "-m", "venv", "--without-pip", empty])
     python = empty / "bin" / "python"
     (made,) = tmp_path.glob("*.whl")
-    run([python, "-m", "pip", "install", "--no-deps", "--no-index", made])
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    run([*pip, "install", "--no-deps", "--no-index", made])
     # The packages that it needs are seen, so that nothing is downloaded; this checkout is not.
     site = run([python, "-c", "import site; print(site.getsitepackages()[0])"]).strip()
     ours = [path for path in sys.path if path.endswith("site-packages")]
