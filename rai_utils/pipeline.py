@@ -432,7 +432,7 @@ def publish_with_index(made: Path, folder: Path, name: str) -> None:
     """
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
-    with (figures / ".lock").open("w") as lock:
+    with (figures / ".index.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         publish(made, figures / name)
         catalogue.write_index(folder)

@@ -141,7 +141,7 @@ def test_a_full_run_publishes_and_writes_back(project, monkeypatch, tmp_path_fac
     output, errors = capfd.readouterr()
     assert errors == ""
     assert re.fullmatch(
-        r"tiny  full  running …\ntiny  full  done in \d+ s -> figures/tiny\n", output
+        r"tiny  full  running …\ntiny  full  done in (?:\d+ min )?\d+ s -> figures/tiny\n", output
     )
     assert dict(os.environ) == environment
     assert files(project) == [
