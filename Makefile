@@ -43,9 +43,10 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PIPELINE := $(RUN) -m rai_utils.pipeline
-# What an executed notebook is made from. The runner and the benchmark change no result.
-SOURCES := $(filter-out $(addprefix rai_utils/,pipeline.py bench.py study.py),\
-	$(wildcard rai_utils/*.py)) requirements.txt
+# What an executed notebook is made from. The commands and what they list change no result.
+NO_SOURCES := $(patsubst %,rai_utils/%.py,\
+	pipeline bench study catalogue markup chapters reference report)
+SOURCES := $(filter-out $(NO_SOURCES),$(wildcard rai_utils/*.py)) requirements.txt
 FAST_TESTS := -m "not slow" --ignore=tests/test_published.py
 
 .PHONY: help
@@ -95,6 +96,10 @@ $(foreach notebook,$(NOTEBOOKS),$(if $(wildcard figures/$(notebook)/metrics.json
 notebooks: $(NOTEBOOKS:%=build/full/%.ipynb) ## write the outputs of the full run into the notebooks
 	@$(PIPELINE) write-back $(NOTEBOOKS)
 
+.PHONY: report
+report: $(ENVIRONMENT) ## build/report/: one HTML page of all that is published, and its PDF
+	@$(RUN) -m rai_utils.report
+
 .PHONY: lab
 lab: $(ENVIRONMENT) ## open the notebooks in JupyterLab
 	$(RUN) -m jupyter lab notebooks
@@ -137,7 +142,7 @@ bench: $(ENVIRONMENT) ## time a step, and publish figures/bench/
 active-environment:
 	@python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "ENV=active needs Python 3.11 or later as python on PATH." >&2; exit 1; }
-	@python -c 'import torch, papermill, nbval, jupyterlab, ruff' 2>/dev/null || { \
+	@python -c 'import torch, papermill, nbval, jupyterlab, ruff, latex2mathml' 2>/dev/null || { \
 		echo "ENV=active needs what requirements.txt lists in the active environment:" \
 			"python -m pip install -r requirements.txt" >&2; exit 1; }
 

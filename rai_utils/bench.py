@@ -31,7 +31,7 @@ from rai_utils import plotting, training
 from rai_utils.claims import Study, root
 from rai_utils.data import Dataset, moons
 from rai_utils.models import Architecture, StackedMLP, build_mlp
-from rai_utils.pipeline import publish
+from rai_utils.pipeline import publish_with_index
 from rai_utils.prose import markdown_table
 from rai_utils.relaxation import relax
 from rai_utils.timing import activation_costs, backward_over_forward, interleaved, steady
@@ -392,7 +392,7 @@ def main() -> None:
         study = Study("bench", {"threads": torch.get_num_threads()}, Path(folder))
         measure(study)
         study.publish()
-        publish(Path(folder), root() / "figures" / "bench")
+        publish_with_index(Path(folder), root(), "bench")
     print("\nbench  published in figures/bench")
 
 

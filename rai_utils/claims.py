@@ -28,7 +28,15 @@ Verdict = Literal["reproduced", "partly", "not reproduced", "proved"]
 
 METRICS_FILE = "metrics.json"
 FIGURE_SUFFIXES = (".png", ".pdf")
-METRICS_KEYS = ("notebook", "parameters", "environment", "metrics", "claims", "figures")
+METRICS_KEYS = (
+    "notebook",
+    "parameters",
+    "environment",
+    "metrics",
+    "claims",
+    "figures",
+    "descriptions",
+)
 DOTS_PER_INCH = 200
 SIGNIFICANT_DIGITS = 10
 
@@ -283,6 +291,41 @@ def _check_level(level: float) -> None:
         raise ValueError(f"expected a level between 0 and 1, got {level}")
 
 
+# --- figures in words --------------------------------------------------------------------------
+
+
+def described(figure: Figure) -> str:
+    """Return what a figure shows in words: its panels, their axes, what the legends name.
+
+    It is made from the titles and labels that the figure itself holds. A figure without any gives
+    an empty text.
+    """
+    panels, keys = [], []
+    for axes in figure.axes:
+        if axes.get_label() == "<colorbar>":
+            named = _spoken(axes.get_ylabel() or axes.get_xlabel())
+            keys += [f"Colour: {named}."] if named else []
+            continue
+        across, up = _spoken(axes.get_xlabel()), _spoken(axes.get_ylabel())
+        drawn = f"{up} against {across}" if up and across else up or across
+        parts = [_spoken(axes.get_title()), drawn]
+        text = ": ".join(part for part in parts if part)
+        names = [] if axes.get_legend() is None else axes.get_legend().get_texts()
+        if names:
+            text += f" ({', '.join(_spoken(name.get_text()) for name in names)})"
+        panels += [text] if text else []
+    for legend in figure.legends:
+        keys.append(f"Key: {', '.join(_spoken(text.get_text()) for text in legend.get_texts())}.")
+    title = _spoken(figure.get_suptitle())
+    sentences = [f"{title}." if title else "", *(f"{panel}." for panel in dict.fromkeys(panels))]
+    return " ".join(sentence for sentence in [*sentences, *dict.fromkeys(keys)] if sentence)
+
+
+def _spoken(label: str) -> str:
+    """Return a label without line breaks and without the signs that set mathematics."""
+    return " ".join(re.sub(r"\\(?:hat|mathrm|text)|[$\\{}]", "", label).split())
+
+
 # --- the study --------------------------------------------------------------------------------
 
 
@@ -330,6 +373,7 @@ class Study:
         self._metrics: dict[str, dict[str, Any]] = {}
         self._claims: dict[str, Claim] = {}
         self._figures: list[str] = []
+        self._descriptions: dict[str, str] = {}
         self.publish_to.mkdir(parents=True, exist_ok=True)
         self._remove_earlier_set()
 
@@ -420,6 +464,7 @@ class Study:
         """Save a figure as ``name.png`` (200 dpi) and ``name.pdf``, the same bytes in each run.
 
         Text that is cut off or overlaps is warned of, since it may depend on the numbers shown.
+        What :func:`described` reads off it is published too, for readers who do not see it.
 
         Raises:
             ValueError: a name that is not kebab-case or is used already, or a text that is too
@@ -442,6 +487,7 @@ class Study:
             metadata={"CreationDate": None, "Creator": None, "Producer": None},
         )
         self._figures.append(name)
+        self._descriptions[name] = described(figure)
 
     def publish(self) -> None:
         """Write ``metrics.json``, the last file of the set.
@@ -455,6 +501,7 @@ class Study:
             "metrics": self._metrics,
             "claims": [asdict(claim) for claim in self._claims.values()],
             "figures": self._figures,
+            "descriptions": self._descriptions,
         }
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         path = self.publish_to / METRICS_FILE
@@ -510,6 +557,8 @@ class Study:
 def read_metrics(path: str | Path) -> dict[str, Any]:
     """Return what :meth:`Study.publish` wrote; ``path`` is the file or its folder.
 
+    A set of before figures had descriptions has none.
+
     Raises:
         ValueError: no such file, not JSON, or other keys than those that ``publish`` writes.
     """
@@ -522,6 +571,8 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
         record = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"expected JSON in {file}, got an error: {error}") from error
+    if isinstance(record, dict) and tuple(record) == METRICS_KEYS[:-1]:
+        record["descriptions"] = {}
     if not isinstance(record, dict) or tuple(record) != METRICS_KEYS:
         found = ", ".join(record) if isinstance(record, dict) else type(record).__name__
         raise ValueError(f"expected {', '.join(METRICS_KEYS)} in {file}, got {found}")

@@ -29,7 +29,7 @@ import nbformat
 import yaml
 from nbformat import NotebookNode
 
-from rai_utils import prose
+from rai_utils import catalogue, prose
 from rai_utils.claims import FIGURE_SUFFIXES, METRICS_FILE, read_metrics, root
 
 ROOT = root()
@@ -246,7 +246,10 @@ def execute(
             raise NotebookError(
                 f"{notebook}  {tree}  failed {_reason(failed, error)}{where}"
             ) from error
-        publish(made, figures)
+        if tree == "full":
+            publish_with_index(made, folder, notebook)
+        else:
+            publish(made, figures)
         target = build / source.name
         executed.replace(target)
         shutil.rmtree(running, ignore_errors=True)
@@ -422,6 +425,19 @@ def publish(made: Path, figures: Path) -> None:
         raise
 
 
+def publish_with_index(made: Path, folder: Path, name: str) -> None:
+    """Publish ``made`` as ``figures/<name>`` and bring what is generated from all sets up to date.
+
+    One run at a time does so: no list is made while another set is being swapped.
+    """
+    figures = folder / "figures"
+    figures.mkdir(exist_ok=True)
+    with (figures / ".index.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        publish(made, figures / name)
+        catalogue.write_index(folder)
+
+
 def repair(figures: Path) -> None:
     """Undo what a kill in the middle of :func:`publish` left: the last good set stands again."""
     new, old = _aside(figures)
@@ -472,24 +488,40 @@ def write_back(notebook: str, folder: Path = ROOT) -> bool:
             cell.metadata.pop(added, None)
         count += run.execution_count is not None
         cell.execution_count = None if run.execution_count is None else count
-        cell.outputs = [_stable_output(output, cell.execution_count) for output in run.outputs]
+        cell.outputs = [
+            _stable_output(output, cell.execution_count)
+            for output in run.outputs
+            # A widget lives only as long as its kernel.
+            if WIDGET_VIEW not in output.get("data", {})
+        ]
     committed.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
     return _write_notebook(committed, source)
 
 
-def fill_readme(folder: Path = ROOT) -> bool:
-    """Make the numbers in README.md from all published metrics; return whether it changed.
+def filled_readme(folder: Path = ROOT) -> str:
+    """Return README.md with its numbers, its claims and its badges made from what is published.
 
     Raises:
-        ValueError: a marker that ``prose.fill`` refuses.
+        ValueError: a marker that ``prose.fill`` refuses, or a block that is not closed.
+    """
+    records = catalogue.published_sets(folder)
+    text = prose.fill((folder / "README.md").read_text(encoding="utf-8"), records)
+    if "<!--claims-->" in text:
+        text = prose.fill_block(text, "claims", catalogue.claims_in_short(records))
+    if "<!--badges-->" in text:
+        text = prose.fill_block(text, "badges", catalogue.badges(folder))
+    return text
+
+
+def fill_readme(folder: Path = ROOT) -> bool:
+    """Write README.md as :func:`filled_readme` makes it; return whether it changed.
+
+    Raises:
+        ValueError: as :func:`filled_readme`.
     """
     readme = folder / "README.md"
-    published = {
-        path.parent.name: read_metrics(path)
-        for path in sorted((folder / "figures").glob("*/metrics.json"))
-    }
     before = readme.read_text(encoding="utf-8")
-    after = prose.fill(before, published)
+    after = filled_readme(folder)
     readme.write_text(after, encoding="utf-8")
     return after != before
 
@@ -510,9 +542,6 @@ def _check_same_code(
 def _stable_output(output: NotebookNode, execution_count: int | None) -> NotebookNode:
     if output.output_type == "execute_result":
         output.execution_count = execution_count
-    if "data" in output:
-        # The view is the number of a widget that lives only as long as its kernel.
-        output.data.pop(WIDGET_VIEW, None)
     return output
 
 

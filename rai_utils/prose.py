@@ -62,6 +62,28 @@ def names(text: str) -> list[str]:
     return [opening["name"] for opening, _ in _markers(text)]
 
 
+def fill_block(text: str, name: str, content: str) -> str:
+    """Return ``text`` with ``content`` between ``<!--name-->`` and ``<!--/name-->``.
+
+    Each of the two comments stands on a line of its own; blank lines keep them apart from
+    ``content``, so that Markdown reads it as Markdown.
+
+    Raises:
+        ValueError: the two comments are not there once each, in this order.
+    """
+    opening, closing = f"<!--{name}-->\n", f"<!--/{name}-->"
+    before, found, rest = text.partition(opening)
+    _, ended, after = rest.partition(closing)
+    if not (found and ended) or opening in rest or closing in before + after:
+        raise ValueError(f"expected {opening.strip()} and {closing} once each, in this order")
+    return f"{before}{opening}\n{content}\n\n{closing}{after}"
+
+
+def without_markers(text: str) -> str:
+    """Return ``text`` with the comments of its markers taken out and the numbers left."""
+    return _COMMENT.sub("", text)
+
+
 def _markers(text: str) -> list[tuple[re.Match[str], int]]:
     """Return each marker's opening comment and the position just after its closing one."""
     if found := _LINE_OPENING.search(text):
@@ -112,16 +134,17 @@ def _formatted(opening: re.Match[str], values: Mapping[str, Any]) -> str:
 def _values(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return each name that a marker may ask for, and its number."""
     if "metrics" in metrics and "claims" in metrics:
-        own = _values_of_one(metrics)
+        own = named_values(metrics)
         return own | {f"{metrics['notebook']}/{name}": value for name, value in own.items()}
     return {
         f"{notebook}/{name}": value
         for notebook, record in metrics.items()
-        for name, value in _values_of_one(record).items()
+        for name, value in named_values(record).items()
     }
 
 
-def _values_of_one(record: Mapping[str, Any]) -> dict[str, Any]:
+def named_values(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return each name that a marker may ask of one published set, and its number or verdict."""
     values: dict[str, Any] = {}
     for name, metric in record["metrics"].items():
         values[name] = metric["value"]

@@ -18,6 +18,7 @@ from rai_utils.claims import (
     between,
     bootstrap_interval,
     compare,
+    described,
     identity,
     mean_interval,
     read_metrics,
@@ -242,6 +243,7 @@ def test_publish_writes_what_was_collected(study, figure, tmp_path):
         }
     ]
     assert record["figures"] == ["deep-landscape"]
+    assert list(record["descriptions"]) == ["deep-landscape"]
     assert {file.name for file in path.parent.iterdir()} == {
         "metrics.json",
         "deep-landscape.png",
@@ -408,3 +410,35 @@ def test_a_recorded_value_can_be_read_as_it_will_be_published(study):
     assert study.value("share") == 0.3333333333
     with pytest.raises(ValueError, match="expected a recorded metric, got 'other'"):
         study.value("other")
+
+
+# --- figures in words ---
+
+
+def test_a_figure_is_described_by_its_own_labels():
+    made, (left, right) = plt.subplots(1, 2)
+    left.plot([1, 2], label=r"$\hat z_t$")
+    left.set(title="backprop,\n16 seeds", xlabel="step", ylabel="held-out accuracy")
+    left.legend()
+    right.set_xlabel("share of the plane")
+    bar = made.colorbar(right.imshow([[0, 1]]), ax=right)
+    bar.set_label("P(class 1)")
+    assert described(made) == (
+        "backprop, 16 seeds: held-out accuracy against step (z_t). share of the plane. "
+        "Colour: P(class 1)."
+    )
+    assert described(plt.figure()) == ""
+    plt.close("all")
+
+
+def test_a_set_without_descriptions_is_read(study):
+    study.publish()
+    path = study.publish_to / "metrics.json"
+    record = json.loads(path.read_text())
+    del record["descriptions"]
+    path.write_text(json.dumps(record))
+    assert read_metrics(path)["descriptions"] == {}
+    del record["figures"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="expected notebook, parameters"):
+        read_metrics(path)

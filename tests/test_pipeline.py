@@ -141,11 +141,13 @@ def test_a_full_run_publishes_and_writes_back(project, monkeypatch, tmp_path_fac
     output, errors = capfd.readouterr()
     assert errors == ""
     assert re.fullmatch(
-        r"tiny  full  running …\ntiny  full  done in \d+ s -> figures/tiny\n", output
+        r"tiny  full  running …\ntiny  full  done in (?:\d+ min )?\d+ s -> figures/tiny\n", output
     )
     assert dict(os.environ) == environment
     assert files(project) == [
         "build/full/tiny.ipynb",
+        "figures/README.md",
+        "figures/numbers.tex",
         "figures/tiny/empty.pdf",
         "figures/tiny/empty.png",
         "figures/tiny/metrics.json",
@@ -155,6 +157,8 @@ def test_a_full_run_publishes_and_writes_back(project, monkeypatch, tmp_path_fac
     assert not (project / "figures" / ".tiny.old").exists()
     record = read_metrics(project / "figures" / "tiny")
     assert record["metrics"]["doubled"]["value"] == 6
+    assert "(tiny/empty.png)" in (project / "figures" / "README.md").read_text()
+    assert r"\newcommand{\TinyDoubled}{6}" in (project / "figures" / "numbers.tex").read_text()
     executed = nbformat.read(project / "build" / "full" / "tiny.ipynb", as_version=4)
     assert executed.cells[0].source == "# Tiny\n\nTwice is <!--=doubled-->6<!--/-->."
     seen = next(cell for cell in executed.cells if cell.source == see)
@@ -522,7 +526,8 @@ def test_write_back_drops_what_differs_from_run_to_run(project):
         cell.metadata["papermill"] = {"duration": 1.5}
         cell.metadata["execution"] = {"iopub.execute_input": "now"}
     run.cells[2].outputs = [
-        nbformat.v4.new_output("execute_result", view, execution_count=8),
+        nbformat.v4.new_output("display_data", view),
+        nbformat.v4.new_output("execute_result", {"text/plain": "2"}, execution_count=8),
         nbformat.v4.new_output("stream", text="a line\n"),
     ]
     run.cells.insert(2, new_code_cell("steps = 1", metadata={"tags": ["injected-parameters"]}))
@@ -542,7 +547,7 @@ def test_write_back_drops_what_differs_from_run_to_run(project):
     assert pipeline.write_back("tiny", project)
     cells = nbformat.read(source_of(project), as_version=4).cells
     assert [cell.get("execution_count") for cell in cells] == [None, 1, 2, None]
-    assert cells[2].outputs[0].data == {"text/plain": "slider"}
+    assert cells[2].outputs[0].data == {"text/plain": "2"}
     assert cells[2].outputs[0].execution_count == 2
     assert cells[2].outputs[1].text == "a line\n"
     assert cells[2].metadata == {}

@@ -1,6 +1,13 @@
 import pytest
 
-from rai_utils.prose import fill, is_current, markdown_table, names
+from rai_utils.prose import (
+    fill,
+    fill_block,
+    is_current,
+    markdown_table,
+    names,
+    without_markers,
+)
 
 RECORD = {
     "notebook": "rai-grads",
@@ -107,3 +114,30 @@ def test_a_table_has_one_line_a_row_and_refuses_a_row_that_does_not_fit():
     assert table.splitlines() == ["| name | value |", "| --- | ---: |", "| a | 1 |", "| b | 2 |"]
     with pytest.raises(ValueError, match="expected 2 cells in each row, got 1"):
         markdown_table(["name", "value"], [["a"]])
+
+
+def test_a_block_is_filled_and_the_rest_stays():
+    text = "a\n\n<!--claims-->\nold\n<!--/claims-->\n\nz <!--=steps-->1<!--/-->\n"
+    filled = fill_block(text, "claims", "| new |")
+    assert filled == text.replace("\nold\n", "\n\n| new |\n\n")
+    assert fill_block(filled, "claims", "| new |") == filled
+    assert fill(filled, RECORD) == filled.replace(">1<", ">200<")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "none",
+        "<!--claims-->\nopen",
+        "<!--/claims-->\n<!--claims-->\n",
+        "<!--claims-->\n<!--claims-->\n<!--/claims-->",
+        "<!--claims-->\n<!--/claims-->\n<!--/claims-->",
+    ],
+)
+def test_a_block_that_is_not_there_once_is_refused(text):
+    with pytest.raises(ValueError, match="once each, in this order"):
+        fill_block(text, "claims", "new")
+
+
+def test_markers_can_be_taken_out():
+    assert without_markers("It is <!--=steps:d-->200<!--/-->.") == "It is 200."

@@ -8,11 +8,18 @@ import pytest
 from rai_utils.claims import read_metrics
 from rai_utils.pipeline import ROOT
 
-SOURCES = [
-    path
-    for path in (ROOT / "rai_utils").glob("*.py")
-    if path.name not in ("pipeline.py", "bench.py")
-]
+# As in the Makefile: the runner, the benchmark and the report change no result.
+NO_SOURCES = {
+    "pipeline",
+    "bench",
+    "study",
+    "catalogue",
+    "markup",
+    "chapters",
+    "reference",
+    "report",
+}
+SOURCES = [path for path in (ROOT / "rai_utils").glob("*.py") if path.stem not in NO_SOURCES]
 
 
 def disagreements(published, fresh):

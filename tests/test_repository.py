@@ -9,17 +9,20 @@ import tomllib
 
 import nbformat
 import pytest
+import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from rai_utils import prose
+from rai_utils.catalogue import figures_index, numbers_tex, published_sets
 from rai_utils.claims import FIGURE_SUFFIXES, METRICS_FILE, read_metrics
 from rai_utils.pipeline import (
     NOTEBOOK_METADATA,
     ROOT,
     checked_parameters,
     declared_parameters,
+    filled_readme,
     read_profile,
 )
 
@@ -47,8 +50,13 @@ ORDER = (
     "sweep",
     "plotting",
     "prose",
+    "catalogue",
     "pipeline",
     "bench",
+    "markup",
+    "chapters",
+    "reference",
+    "report",
 )
 # A plot takes arrays: it knows nothing of what made them.
 UNKNOWN_TO_PLOTTING = {"models", "relaxation", "training", "tuning", "descent"}
@@ -219,10 +227,46 @@ def test_a_notebook_shows_the_published_numbers(notebook_name, notebook):
 
 def test_the_readme_shows_the_published_numbers():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    published = sorted((ROOT / "figures").glob("*/metrics.json"))
-    records = {path.parent.name: read_metrics(path) for path in published}
     assert prose.names(text)
-    assert prose.fill(text, records) == text
+    assert "<!--claims-->" in text
+    assert "<!--badges-->" in text
+    assert filled_readme() == text
+
+
+def test_the_lists_of_figures_and_numbers_are_current():
+    records = published_sets(ROOT)
+    index = (ROOT / "figures" / "README.md").read_text(encoding="utf-8")
+    assert index == figures_index(records)
+    assert (ROOT / "figures" / "numbers.tex").read_text(encoding="utf-8") == numbers_tex(records)
+
+
+def test_every_figure_file_is_listed_once():
+    index = (ROOT / "figures" / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([a-z0-9-]+/[^)]+)\)", index)
+    figures = ROOT / "figures"
+    files = [str(path.relative_to(figures)) for path in figures.glob("*/*") if path.is_file()]
+    assert sorted(links) == sorted(file for file in files if not file.startswith("."))
+
+
+def test_every_figure_that_a_text_shows_is_published():
+    texts = {"README.md": (ROOT / "README.md").read_text(encoding="utf-8")}
+    for path in NOTEBOOK_FOLDER.glob("*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        texts[path.name] = "\n".join(c.source for c in cells if c.cell_type == "markdown")
+    for name, text in texts.items():
+        for figure in re.findall(r"figures/[a-z0-9-]+/[a-z0-9-]+\.(?:png|pdf)", text):
+            assert (ROOT / figure).is_file(), f"{name} shows {figure}"
+
+
+def test_the_citation_names_this_version_and_whole_references():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= set(citation)
+    assert citation["version"] == project["version"]
+    assert citation["license"] == (ROOT / "LICENSE").read_text(encoding="utf-8").split()[0]
+    for reference in citation["references"]:
+        assert {"type", "title", "authors", "url"} <= set(reference), reference["title"]
 
 
 def test_a_notebook_was_published_with_its_own_parameters(notebook_name, notebook):
