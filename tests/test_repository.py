@@ -45,6 +45,8 @@ ORDER = (
     "legibility",
     "claims",
     "sweep",
+    "minibatches",
+    "neighbours",
     "plotting",
     "prose",
     "pipeline",
