@@ -28,9 +28,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rai_utils.data import Dataset, digits, validation_split
-from rai_utils.models import Architecture, StackedMLP, build_mlp, check_inputs, forward
+from rai_utils.data import Dataset, Task, digits, validation_split
+from rai_utils.models import Architecture, StackedMLP, build_mlp, check_inputs
 from rai_utils.relaxation import (
+    OutputLoss,
     RelaxationPlan,
     check_examples,
     forward_targets,
@@ -75,7 +76,8 @@ def _rprop(z: Tensor, gradient: Tensor, state: tuple[Tensor, ...], n: Tensor, ra
     """Riedmiller & Braun 1993 as torch has it: after a change of sign, a number rests a step."""
     previous, size = state
     agreement = (gradient * previous).sign_()
-    size.mul_(torch.where(agreement > 0, 1.2, torch.where(agreement < 0, 0.5, 1.0)))
+    falling = torch.where(agreement < 0, 0.5, torch.ones_like(z))
+    size.mul_(torch.where(agreement > 0, 1.2, falling))
     size.clamp_(1e-6, 50)
     previous.copy_(gradient.masked_fill(agreement < 0, 0))
     z.sub_(previous.sign() * size)
@@ -196,7 +198,7 @@ def fresh_targets(
 ) -> BatchTargets:
     """Targets equal to the forward pass of ``x``, with residuals that are exactly 0, untrained."""
     values = list(forward_targets(model, x, plan).values)
-    states = [rule.start(_spread(rates, 4).expand_as(value)) for value in values]
+    states = [rule.start(_spread(rates).expand_as(value)) for value in values]
     return BatchTargets(values, states, torch.zeros(len(x), dtype=torch.int32))
 
 
@@ -335,45 +337,32 @@ class BatchFit:
 
 @dataclass
 class _Learner:
-    """Weights being trained, with an optimiser state and a learning rate for each network."""
+    """Networks being trained, with an optimiser state and a learning rate for each of them."""
 
-    leaves: list[Tensor]
     model: StackedMLP
     rule: UpdateRule
     rates: Tensor
     states: list[tuple[Tensor, ...]]
     updates: int = 0
 
-    @property
-    def weights(self) -> list[Tensor]:
-        return self.leaves[: len(self.leaves) // 2]
-
-    @property
-    def biases(self) -> list[Tensor]:
-        return self.leaves[len(self.leaves) // 2 :]
-
     @torch.no_grad()
     def advance(self, gradients: Sequence[Tensor]) -> None:
         self.updates += 1
         count = torch.tensor(self.updates)
-        for leaf, gradient, state in zip(self.leaves, gradients, self.states, strict=True):
+        for leaf, gradient, state in zip(_leaves(self.model), gradients, self.states, strict=True):
             self.rule.step(leaf, gradient, state, count, self.rates)
 
 
+def _leaves(model: StackedMLP) -> list[Tensor]:
+    return [*model.weights, *model.biases]
+
+
 def _learner(model: StackedMLP, rates: Sequence[float], optimizer: str) -> _Learner:
-    leaves = [
-        tensor.detach().clone().requires_grad_() for tensor in (*model.weights, *model.biases)
-    ]
-    runs = len(model.architecture.runs)
-    current = StackedMLP(
-        model.architecture,
-        [leaf.detach() for leaf in leaves[:runs]],
-        [leaf.detach() for leaf in leaves[runs:]],
-    )
+    copy = model.select(range(model.seeds))
+    spread = _spread(_rates(model, rates, "weights"))
     rule = RULES[optimizer]
-    spread = _spread(_rates(model, rates, "weights"), 4)
-    states = [rule.start(spread.expand_as(leaf)) for leaf in leaves]
-    return _Learner(leaves, current, rule, spread, states)
+    states = [rule.start(spread.expand_as(leaf)) for leaf in _leaves(copy)]
+    return _Learner(copy, rule, spread, states)
 
 
 def _rates(model: StackedMLP, rates: Sequence[float], name: str) -> Tensor:
@@ -385,9 +374,9 @@ def _rates(model: StackedMLP, rates: Sequence[float], name: str) -> Tensor:
     return torch.tensor(rates, dtype=model.weights[0].dtype)
 
 
-def _spread(rates: Tensor, axes: int) -> Tensor:
-    """Put one number a network on the network axis: (1, networks, 1, …)."""
-    return rates.reshape(1, -1, *(1,) * (axes - 2))
+def _spread(rates: Tensor) -> Tensor:
+    """Put one number a network on the network axis, (1, networks, 1, 1)."""
+    return rates[None, :, None, None]
 
 
 def fit_backprop_batches(
@@ -415,9 +404,8 @@ def fit_backprop_batches(
     name = default_loss(dataset.task)
 
     def step(rows: Tensor, x: Tensor, y: Tensor, _: int) -> int:
-        z = forward(architecture, learner.weights, learner.biases, x)
-        loss = output_loss(z, y, architecture.output_activation, name)
-        learner.advance(torch.autograd.grad(loss.sum(), learner.leaves))
+        loss = output_loss(learner.model(x), y, architecture.output_activation, name)
+        learner.advance(torch.autograd.grad(loss.sum(), _leaves(learner.model)))
         return work.both * len(rows)
 
     return _run(learner, dataset, budget, step)
@@ -459,7 +447,7 @@ def fit_table(
     learner = _learner(model, weight_rates, optimizer)
     rates = _rates(model, target_rates, "targets")
     plan, work = relaxation_plan(model.architecture), work_of(model.architecture)
-    total = _relaxed_total(learner, plan, dataset, hidden_weight)
+    joint_step = _joint_stepper(learner, plan, rates, dataset.task, hidden_weight)
     table = TargetTable(plan, dataset.x.to(rates.dtype), model.seeds, optimizer)
     renewed = 0
 
@@ -470,14 +458,53 @@ def fit_table(
             renewed = passes
         filled = int((table.updates[rows] < 0).sum())
         batch = table.take(rows, x, learner.model, rates)
-        values = _trainable(batch)
-        found = torch.autograd.grad(total(values, x, y), [*learner.leaves, *values])
-        learner.advance(found[: len(learner.leaves)])
-        _advance_targets(batch, found[len(learner.leaves) :], table.rule, rates)
+        joint_step(batch, x, y)
         table.put(rows, batch)
         return work.both * len(rows) + work.forward * filled
 
     return _run(learner, dataset, budget, step)
+
+
+def fresh_gradients(
+    model: StackedMLP,
+    x: Tensor,
+    y: Tensor,
+    rates: Tensor,
+    *,
+    inner_steps: int,
+    hidden_weight: float = 1.0,
+    loss: OutputLoss = "cross_entropy",
+) -> tuple[Tensor, ...]:
+    """Gradients of the weights after ``inner_steps`` of fresh targets, as ``fit_fresh`` takes them.
+
+    Args:
+        model: the networks.
+        x: inputs, (batch, l₀).
+        y: labels, (batch,).
+        rates: step of the targets of each network, as in ``fit_fresh``, (networks,).
+        inner_steps: K, at least 1.
+        hidden_weight: λ, at least 0.
+        loss: the output error.
+
+    Returns:
+        Gradients of ``model.weights``, then of ``model.biases``.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+    if inner_steps < 1 or not hidden_weight >= 0:
+        raise ValueError(
+            "inner_steps must be at least 1 and the hidden weight at least 0, "
+            f"got {inner_steps} and {hidden_weight}"
+        )
+    plan, rule = relaxation_plan(model.architecture), RULES["sgd"]
+    batch = fresh_targets(model, x, plan, rule, rates)
+    for _ in range(inner_steps):
+        values = _trainable(batch)
+        total = _relaxed_total(plan, model, values, x, y, hidden_weight, loss)
+        _advance_targets(batch, torch.autograd.grad(total, values), rule, rates * len(x))
+    total = _relaxed_total(plan, model, batch.values, x, y, hidden_weight, loss)
+    return torch.autograd.grad(total, _leaves(model))
 
 
 def fit_fresh(
@@ -512,20 +539,21 @@ def fit_fresh(
     Raises:
         ValueError: data, networks and rates do not fit each other, or a value is out of range.
     """
-    if inner_steps < 1:
-        raise ValueError(f"inner_steps must be at least 1, got {inner_steps}")
     learner = _learner(model, weight_rates, optimizer)
-    rates, rule = _rates(model, target_rates, "targets"), RULES["sgd"]
-    plan, work = relaxation_plan(model.architecture), work_of(model.architecture)
-    total = _relaxed_total(learner, plan, dataset, hidden_weight)
+    rates, work = _rates(model, target_rates, "targets"), work_of(model.architecture)
 
     def step(rows: Tensor, x: Tensor, y: Tensor, _: int) -> int:
-        batch = fresh_targets(learner.model, x, plan, rule, rates)
-        for _ in range(inner_steps):
-            values = _trainable(batch)
-            found = torch.autograd.grad(total(values, x, y), values)
-            _advance_targets(batch, found, rule, rates * len(rows))
-        learner.advance(torch.autograd.grad(total(batch.values, x, y), learner.leaves))
+        learner.advance(
+            fresh_gradients(
+                learner.model,
+                x,
+                y,
+                rates,
+                inner_steps=inner_steps,
+                hidden_weight=hidden_weight,
+                loss=default_loss(dataset.task),
+            )
+        )
         return (work.forward + inner_steps * work.targets + work.weights) * len(rows)
 
     return _run(learner, dataset, budget, step)
@@ -556,7 +584,7 @@ def fit_shared(
     learner = _learner(model, weight_rates, optimizer)
     rates, rule = _rates(model, target_rates, "targets"), RULES[optimizer]
     plan, work = relaxation_plan(model.architecture), work_of(model.architecture)
-    total = _relaxed_total(learner, plan, dataset, hidden_weight)
+    joint_step = _joint_stepper(learner, plan, rates, dataset.task, hidden_weight)
     batch: BatchTargets | None = None
 
     def step(rows: Tensor, x: Tensor, y: Tensor, _: int) -> int:
@@ -567,40 +595,51 @@ def fit_shared(
         if batch is None:
             batch = fresh_targets(learner.model, x, plan, rule, rates)
             done += work.forward * len(rows)
-        values = _trainable(batch)
-        found = torch.autograd.grad(total(values, x, y), [*learner.leaves, *values])
-        learner.advance(found[: len(learner.leaves)])
-        _advance_targets(batch, found[len(learner.leaves) :], rule, rates)
+        joint_step(batch, x, y)
         return done
 
     return _run(learner, dataset, budget, step)
 
 
-RelaxedTotal = Callable[[Sequence[Tensor], Tensor, Tensor], Tensor]
-
-
 def _relaxed_total(
-    learner: _Learner, plan: RelaxationPlan, dataset: Dataset, hidden_weight: float
-) -> RelaxedTotal:
-    """Return a function: a batch's targets, x, y -> relaxed loss, summed over networks."""
+    plan: RelaxationPlan,
+    model: StackedMLP,
+    values: Sequence[Tensor],
+    x: Tensor,
+    y: Tensor,
+    hidden_weight: float,
+    loss: OutputLoss,
+) -> Tensor:
+    """Relaxed loss of a batch, summed over networks."""
+    parts = relaxed_loss(
+        plan,
+        [*model.weights],
+        [*model.biases],
+        values,
+        x,
+        y,
+        hidden_weight=hidden_weight,
+        loss=loss,
+    )
+    return parts.total.sum()
+
+
+def _joint_stepper(
+    learner: _Learner, plan: RelaxationPlan, rates: Tensor, task: Task, hidden_weight: float
+) -> Callable[[BatchTargets, Tensor, Tensor], None]:
+    """Return a function: a batch's targets, x, y -> one step of weights and targets together."""
     if not hidden_weight >= 0:
         raise ValueError(f"hidden weight must be at least 0, got {hidden_weight}")
-    name = default_loss(dataset.task)
+    leaves, loss = _leaves(learner.model), default_loss(task)
 
-    def total(values: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
-        parts = relaxed_loss(
-            plan,
-            learner.weights,
-            learner.biases,
-            values,
-            x,
-            y,
-            hidden_weight=hidden_weight,
-            loss=name,
-        )
-        return parts.total.sum()
+    def step(batch: BatchTargets, x: Tensor, y: Tensor) -> None:
+        values = _trainable(batch)
+        total = _relaxed_total(plan, learner.model, values, x, y, hidden_weight, loss)
+        found = torch.autograd.grad(total, [*leaves, *values])
+        learner.advance(found[: len(leaves)])
+        _advance_targets(batch, found[len(leaves) :], learner.rule, rates)
 
-    return total
+    return step
 
 
 def _trainable(batch: BatchTargets) -> list[Tensor]:
@@ -614,7 +653,7 @@ def _advance_targets(
     batch.updates = batch.updates + 1
     count = batch.updates[:, None]  # (batch, 1)
     for value, gradient, state in zip(batch.values, gradients, batch.states, strict=True):
-        rule.step(value, gradient, state, count, _spread(rates, 4))
+        rule.step(value, gradient, state, count, _spread(rates))
 
 
 Step = Callable[[Tensor, Tensor, Tensor, int], int]
@@ -635,14 +674,14 @@ def _run(learner: _Learner, dataset: Dataset, budget: Budget, step: Step) -> Bat
         raise ValueError(f"batch must be at most the {examples} examples, got {budget.batch}")
     unit = work_of(architecture).both * examples
     interval = budget.work / budget.evaluations
-    rows_of_record: list[tuple[Any, ...]] = []
+    records: list[tuple[Any, ...]] = []
     snapshots: list[StackedMLP] = []
     done, seen, due = 0, 0, 0.0
     for rows in _batches(examples, budget):
         spent = done / unit
         if spent >= due:
             snapshots.append(learner.model.select(range(learner.model.seeds)))
-            rows_of_record.append(
+            records.append(
                 (
                     learner.updates,
                     seen / examples,
@@ -656,7 +695,7 @@ def _run(learner: _Learner, dataset: Dataset, budget: Budget, step: Step) -> Bat
             due = min(interval * (spent // interval + 1), budget.work)
         done += step(rows, data.x[rows], data.y[rows], seen // examples)
         seen += len(rows)
-    steps, passes, work, *measured = (np.array(column) for column in zip(*rows_of_record))
+    steps, passes, work, *measured = (np.array(column) for column in zip(*records, strict=True))
     history = BatchHistory(steps, passes, work, *measured)
     return BatchFit(snapshots[-1], history, tuple(snapshots))
 
@@ -698,7 +737,7 @@ class Method:
     """A way to train, with the settings to choose from and how much it may do.
 
     Attributes:
-        trials: the settings; as many for each method, but for the last.
+        trials: the settings: twelve, but six where there is more work.
         whole: whether a batch is all of the examples.
         effort: factor on the work of the others.
     """
