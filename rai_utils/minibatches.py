@@ -706,6 +706,25 @@ def _batches(examples: int, budget: Budget) -> Iterator[Tensor]:
         yield from torch.randperm(examples, generator=generator).split(budget.batch)
 
 
+def layer_cosines(gradients: Sequence[Tensor], others: Sequence[Tensor]) -> NDArray[np.float64]:
+    """Cosine of the angle between two gradients of each layer's weights.
+
+    Args:
+        gradients: one tensor a run of equal layers, (layers, networks, outputs, inputs).
+        others: the same shapes.
+
+    Returns:
+        (T, networks), input to output; 0 where a gradient is exactly 0.
+    """
+    pairs = [
+        (one.double().flatten(2), other.double().flatten(2))
+        for one, other in zip(gradients, others, strict=True)
+    ]
+    products = torch.cat([(one * other).sum(2) for one, other in pairs])  # (T, networks)
+    norms = torch.cat([one.norm(dim=2) * other.norm(dim=2) for one, other in pairs])
+    return torch.where(norms > 0, products / norms, 0.0).numpy()
+
+
 # --- the study --------------------------------------------------------------------------------
 
 

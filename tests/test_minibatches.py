@@ -24,6 +24,7 @@ from rai_utils.minibatches import (
     fit_shared,
     fit_table,
     fresh_gradients,
+    layer_cosines,
     table_bytes,
     train,
     work_of,
@@ -269,13 +270,23 @@ def test_the_signal_moves_one_layer_an_inner_step(data, model, inner_steps):
 def test_small_inner_steps_point_where_backpropagation_does(data, model):
     rates = torch.tensor([0.01, 0.01], dtype=torch.float64)
     found = fresh_gradients(model, data.x, data.y, rates, inner_steps=4)
+    backward = [torch.zeros_like(gradient) for gradient in found[:4]]
     for position in range(2):
         module = model.as_module(position)
         nn.functional.cross_entropy(module(data.x), data.y).backward()
         for layer in range(1, 5):
-            expected = module.get_submodule(f"linear{layer}").weight.grad.flatten()
+            weight = module.get_submodule(f"linear{layer}").weight
+            backward[layer - 1][0, position] = weight.grad
+            expected = weight.grad.flatten()
             ours = found[layer - 1][0, position].flatten()
             assert ours @ expected / (ours.norm() * expected.norm()) > 0.999
+    assert layer_cosines(found[:4], backward).shape == (4, 2)
+    assert (layer_cosines(found[:4], backward) > 0.999).all()
+    backward[0].neg_()
+    backward[3].zero_()
+    cosines = layer_cosines(found[:4], backward)
+    assert (cosines[0] < -0.999).all()
+    assert not cosines[3].any()
 
 
 def test_a_fresh_fit_moves_the_weights_along_its_gradients(data, model):
