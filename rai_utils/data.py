@@ -354,6 +354,37 @@ def digits(examples: int = 300, held_out: int = 500, seed: int = 42) -> Dataset:
     )
 
 
+def validation_split(dataset: Dataset, examples: int, seed: int = 42) -> Dataset:
+    """Hold out part of the training examples in place of the held-out ones.
+
+    What is chosen on the result has not seen ``dataset.held_out_x``. Classes keep their shares.
+
+    Args:
+        dataset: what to split; left as it is.
+        examples: how many to hold out, at least 1 and fewer than there are to train on.
+        seed: of the split.
+
+    Raises:
+        ValueError: the number of examples is out of range.
+    """
+    if not 1 <= examples < len(dataset.x):
+        raise ValueError(f"examples must lie in 1 … {len(dataset.x) - 1}, got {examples}")
+    rows, held_out_rows = train_test_split(
+        np.arange(len(dataset.x)),
+        test_size=examples,
+        stratify=None if dataset.task == "regression" else dataset.y.numpy(),
+        random_state=seed,
+    )
+    return Dataset(
+        dataset.name,
+        dataset.task,
+        dataset.x[rows],
+        dataset.y[rows],
+        dataset.x[held_out_rows],
+        dataset.y[held_out_rows],
+    )
+
+
 def _check_counts(least: int = 2, **counts: int) -> None:
     for name, count in counts.items():
         if count < least:

@@ -14,6 +14,7 @@ from rai_utils.data import (
     moons,
     spirals,
     three_clusters,
+    validation_split,
     wave,
 )
 
@@ -184,3 +185,22 @@ def test_digits_are_scaled_by_the_training_part():
     assert torch.equal(data.held_out_x[:, ~varying], torch.zeros(100, int((~varying).sum())))
     with pytest.raises(ValueError, match="1797 together"):
         digits(1000, 1000)
+
+
+def test_a_validation_split_is_part_of_the_training_examples():
+    data = digits(400, 300, seed=3)
+    split = validation_split(data, 100, seed=5)
+    assert len(split.x) == 300
+    assert len(split.held_out_x) == 100
+    rows = torch.cat([split.x, split.held_out_x]).tolist()
+    assert sorted(rows) == sorted(data.x.tolist())
+    classes = torch.bincount(data.y) / 400
+    assert ((torch.bincount(split.held_out_y) / 100 - classes).abs() < 0.02).all()
+    assert torch.equal(split.x, validation_split(data, 100, seed=5).x)
+    assert not torch.equal(split.x, validation_split(data, 100, seed=6).x)
+
+
+@pytest.mark.parametrize("examples", [0, 300])
+def test_a_validation_split_leaves_something_in_both_parts(examples):
+    with pytest.raises(ValueError, match="examples must lie in 1 … 299"):
+        validation_split(digits(300, 300), examples)

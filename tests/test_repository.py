@@ -48,6 +48,8 @@ ORDER = (
     "legibility",
     "claims",
     "sweep",
+    "minibatches",
+    "neighbours",
     "plotting",
     "prose",
     "catalogue",
