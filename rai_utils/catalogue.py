@@ -20,6 +20,8 @@ from rai_utils.claims import FIGURE_SUFFIXES, METRICS_FILE, Interval, Number, re
 SOURCES = {
     "P": "The proposal",
     "Q": "The proposal's open questions",
+    "H": "The hand-over, which no source has",
+    "N": "RAI and its neighbours",
     "L": "A lecture on networks and activation functions",
     "S": "A question and answer on softmax hidden layers",
 }

@@ -756,7 +756,7 @@ class Method:
     """A way to train, with the settings to choose from and how much it may do.
 
     Attributes:
-        trials: the settings: twelve, but six where there is more work.
+        trials: the settings, twelve for each method.
         whole: whether a batch is all of the examples.
         effort: factor on the work of the others.
     """
@@ -766,17 +766,19 @@ class Method:
     effort: int = 1
 
 
-RATES = (3e-4, 1e-3, 3e-3)
+TABLE_TRIALS = _grid((3e-4, 1e-3, 3e-3, 1e-2), (0.3, 1.0, 3.0))
 METHODS: dict[str, Method] = {
     "backprop": Method(
         _grid((1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 7e-3, 1e-2, 2e-2, 3e-2))
     ),
-    "table": Method(_grid(RATES, (0.1, 0.3, 1.0, 3.0))),
-    "renewed table": Method(_grid((1e-3, 3e-3), (1.0, 3.0), (5, 10, 20))),
+    "table": Method(TABLE_TRIALS),
+    "renewed table": Method(_grid((1e-3, 3e-3, 1e-2), (1.0,), (5, 10, 15, 20))),
     "fresh targets": Method(_grid((3e-3, 1e-2), (0.3, 1.0), (2, 4, 8))),
-    "shared targets": Method(_grid(RATES, (0.1, 0.3, 1.0, 3.0))),
-    "full batch": Method(_grid((3e-3, 1e-2, 3e-2), (0.1, 0.3, 1.0, 3.0)), whole=True),
-    "full batch, longer": Method(_grid((3e-3, 1e-2), (0.1, 0.3, 1.0)), whole=True, effort=6),
+    "shared targets": Method(TABLE_TRIALS),
+    "full batch": Method(_grid((1e-2, 3e-2, 1e-1), (0.3, 1.0, 3.0, 10.0)), whole=True),
+    "full batch, longer": Method(
+        _grid((1e-3, 3e-3, 1e-2), (0.03, 0.1, 0.3, 1.0)), whole=True, effort=6
+    ),
 }
 ARCHITECTURE = Architecture((64, 64, 64, 64, 10), "tanh", "softmax")
 
