@@ -45,6 +45,8 @@ ORDER = (
     "legibility",
     "claims",
     "sweep",
+    "generalisation",
+    "regularisers",
     "plotting",
     "prose",
     "pipeline",
