@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -174,7 +175,7 @@ def _share_out(phase: Phase, rounds: int) -> list[Phase]:
     if not 1 <= rounds <= phase.steps:
         raise ValueError(f"rounds must lie in 1 … {phase.steps}, got {rounds}")
     ends = [phase.steps * k // rounds for k in range(rounds + 1)]
-    return [replace(phase, steps=b - a) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    return [replace(phase, steps=b - a) for a, b in pairwise(ends)]
 
 
 def fit_growing(
