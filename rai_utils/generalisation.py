@@ -327,8 +327,8 @@ SHALLOW, DEEP = 3, 10
 NETWORKS = {
     "width": 16,
     "steps": 400,
-    "learning_rates": [0.03, 0.01, 0.003],
-    "weight_decays": [1e-4, 1e-3, 1e-2],
+    "learning_rates": [0.03, 0.01],
+    "weight_decays": [1e-4, 1e-3, 1e-2, 1e-1],
 }
 SWEEPS = (
     Sweep(

@@ -106,6 +106,7 @@ def with_multipliers(multipliers: Sequence[Tensor]) -> Objective:
         *,
         hidden_weight: float = 1.0,
         loss: OutputLoss = "cross_entropy",
+        into: Sequence[Tensor] | None = None,  # autograd alone does the work: no memory to give
     ) -> RelaxedLoss:
         owed = residuals(plan, weights, biases, values, x)
         shifted = [r + u.to(r) for r, u in zip(owed, multipliers, strict=True)]

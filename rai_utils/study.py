@@ -8,10 +8,12 @@ import sys
 from collections.abc import Sequence
 from time import perf_counter
 
-from rai_utils import limits
+from rai_utils import generalisation, limits, regularisers
 from rai_utils.sweep import Sweep, run
 
-SWEEPS: dict[str, Sweep] = {sweep.name: sweep for sweep in (*limits.SWEEPS,)}
+SWEEPS: dict[str, Sweep] = {
+    sweep.name: sweep for sweep in (*limits.SWEEPS, *generalisation.SWEEPS, *regularisers.SWEEPS)
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

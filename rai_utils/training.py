@@ -96,8 +96,8 @@ class Phase:
         steps: parameter updates, at least 1.
         learning_rate: first step size, above 0. For Rprop it is the size of the first step of
             every number; later ones grow by 1.2 or shrink by 0.5 (Riedmiller & Braun 1993).
-            For the others there may be one for each network, so that a whole grid of learning
-            rates is one fit of stacked networks.
+            There may be one for each network, so that a whole grid of learning rates is one fit
+            of stacked networks.
         optimizer: a key of ``OPTIMIZERS``.
         weight_decay: δ, at least 0, of each step; one for all networks or one for each. It is
             the L2 penalty ½ δ Σ_t ‖W_t‖²_F of each network: δ W is added to the gradient of the
@@ -119,8 +119,6 @@ class Phase:
         rates, decays = _each(self.learning_rate), _each(self.weight_decay)
         if not rates or not all(rate > 0 for rate in rates):
             raise ValueError(f"learning rate must be above 0, got {self.learning_rate}")
-        if isinstance(self.learning_rate, tuple) and self.optimizer == "rprop":
-            raise ValueError("rprop takes one learning rate for all networks, got several")
         if not decays or not all(decay >= 0 for decay in decays):
             raise ValueError(f"weight decay must be at least 0, got {self.weight_decay}")
         if self.optimizer not in OPTIMIZERS:

@@ -58,12 +58,17 @@ class Twin:
         pairs = zip(self.linear, below, self.targets, strict=True)
         return [layer(h) - z for layer, h, z in pairs]
 
-    def loss(self, hidden_weight=1.0, multipliers=None):
+    def loss(self, hidden_weight=1.0, multipliers=None, target_decay=0.0, weight_decay=0.0):
         owed = self.residuals()
         if multipliers is not None:
             owed = [r + u for r, u in zip(owed, multipliers, strict=True)]
         output = nn.functional.binary_cross_entropy_with_logits(self.targets[-1][:, 0], self.data.y)
-        return output + hidden_weight * sum((r**2).mean() for r in owed)
+        return (
+            output
+            + hidden_weight * sum((r**2).mean() for r in owed)
+            + target_decay * sum((z**2).mean() for z in self.targets)
+            + weight_decay / 2 * sum((layer.weight**2).sum() for layer in self.linear)
+        )
 
     def train(self, steps, rate, **options):
         weights = [p for layer in self.linear for p in layer.parameters()]
@@ -160,7 +165,7 @@ def test_target_decay_has_the_gradient_of_autograd(model, data):
     parts = with_target_decay(0.2)(
         plan, [*model.weights], [*model.biases], values, data.x, data.y, hidden_weight=0.7
     )
-    losses = [t.loss(0.7) + 0.2 * sum((z**2).mean() for z in t.targets) for t in twins]
+    losses = [twin.loss(0.7, target_decay=0.2) for twin in twins]
     assert_same_gradients(model, plan, values, parts.total, twins, losses)
 
 
@@ -182,6 +187,15 @@ def test_target_noise_is_drawn_anew_and_read_on_both_sides(model, data):
         twin.targets = leaves
     assert_same_gradients(model, plan, values, parts.total, twins, losses)
     assert not torch.equal(objective(*arguments).total, parts.total)
+
+
+def test_a_fit_with_target_decay_equals_the_slow_twin(model, data):
+    phase = Phase(20, 0.02, "adam", weight_decay=0.1)
+    fit = fit_relaxed(model, data, phase, objective=with_target_decay(0.3))
+    for position in range(2):
+        twin = Twin(model.as_module(position), data)
+        twin.train(20, 0.02, target_decay=0.3, weight_decay=0.1)
+        twin.assert_same(fit.model, position)
 
 
 def test_a_growing_weight_equals_the_slow_twin(model, data):

@@ -304,7 +304,6 @@ def test_the_time_of_every_step_is_taken(data):
         ),
         (lambda model, data: Phase(5, (0.1, 0.0), "sgd"), r"above 0, got \(0.1, 0.0\)"),
         (lambda model, data: Phase(5, (), "sgd"), r"above 0, got \(\)"),
-        (lambda model, data: Phase(5, (0.1, 0.2)), "one learning rate for all networks"),
         (lambda model, data: Phase(5, 0.1, weight_decay=-1.0), "at least 0, got -1.0"),
         (lambda model, data: Phase(5, 0.1, weight_decay=(0.1, -1.0)), r"got \(0.1, -1.0\)"),
         (
