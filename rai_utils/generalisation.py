@@ -317,6 +317,28 @@ def compare_reference(
     )
 
 
+def differences(
+    cells: Sequence[dict[str, Any]], method: str, baseline: str, hidden_layers: int
+) -> dict[str, NDArray[np.float64]]:
+    """Test score of one method less that of another, on the same splits.
+
+    Args:
+        cells: arguments and results of ``compare`` in one mapping each.
+        method, baseline: keys of ``METHODS``.
+        hidden_layers: of both.
+
+    Returns:
+        Problem to differences, (splits,), in the order of the cells.
+    """
+    scores = {
+        (cell["problem"], cell["method"]): np.array(cell["test"])
+        for cell in cells
+        if cell["hidden_layers"] == hidden_layers
+    }
+    problems = dict.fromkeys(problem for problem, _ in scores)
+    return {name: scores[name, method] - scores[name, baseline] for name in problems}
+
+
 SPLITS = 5
 # As many examples of each problem as it has, up to 250.
 EXAMPLES = {"iris": 150, "wine": 178}

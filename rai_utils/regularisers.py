@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rai_utils.data import Dataset, exclusive_or, moons
@@ -451,6 +452,45 @@ def measure(
         rows.append([training.mean(), validation.mean(), loss.mean(), judged.mean(), spread])
     names = ("training", "validation", "validation_loss", "test", "disagreement")
     return dict(zip(names, np.array(rows).T.tolist(), strict=True))
+
+
+def chosen_strengths(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Take each regulariser at the strength that did best on the validation examples.
+
+    Args:
+        cells: arguments and results of ``measure`` in one mapping each.
+
+    Returns:
+        Problem to regulariser to the cell with the highest validation accuracy, mean over the
+        draws; the lower validation loss decides between equals.
+    """
+    chosen: dict[str, dict[str, dict[str, Any]]] = {}
+
+    def merit(cell: dict[str, Any]) -> tuple[float, float]:
+        return float(np.mean(cell["validation"])), -float(np.mean(cell["validation_loss"]))
+
+    for cell in cells:
+        best = chosen.setdefault(cell["problem"], {})
+        rival = best.get(cell["regulariser"])
+        if rival is None or merit(cell) > merit(rival):
+            best[cell["regulariser"]] = cell
+    return chosen
+
+
+def change(cell: dict[str, Any], reference: dict[str, Any], quantity: str) -> NDArray[np.float64]:
+    """Return what a cell has more of a quantity than another one, draw by draw, (draws,).
+
+    Args:
+        cell, reference: results of ``measure`` on the same draws.
+        quantity: a key of both, or ``"gap"``, training less test accuracy.
+    """
+
+    def values(of: dict[str, Any]) -> NDArray[np.float64]:
+        if quantity == "gap":
+            return np.array(of["training"]) - np.array(of["test"])
+        return np.array(of[quantity])
+
+    return values(cell) - values(reference)
 
 
 SWEEPS = (

@@ -17,6 +17,7 @@ from rai_utils.generalisation import (
     Trial,
     compare,
     compare_reference,
+    differences,
     score,
     summary,
     try_method,
@@ -131,6 +132,24 @@ def test_a_cell_holds_one_result_a_split():
     assert result["test"][1] == first.test[first.chosen]
     assert result == compare("iris", 60, 2, "RAI", 2, **arguments)
     assert len(compare_reference("iris", 60, 2, "linear model")["test"]) == 2
+
+
+def test_differences_are_paired_by_problem_depth_and_split():
+    cells = [
+        {"problem": p, "method": m, "hidden_layers": d, "test": [x, x + y]}
+        for p, m, d, x, y in (
+            ("iris", "RAI", 3, 0.5, 0.25),
+            ("iris", "RAI", 10, 9.0, 9.0),
+            ("wine", "RAI", 3, 0.75, 0.0),
+            ("wine", "backprop", 3, 1.0, 0.0),
+            ("iris", "backprop", 3, 0.25, 0.0),
+        )
+    ]
+    found = differences(cells, "RAI", "backprop", 3)
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "iris": [0.25, 0.5],
+        "wine": [-0.25, -0.25],
+    }
 
 
 def test_the_sweeps_cover_every_problem_and_method_with_the_same_settings():

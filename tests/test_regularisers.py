@@ -12,6 +12,8 @@ from rai_utils.diagnostics import decision_map
 from rai_utils.models import Architecture, build_mlp
 from rai_utils.regularisers import (
     REGULARISERS,
+    change,
+    chosen_strengths,
     fit_growing,
     fit_renewed,
     fit_stopped,
@@ -293,3 +295,27 @@ def test_every_regulariser_changes_the_result_and_repeats_it():
         if name != "early stopping":  # of so short a run the last step is the best
             assert result["validation_loss"] != plain["validation_loss"][:1], name
         assert len(result["test"]) == 1
+
+
+def test_the_strength_is_chosen_by_validation_and_changes_are_paired_by_draw():
+    def result(regulariser, strength, validation, loss, test):
+        return {
+            "problem": "moons",
+            "regulariser": regulariser,
+            "strength": strength,
+            "validation": validation,
+            "validation_loss": loss,
+            "training": [1.0, 0.75],
+            "test": test,
+        }
+
+    cells = [
+        result("none", 1, [0.5, 0.5], [1, 1], [0.5, 0.5]),
+        result("noise", 1, [0.5, 0.5], [2, 2], [1.0, 1.0]),
+        result("noise", 2, [0.25, 0.75], [2, 1], [0.75, 0.25]),
+        result("noise", 3, [0.5, 0.25], [0, 0], [1.0, 1.0]),
+    ]
+    best = chosen_strengths(cells)["moons"]
+    assert [best[name]["strength"] for name in ("none", "noise")] == [1, 2]
+    assert change(best["noise"], best["none"], "test").tolist() == [0.25, -0.25]
+    assert change(best["noise"], best["none"], "gap").tolist() == [-0.25, 0.25]
