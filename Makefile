@@ -1,7 +1,7 @@
 # One way to run everything. `make` alone lists the targets.
 # Works with GNU Make 3.81 (macOS) and later, with -j too.
 
-NOTEBOOKS := rai-demo rai-grads network-basics activation-saturation softmax-hidden-layer rai-questions-initialisation rai-questions-minibatches
+NOTEBOOKS := rai-demo rai-grads network-basics activation-saturation softmax-hidden-layer rai-questions-initialisation rai-questions-generalisation rai-questions-minibatches
 
 # full: the defaults in the notebooks, published in figures/.
 # quick: smaller runs, set in notebooks/profiles/quick/, kept in build/quick/.

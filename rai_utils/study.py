@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 from time import perf_counter
 
-from rai_utils import limits, minibatches
+from rai_utils import generalisation, limits, minibatches, regularisers
 from rai_utils.sweep import Sweep, run
 
-SWEEPS: dict[str, Sweep] = {sweep.name: sweep for sweep in (*limits.SWEEPS, *minibatches.SWEEPS)}
+_MODULES = (limits, generalisation, regularisers, minibatches)
+SWEEPS: dict[str, Sweep] = {sweep.name: sweep for module in _MODULES for sweep in module.SWEEPS}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

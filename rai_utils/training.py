@@ -34,6 +34,7 @@ from rai_utils.models import (
 from rai_utils.relaxation import (
     OutputLoss,
     RelaxationPlan,
+    RelaxedLoss,
     Targets,
     check_examples,
     forward_targets,
@@ -48,6 +49,8 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
 }
+
+Objective = Callable[..., RelaxedLoss]
 
 # Compiling the Rprop step takes about 15 s once a process and saves about 3.5 ns a number and
 # step on two cores, so it pays above some 4e9 of them.
@@ -96,6 +99,10 @@ class Phase:
             There may be one for each network, so that a whole grid of learning rates is one fit
             of stacked networks.
         optimizer: a key of ``OPTIMIZERS``.
+        weight_decay: δ, at least 0, of each step; one for all networks or one for each. It is
+            the L2 penalty ½ δ Σ_t ‖W_t‖²_F of each network: δ W is added to the gradient of the
+            weights, before the optimiser sees it, as in torch's SGD and Adam. Biases and targets
+            do not decay. Losses and gradient norms are recorded without it.
 
     Raises:
         ValueError: a value is out of range or the optimiser is unknown.
@@ -104,18 +111,24 @@ class Phase:
     steps: int
     learning_rate: float | tuple[float, ...]
     optimizer: str = "rprop"
+    weight_decay: float | tuple[float, ...] = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.steps, int) or self.steps < 1:
             raise ValueError(f"steps must be a whole number of at least 1, got {self.steps!r}")
-        several = isinstance(self.learning_rate, tuple)
-        rates = self.learning_rate if several else (self.learning_rate,)
+        rates, decays = _each(self.learning_rate), _each(self.weight_decay)
         if not rates or not all(rate > 0 for rate in rates):
             raise ValueError(f"learning rate must be above 0, got {self.learning_rate}")
+        if not decays or not all(decay >= 0 for decay in decays):
+            raise ValueError(f"weight decay must be at least 0, got {self.weight_decay}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(
                 f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}"
             )
+
+
+def _each(value: float | tuple[float, ...]) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def schedule(steps: int, points: int = 25) -> tuple[int, ...]:
@@ -330,6 +343,7 @@ def fit_relaxed(
     layers: Sequence[int] | Literal["all"] = "all",
     hidden_weight: float = 1.0,
     targets: Targets | None = None,
+    objective: Objective = relaxed_loss,
     watch: Watch | None = None,
     loss: OutputLoss | None = None,
     device: str = "auto",
@@ -344,6 +358,7 @@ def fit_relaxed(
         hidden_weight: λ, at least 0.
         targets: where the targets start; None for the plain forward pass, with residuals that
             are exactly 0.
+        objective: what is minimised, called as ``relaxed_loss`` is at every step.
         watch: when to record.
         loss: the output error; None for the task's default.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
@@ -369,7 +384,7 @@ def fit_relaxed(
                 f"got those of {targets.values[0].shape[1]}"
             )
         check_examples(targets.x, dataset.x)
-    return _fit(model, dataset, phase, plan, hidden_weight, targets, watch, loss, device)
+    return _fit(model, dataset, phase, plan, hidden_weight, targets, watch, loss, device, objective)
 
 
 @dataclass(frozen=True)
@@ -444,12 +459,15 @@ def _check_fit(
         for step in getattr(watch, name) or ():
             if not 0 <= step <= phase.steps:
                 raise ValueError(f"{name} must lie in 0 … {phase.steps}, got {step}")
-    rates = phase.learning_rate
-    if isinstance(rates, tuple) and len(rates) != model.seeds:
-        raise ValueError(
-            f"there must be one learning rate for each of the {model.seeds} networks, "
-            f"got {len(rates)}"
-        )
+    for name, values in (
+        ("learning rate", phase.learning_rate),
+        ("weight decay", phase.weight_decay),
+    ):
+        if isinstance(values, tuple) and len(values) != model.seeds:
+            raise ValueError(
+                f"there must be one {name} for each of the {model.seeds} networks, "
+                f"got {len(values)}"
+            )
 
 
 def _flatten(tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -511,6 +529,7 @@ def _fit(
     watch: Watch | None,
     loss: OutputLoss | None,
     device: str,
+    objective: Objective = relaxed_loss,
 ) -> Fit:
     watch = watch or Watch()
     loss = loss or default_loss(dataset.task)
@@ -535,7 +554,7 @@ def _fit(
         part.view_as(leaf)
         for part, leaf in zip(flat.grad.split([v.numel() for v in leaves]), leaves, strict=True)
     ]
-    advance = _stepper(phase, flat, leaves)
+    advance = _decayed(phase, flat, leaves, runs, _stepper(phase, flat, leaves))
     current = StackedMLP(architecture, [w.detach() for w in weights], [b.detach() for b in biases])
     recorder = _Recorder(architecture, model.seeds, len(plan.layers) if plan else 0)
     evaluate_at = set(schedule(phase.steps) if watch.evaluate_at is None else watch.evaluate_at)
@@ -564,7 +583,7 @@ def _fit(
                 total = output_loss(z, data.y, architecture.output_activation, loss)
                 parts = None
             else:
-                parts = relaxed_loss(
+                parts = objective(
                     plan,
                     weights,
                     biases,
@@ -643,13 +662,7 @@ def _stepper(phase: Phase, flat: Tensor, leaves: Sequence[Tensor]) -> Callable[[
     """
     rates: float | Tensor
     if isinstance(phase.learning_rate, tuple):
-        own = torch.tensor(phase.learning_rate, dtype=flat.dtype, device=flat.device)
-        rates = torch.cat(
-            [
-                own[None, :, None].expand(*leaf.shape[:2], leaf[0, 0].numel()).reshape(-1)
-                for leaf in leaves
-            ]
-        )  # (all numbers,)
+        rates = _per_number(phase.learning_rate, flat, leaves)
     else:
         rates = phase.learning_rate
     if phase.optimizer == "rprop":
@@ -663,6 +676,36 @@ def _stepper(phase: Phase, flat: Tensor, leaves: Sequence[Tensor]) -> Callable[[
     parameter = torch.nn.Parameter(flat)
     parameter.grad = flat.grad
     return OPTIMIZERS[phase.optimizer]([parameter], lr=rates, fused=True).step
+
+
+def _per_number(values: Sequence[float], flat: Tensor, leaves: Sequence[Tensor]) -> Tensor:
+    """Repeat one value a network for each of its numbers in ``leaves``: (all their numbers,)."""
+    own = torch.tensor(values, dtype=flat.dtype, device=flat.device)
+    return torch.cat(
+        [
+            own[None, :, None].expand(*leaf.shape[:2], leaf[0, 0].numel()).reshape(-1)
+            for leaf in leaves
+        ]
+    )
+
+
+def _decayed(
+    phase: Phase, flat: Tensor, leaves: Sequence[Tensor], runs: int, advance: Callable[[], None]
+) -> Callable[[], None]:
+    """Return ``advance`` with δ W added to the gradient of the weights, the first leaves."""
+    decays = _each(phase.weight_decay)
+    if not any(decays):
+        return advance
+    if len(decays) == 1:
+        decays *= leaves[0].shape[1]
+    decay = _per_number(decays, flat, leaves[:runs])  # (all weights,)
+    weights, gradient = flat[: len(decay)], flat.grad[: len(decay)]
+
+    def step() -> None:
+        gradient.addcmul_(weights, decay)
+        advance()
+
+    return step
 
 
 def _step_with_own_rates(optimizer: str, flat: Tensor, rates: Tensor) -> Callable[[], None]:

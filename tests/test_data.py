@@ -6,7 +6,9 @@ import torch
 from sklearn.datasets import make_circles, make_moons
 
 from rai_utils.data import (
+    BENCHMARKS,
     Dataset,
+    benchmark,
     circles,
     digits,
     dose_response,
@@ -204,3 +206,52 @@ def test_a_validation_split_is_part_of_the_training_examples():
 def test_a_validation_split_leaves_something_in_both_parts(examples):
     with pytest.raises(ValueError, match="examples must lie in 1 … 299"):
         validation_split(digits(300, 300), examples)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_benchmarks_are_split_in_three_and_scaled_by_the_training_part(name):
+    split = benchmark(name, 1)
+    data, judged = split.validation, split.test
+    assert data.task == BENCHMARKS[name].task
+    assert torch.equal(data.x, judged.x) and torch.equal(data.y, judged.y)
+    x, y = BENCHMARKS[name].draw(1)
+    parts = [data.x, data.held_out_x, judged.held_out_x]
+    assert sum(map(len, parts)) == len(y)
+    assert len(data.held_out_y) == len(judged.held_out_y) == len(y) // 5
+    # Undo the scaling of the training part: every example comes back, once.
+    spread = data.x.double().std(0, correction=0)
+    assert torch.allclose(data.x.double().mean(0), torch.zeros(x.shape[1]).double(), atol=1e-5)
+    assert torch.allclose(spread[spread > 0], torch.ones(()).double(), atol=1e-4)
+    together = torch.cat(parts).double().numpy()
+    kept = (x.std(0) > 0) & (spread > 0).numpy()
+    for ours, theirs in zip(np.sort(together[:, kept].T), np.sort(x[:, kept].T), strict=True):
+        a, b = np.polyfit(ours, theirs, 1)
+        np.testing.assert_allclose(a * ours + b, theirs, atol=1e-4 * np.abs(theirs).max())
+    if data.task == "regression":
+        assert data.y.mean().abs() < 1e-5
+        assert data.y.std(correction=0) == pytest.approx(1, abs=1e-5)
+    else:
+        shares = [torch.bincount(part.long()) / len(part) for part in (data.y, judged.held_out_y)]
+        assert (shares[0] - shares[1]).abs().max() < 0.05
+
+
+def test_a_benchmark_depends_on_its_split_alone():
+    for name in ("iris", "friedman2"):
+        again, first, other = benchmark(name, 3), benchmark(name, 3), benchmark(name, 4)
+        assert torch.equal(again.test.held_out_x, first.test.held_out_x)
+        assert not torch.equal(other.test.held_out_x, first.test.held_out_x)
+    assert len(benchmark("digits", 0, 250).validation.x) == 150
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("mnist", 0), "benchmark must be one of .* got 'mnist'"),
+        (("iris", -1), "split must be at least 0, got -1"),
+        (("iris", 0, 151), "examples must lie in 30 … 150 for iris, got 151"),
+        (("iris", 0, 29), "got 29"),
+    ],
+)
+def test_impossible_benchmarks_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        benchmark(*arguments)

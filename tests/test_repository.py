@@ -48,6 +48,9 @@ ORDER = (
     "legibility",
     "claims",
     "sweep",
+    "limits",
+    "generalisation",
+    "regularisers",
     "minibatches",
     "neighbours",
     "plotting",
@@ -59,6 +62,7 @@ ORDER = (
     "chapters",
     "reference",
     "report",
+    "study",
 )
 # A plot takes arrays: it knows nothing of what made them.
 UNKNOWN_TO_PLOTTING = {"models", "relaxation", "training", "tuning", "descent"}
