@@ -363,10 +363,8 @@ class Round:
 _FIRST = Round(220, 0.1)
 SCHEDULES: Mapping[str, tuple[Round, ...]] = {
     "as proposed": (Round(1020, 0.1),),
-    "smaller steps": (_FIRST, *(Round(200, rate) for rate in (1e-2, 1e-3, 1e-4, 1e-5))),
     "growing λ": (_FIRST, *(Round(200, 1e-3, weight) for weight in (1e1, 1e2, 1e3, 1e4))),
     "renewed targets": (_FIRST, *(Round(200, 1e-4, renewed=True),) * 4),
-    "every 10th layer": (_FIRST, *(Round(200, 1e-4, every=10, renewed=True),) * 4),
     "every 10th, λ = 100": (_FIRST, *(Round(200, 1e-4, 100.0, 10, renewed=True),) * 4),
 }
 
