@@ -40,9 +40,6 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 TUNING_SEED = 100
 TUNING_DATA = {"seed": 7, "held_out_seed": 1007}
 
-# Steps of RAI past the front: the front needs one step a layer (P10), what follows is the fit.
-STEPS_PAST_THE_FRONT = 120
-
 
 def shape(
     hidden_layers: int,
@@ -57,14 +54,15 @@ def shape(
     return Architecture(widths, activation, output, skip_connections)
 
 
-def relaxed_phase(hidden_layers: int, activation: str) -> Phase:
-    """First phase of a hand-over: depth + 120 steps of Rprop.
+def relaxed_phase(hidden_layers: int, activation: str, past_the_front: int = 120) -> Phase:
+    """First phase of a hand-over: Rprop for one step a layer and ``past_the_front`` more.
 
+    The front needs one step a layer (P10), what follows is the fit.
     The first step size is the proposal's 0.1 for the sigmoid. For tanh and ReLU, whose slope is
     up to four times the sigmoid's, it is a tenth of that.
     """
     rate = 0.1 if activation == "sigmoid" else 0.01
-    return Phase(hidden_layers + STEPS_PAST_THE_FRONT, rate)
+    return Phase(hidden_layers + past_the_front, rate)
 
 
 def backprop_phase(hidden_layers: int, steps: int) -> Phase:
@@ -77,7 +75,13 @@ def backprop_phase(hidden_layers: int, steps: int) -> Phase:
 
 
 def handover_cell(
-    hidden_layers: int, activation: str, width: int, dataset: str, seed: int, backprop_steps: int
+    hidden_layers: int,
+    activation: str,
+    width: int,
+    dataset: str,
+    seed: int,
+    past_the_front: int,
+    backprop_steps: int,
 ) -> dict[str, Any]:
     """Hand over from torch's default initialisation, one network.
 
@@ -91,10 +95,8 @@ def handover_cell(
     """
     data = DATASETS[dataset]()
     start = build_mlp(shape(hidden_layers, width, activation, data), [seed])
-    relaxed, backprop = (
-        relaxed_phase(hidden_layers, activation),
-        backprop_phase(hidden_layers, backprop_steps),
-    )
+    relaxed = relaxed_phase(hidden_layers, activation, past_the_front)
+    backprop = backprop_phase(hidden_layers, backprop_steps)
     compile_rprop()
     fits = fit_handover(
         start,
@@ -428,16 +430,16 @@ def _median(fit: Fit) -> float:
 def _handover_cells() -> tuple[Cell, ...]:
     # The longest first: beside it the others fill the second processor.
     shapes = [
-        (1000, "sigmoid", 100, "moons", range(1), 600),
-        (300, "sigmoid", 100, "moons", range(5), 600),
-        *((depth, "sigmoid", 100, "moons", range(10), 400) for depth in (100, 30, 10)),
+        (1000, "sigmoid", 100, "moons", range(1), 120, 600),
+        (300, "sigmoid", 100, "moons", range(5), 200, 1000),
+        *((depth, "sigmoid", 100, "moons", range(10), 120, 400) for depth in (100, 30, 10)),
         *(
-            (depth, activation, 100, "moons", range(3), 400)
+            (depth, activation, 100, "moons", range(3), 120, 400)
             for activation in ("tanh", "relu")
             for depth in (10, 30, 100)
         ),
-        *((100, "sigmoid", 100, name, range(3), 400) for name in ("circles", "spirals")),
-        *((100, "sigmoid", width, "moons", range(3), 400) for width in (20, 50, 200)),
+        *((100, "sigmoid", 100, name, range(3), 120, 400) for name in ("circles", "spirals")),
+        *((100, "sigmoid", width, "moons", range(3), 120, 400) for width in (20, 50, 200)),
     ]
     return tuple(
         {
@@ -446,9 +448,10 @@ def _handover_cells() -> tuple[Cell, ...]:
             "width": width,
             "dataset": name,
             "seed": seed,
+            "past_the_front": past_the_front,
             "backprop_steps": steps,
         }
-        for depth, activation, width, name, seeds, steps in shapes
+        for depth, activation, width, name, seeds, past_the_front, steps in shapes
         for seed in seeds
     )
 
@@ -457,7 +460,7 @@ def _alternative_cells() -> tuple[Cell, ...]:
     remedies = ("default", "orthogonal", "layer_sequential", "skip", "batch_norm")
     ways = [
         *((way, 100, "sigmoid", 3) for way in remedies),
-        *((way, 300, "sigmoid", 2) for way in ("orthogonal", "skip")),
+        ("orthogonal", 300, "sigmoid", 2),
         ("he", 100, "relu", 3),
         ("orthogonal", 100, "tanh", 3),
     ]
@@ -511,8 +514,8 @@ def _residual_cells() -> tuple[Cell, ...]:
 def _schedule_cells() -> tuple[Cell, ...]:
     return tuple(
         {"schedule": name, "hidden_layers": 100, "width": 100, "seed": seed}
-        for name in SCHEDULES
         for seed in (0, 1)
+        for name in SCHEDULES
     )
 
 

@@ -43,14 +43,14 @@ def test_every_cell_of_every_sweep_is_a_call_that_its_work_takes():
 
 def test_the_schedule_of_a_hand_over_follows_the_depth():
     assert relaxed_phase(100, "sigmoid") == Phase(220, 0.1)
-    assert relaxed_phase(30, "relu") == Phase(150, 0.01)
+    assert relaxed_phase(30, "relu", 20) == Phase(50, 0.01)
     assert backprop_phase(100, 500) == Phase(500, 1e-4)
     assert backprop_phase(10, 500) == Phase(500, 1e-3)
     assert backprop_phase(1000, 500) == Phase(500, 1e-6)
 
 
 def test_a_hand_over_cell_is_rai_and_then_backpropagation_on_the_same_weights():
-    cell = handover_cell(4, "sigmoid", 8, "moons", 3, 40)
+    cell = handover_cell(4, "sigmoid", 8, "moons", 3, 120, 40)
     data = moons()
     start = build_mlp(Architecture((2, 8, 8, 8, 8, 1)), [3])
     relaxed = fit_relaxed(start, data, Phase(124, 0.1), watch=Watch(evaluate_at=range(0, 121, 10)))
