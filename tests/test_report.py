@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -195,7 +196,9 @@ def test_the_wheel_runs_the_five_lines_of_the_readme(tmp_path):
     python = empty / "bin" / "python"
     (made,) = tmp_path.glob("*.whl")
     pip = [sys.executable, "-m", "pip", "--python", python]
-    run([*pip, "install", "--no-deps", "--no-index", made])
+    # PYTHONPATH, which `make` sets, would show pip the package of this checkout as installed.
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    run([*pip, "install", "--no-deps", "--no-index", made], env=alone)
     # The packages that it needs are seen, so that nothing is downloaded; this checkout is not.
     site = run([python, "-c", "import site; print(site.getsitepackages()[0])"]).strip()
     ours = [path for path in sys.path if path.endswith("site-packages")]
