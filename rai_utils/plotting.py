@@ -818,7 +818,8 @@ def interval_bars(
     axes.set(ylim=(len(rows) - 0.4, top), xlabel=label)
     axes.set_yticks(range(len(rows)), rows)
     axes.tick_params(axis="y", length=0)
-    axes.locator_params(axis="x", nbins=4)  # beside long names there is room for few
+    if axes.get_xscale() == "linear":
+        axes.locator_params(axis="x", nbins=4)  # beside long names there is room for few
     axes.margins(x=0.08)
     for index, (name, value) in enumerate(lines.items()):
         style = styles[name]

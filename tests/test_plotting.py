@@ -694,6 +694,16 @@ def test_step_axis_shows_step_zero_too(steps, log_steps, scale, axes):
 # --- interval bars ----------------------------------------------------------------------------
 
 
+def test_bars_have_few_ticks_on_a_linear_axis_and_fit_a_logarithmic_one(axes):
+    axes.set_xscale("log")
+    call("interval_bars", axes)
+    axes.clear()
+    call("interval_bars", axes)
+    axes.figure.draw_without_rendering()
+    low, high = axes.get_xlim()
+    assert sum(low <= tick <= high for tick in axes.get_xticks()) <= 5
+
+
 def test_bars_show_means_intervals_and_seeds(axes):
     given = bars_input()
     call("interval_bars", axes)
