@@ -87,14 +87,14 @@ def test_a_reader_who_hears_the_page_finds_the_way(page):
 def test_a_changed_number_changes_readme_and_report(copy, page):
     path = copy / "figures" / "rai-grads" / "metrics.json"
     record = json.loads(path.read_text())
-    record["metrics"]["handover_held_out"]["value"] = 0.123456
+    record["metrics"]["handover_held_out"]["value"] = 98.76543
     claim = next(claim for claim in record["claims"] if claim["id"] == "P8")
     claim |= {"measured": 0.654321, "interval": [0.61, 0.7], "verdict": "not reproduced"}
     path.write_text(json.dumps(record))
     fill_readme(copy)
     changed = report.report_page(copy)
     for text, before in (((copy / "README.md").read_text(), README), (changed, page)):
-        for number in ("0.123", "0.654", "0.61 to 0.7"):
+        for number in ("98.765", "0.654", "0.61 to 0.7"):
             assert number not in before
             assert number in text
         assert text.count("not reproduced") > before.count("not reproduced")

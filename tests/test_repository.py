@@ -250,7 +250,8 @@ def test_every_figure_file_is_listed_once():
     index = (ROOT / "figures" / "README.md").read_text(encoding="utf-8")
     links = re.findall(r"\]\(([a-z0-9-]+/[^)]+)\)", index)
     figures = ROOT / "figures"
-    files = [str(path.relative_to(figures)) for path in figures.glob("*/*") if path.is_file()]
+    sets = (path for path in figures.glob("*/*") if path.parent.name != "study")  # data of sweeps
+    files = [str(path.relative_to(figures)) for path in sets if path.is_file()]
     assert sorted(links) == sorted(file for file in files if not file.startswith("."))
 
 
