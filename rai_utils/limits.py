@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,25 @@ import torch
 from torch import Tensor, nn
 
 from rai_utils.data import Dataset, circles, moons, spirals
-from rai_utils.models import ACTIVATIONS, Architecture, StackedMLP, affine, build_mlp
-from rai_utils.relaxation import Targets, forward_targets, relaxation_plan
+from rai_utils.models import ACTIVATIONS, Architecture, StackedMLP, affine, build_mlp, forward
+from rai_utils.relaxation import (
+    Targets,
+    forward_targets,
+    output_loss,
+    relaxation_plan,
+    sequential_gradients,
+)
 from rai_utils.sweep import Cell, Sweep
 from rai_utils.training import (
     Fit,
+    History,
     Phase,
     Watch,
     compile_rprop,
     fit_backprop,
     fit_handover,
     fit_relaxed,
+    fit_sequential,
 )
 from rai_utils.tuning import tune
 
@@ -35,6 +43,10 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "circles": circles,
     "spirals": lambda **seeds: spirals(classes=2, **seeds),
 }
+
+# Of every backpropagation here. With torch's own 1e-6 Rprop cannot settle in a deep network
+# (``smallest_step_cell``).
+SMALLEST_STEP = 1e-12
 
 # The networks and the data that learning rates are chosen on; no reported number uses them.
 TUNING_SEED = 100
@@ -54,24 +66,24 @@ def shape(
     return Architecture(widths, activation, output, skip_connections)
 
 
-def relaxed_phase(hidden_layers: int, activation: str, past_the_front: int = 120) -> Phase:
-    """First phase of a hand-over: Rprop for one step a layer and ``past_the_front`` more.
+def relaxed_phase(hidden_layers: int, activation: str) -> Phase:
+    """First phase of a hand-over: Rprop for one step a layer and 120 more.
 
     The front needs one step a layer (P10), what follows is the fit.
     The first step size is the proposal's 0.1 for the sigmoid. For tanh and ReLU, whose slope is
     up to four times the sigmoid's, it is a tenth of that.
     """
     rate = 0.1 if activation == "sigmoid" else 0.01
-    return Phase(hidden_layers + past_the_front, rate)
+    return Phase(hidden_layers + 120, rate)
 
 
 def backprop_phase(hidden_layers: int, steps: int) -> Phase:
     """Second phase of a hand-over: Rprop with a first step size of 10⁴/T⁴ for T hidden layers.
 
-    It is 1e-3 at most, and at least 1e-6, below which Rprop never goes. The rule was found on
-    networks of other seeds, at 100 and 300 layers, and is used for all.
+    It is 1e-3 at most; steps may shrink to ``SMALLEST_STEP``. The rule was found on networks of
+    other seeds and on other data, at 100, 300 and 1000 layers, and is used for all.
     """
-    return Phase(steps, min(1e-3, max(1e-6, 1e4 / hidden_layers**4)))
+    return Phase(steps, min(1e-3, 1e4 / hidden_layers**4), smallest_step=SMALLEST_STEP)
 
 
 def handover_cell(
@@ -80,7 +92,6 @@ def handover_cell(
     width: int,
     dataset: str,
     seed: int,
-    past_the_front: int,
     backprop_steps: int,
 ) -> dict[str, Any]:
     """Hand over from torch's default initialisation, one network.
@@ -95,7 +106,7 @@ def handover_cell(
     """
     data = DATASETS[dataset]()
     start = build_mlp(shape(hidden_layers, width, activation, data), [seed])
-    relaxed = relaxed_phase(hidden_layers, activation, past_the_front)
+    relaxed = relaxed_phase(hidden_layers, activation)
     backprop = backprop_phase(hidden_layers, backprop_steps)
     compile_rprop()
     fits = fit_handover(
@@ -107,7 +118,7 @@ def handover_cell(
         backprop_watch=Watch(evaluate_at=_tens(backprop.steps)),
     )
     first, second = fits.relaxed.history, fits.backprop.history
-    best = int(np.where(np.isfinite(second.loss[:, 0]), second.loss[:, 0], np.inf).argmin())
+    best = _lowest(second)
     return {
         "relaxed_train": _last(first.accuracy),
         "relaxed_held_out": _last(first.held_out_accuracy),
@@ -118,6 +129,44 @@ def handover_cell(
         "relaxed_seconds_a_step": _median(fits.relaxed),
         "backprop_seconds_a_step": _median(fits.backprop),
     }
+
+
+def smallest_step_cell(
+    hidden_layers: int, width: int, seed: int, smallest_steps: list[float], backprop_steps: int
+) -> dict[str, Any]:
+    """Hand over from one RAI phase to second phases that differ in Rprop's smallest step alone.
+
+    Sigmoid network, Moons, torch's default initialisation. While all N numbers take the smallest
+    step s, one update changes the loss by s ‖∇L‖₁ to first order, whatever is left to gain.
+
+    Returns:
+        ``train``, ``held_out``: accuracy at the evaluation, every ten steps, whose training loss is
+        lowest, for each smallest step; ``losses``: training loss at every evaluation, one list for
+        each; ``gradient_sum``: ‖∇L‖₁ at the hand-over.
+    """
+    data = moons()
+    start = build_mlp(shape(hidden_layers, width, "sigmoid", data), [seed])
+    relaxed = relaxed_phase(hidden_layers, "sigmoid")
+    compile_rprop()
+    handed_over = fit_relaxed(start, data, relaxed, watch=_end(relaxed.steps)).model
+    backprop = backprop_phase(hidden_layers, backprop_steps)
+    result: dict[str, Any] = {"train": [], "held_out": [], "losses": []}
+    for smallest_step in smallest_steps:
+        history = fit_backprop(
+            handed_over,
+            data,
+            replace(backprop, smallest_step=smallest_step),
+            watch=Watch(evaluate_at=_tens(backprop_steps)),
+        ).history
+        best = _lowest(history)
+        result["train"] += _plain(history.accuracy[best])
+        result["held_out"] += _plain(history.held_out_accuracy[best])
+        result["losses"].append(_plain(history.loss[:, 0].round(6)))
+    leaves = [*handed_over.weights, *handed_over.biases]
+    z = forward(handed_over.architecture, handed_over.weights, handed_over.biases, data.x)
+    loss = output_loss(z, data.y, handed_over.architecture.output_activation)
+    gradients = torch.autograd.grad(loss.sum(), leaves)
+    return result | {"gradient_sum": float(sum(part.abs().sum() for part in gradients))}
 
 
 def layer_sequential(model: StackedMLP, x: Tensor) -> StackedMLP:
@@ -186,7 +235,9 @@ def fit_module(module: nn.Module, data: Dataset, steps: int, learning_rate: floa
 
     It is left in evaluation mode, with the statistics of its final weights.
     """
-    optimizer = torch.optim.Rprop(module.parameters(), lr=learning_rate, foreach=True)
+    optimizer = torch.optim.Rprop(
+        module.parameters(), lr=learning_rate, step_sizes=(SMALLEST_STEP, 50.0), foreach=True
+    )
     module.train()
     for _ in range(steps):
         optimizer.zero_grad()
@@ -238,11 +289,17 @@ def alternative_cell(
     if way == "batch_norm":
         return _batch_norm(start, trial, data, tuning_data, learning_rates, tuning_steps, steps)
     compile_rprop()
-    tuning = tune(fit_backprop, trial, tuning_data, tuning_steps, learning_rates)
-    rate = tuning.phase.learning_rate
-    fit = fit_backprop(start, data, Phase(steps, rate), watch=Watch(evaluate_at=(steps,)))
+    tuning = tune(
+        fit_backprop,
+        trial,
+        tuning_data,
+        tuning_steps,
+        learning_rates,
+        smallest_step=SMALLEST_STEP,
+    )
+    fit = fit_backprop(start, data, replace(tuning.phase, steps=steps), watch=_end(steps))
     return {
-        "learning_rate": rate,
+        "learning_rate": tuning.phase.learning_rate,
         "train": _plain(fit.history.accuracy[-1]),
         "held_out": _plain(fit.history.held_out_accuracy[-1]),
     }
@@ -295,10 +352,10 @@ def start_cell(
     fits = fit_handover(start, data, first, second, **_last_only(first, second))
     rai = fit_relaxed(start, data, Phase(whole, first.learning_rate), watch=_end(whole))
     trial = build_mlp(architecture, [TUNING_SEED], initialisation, gain)
-    tuning = tune(fit_backprop, trial, tuning_data, steps, (1e-2, 1e-3, 1e-4, 1e-5))
-    rate = tuning.phase.learning_rate
-    backprop = fit_backprop(start, data, Phase(whole, rate), watch=_end(whole))
-    result: dict[str, Any] = {"backprop_learning_rate": rate}
+    grid = (1e-2, 1e-3, 1e-4, 1e-5)
+    tuning = tune(fit_backprop, trial, tuning_data, steps, grid, smallest_step=SMALLEST_STEP)
+    backprop = fit_backprop(start, data, replace(tuning.phase, steps=whole), watch=_end(whole))
+    result: dict[str, Any] = {"backprop_learning_rate": tuning.phase.learning_rate}
     for name, fit in (("rai", rai), ("backprop", backprop), ("handover", fits.backprop)):
         result[name] = _plain(fit.history.accuracy[-1])
         result[f"{name}_held_out"] = _plain(fit.history.held_out_accuracy[-1])
@@ -353,6 +410,7 @@ class Round:
         hidden_weight: λ.
         every: which layers are relaxed: each one whose number this divides.
         renewed: whether the targets start anew from a plain forward pass.
+        smallest_step: of Rprop.
     """
 
     steps: int
@@ -360,11 +418,13 @@ class Round:
     hidden_weight: float = 1.0
     every: int = 1
     renewed: bool = False
+    smallest_step: float = 1e-6
 
 
 _FIRST = Round(220, 0.1)
 SCHEDULES: Mapping[str, tuple[Round, ...]] = {
     "as proposed": (Round(1020, 0.1),),
+    "smaller steps": (Round(1020, 0.1, smallest_step=SMALLEST_STEP),),
     "growing λ": (_FIRST, *(Round(200, 1e-3, weight) for weight in (1e1, 1e2, 1e3, 1e4))),
     "renewed targets": (_FIRST, *(Round(200, 1e-4, renewed=True),) * 4),
     "every 10th, λ = 100": (_FIRST, *(Round(200, 1e-4, 100.0, 10, renewed=True),) * 4),
@@ -386,7 +446,7 @@ def schedule_cell(schedule: str, hidden_layers: int, width: int, seed: int) -> d
         fit = fit_relaxed(
             model,
             data,
-            Phase(stretch.steps, stretch.learning_rate),
+            Phase(stretch.steps, stretch.learning_rate, smallest_step=stretch.smallest_step),
             layers=tuple(layers),
             hidden_weight=stretch.hidden_weight,
             targets=None if stretch.renewed else targets,
@@ -396,6 +456,61 @@ def schedule_cell(schedule: str, hidden_layers: int, width: int, seed: int) -> d
         train.append(_last(fit.history.accuracy))
         held_out.append(_last(fit.history.held_out_accuracy))
     return {"train": train, "held_out": held_out}
+
+
+def sequential_cell(hidden_layers: int, width: int, seed: int, steps: int) -> dict[str, Any]:
+    """RAI as proposed, then RAI whose targets move one at a time (``sequential_gradients``).
+
+    Sigmoid network, Moons, default initialisation; the steps of the two phases are those of a
+    hand-over.
+
+    Returns:
+        ``train``, ``held_out``: accuracy after the first phase, and at the evaluation of the
+        second, every ten steps, whose training loss is lowest; ``deviation``: that of the gradient
+        from backpropagation's at the start of the second (``sequential_deviation``).
+    """
+    data = moons()
+    start = build_mlp(shape(hidden_layers, width, "sigmoid", data), [seed])
+    first, second = relaxed_phase(hidden_layers, "sigmoid"), backprop_phase(hidden_layers, steps)
+    compile_rprop()
+    relaxed = fit_relaxed(start, data, first, watch=_end(first.steps))
+    watch = Watch(evaluate_at=_tens(steps))
+    history = fit_sequential(relaxed.model, data, second, watch=watch).history
+    best = _lowest(history)
+    return {
+        "train": [_last(relaxed.history.accuracy), *_plain(history.accuracy[best])],
+        "held_out": [
+            _last(relaxed.history.held_out_accuracy),
+            *_plain(history.held_out_accuracy[best]),
+        ],
+        "deviation": sequential_deviation(relaxed.model, data),
+    }
+
+
+def sequential_deviation(model: StackedMLP, data: Dataset, hidden_weight: float = 1.0) -> float:
+    """Distance of the gradient by sequential targets from backpropagation's, relative, in float64.
+
+    Args:
+        model: one or more networks.
+        data: the training examples.
+        hidden_weight: λ of the targets.
+
+    Returns:
+        ‖g − g'‖/‖g'‖ over all weights and biases.
+    """
+    exact = model.select(range(model.seeds)).double()
+    examples = data.to(torch.device("cpu"), torch.float64)
+    found = sequential_gradients(exact, examples.x, examples.y, hidden_weight=hidden_weight)
+    z = forward(exact.architecture, exact.weights, exact.biases, examples.x)
+    loss = output_loss(z, examples.y, exact.architecture.output_activation)
+    expected = torch.autograd.grad(loss.sum(), [*exact.weights, *exact.biases])
+    difference = sum((a - b).square().sum() for a, b in zip(found, expected, strict=True))
+    return float(difference.sqrt() / sum(b.square().sum() for b in expected).sqrt())
+
+
+def _lowest(history: History) -> int:
+    """Position of the evaluation with the lowest training loss of the only seed."""
+    return int(np.where(np.isfinite(history.loss[:, 0]), history.loss[:, 0], np.inf).argmin())
 
 
 def _tens(steps: int) -> range:
@@ -430,16 +545,15 @@ def _median(fit: Fit) -> float:
 def _handover_cells() -> tuple[Cell, ...]:
     # The longest first: beside it the others fill the second processor.
     shapes = [
-        (1000, "sigmoid", 100, "moons", range(1), 120, 600),
-        (300, "sigmoid", 100, "moons", range(5), 120, 1000),
-        *((depth, "sigmoid", 100, "moons", range(10), 120, 400) for depth in (100, 30, 10)),
+        *((depth, "sigmoid", 100, "moons", range(5)) for depth in (1000, 300)),
+        *((depth, "sigmoid", 100, "moons", range(10)) for depth in (100, 30, 10)),
         *(
-            (depth, activation, 100, "moons", range(3), 120, 400)
+            (depth, activation, 100, "moons", range(3))
             for activation in ("tanh", "relu")
             for depth in (10, 30, 100)
         ),
-        *((100, "sigmoid", 100, name, range(3), 120, 400) for name in ("circles", "spirals")),
-        *((100, "sigmoid", width, "moons", range(3), 120, 400) for width in (20, 50, 200)),
+        *((100, "sigmoid", 100, name, range(3)) for name in ("circles", "spirals")),
+        *((100, "sigmoid", width, "moons", range(3)) for width in (20, 50, 200)),
     ]
     return tuple(
         {
@@ -448,10 +562,9 @@ def _handover_cells() -> tuple[Cell, ...]:
             "width": width,
             "dataset": name,
             "seed": seed,
-            "past_the_front": past_the_front,
-            "backprop_steps": steps,
+            "backprop_steps": 400,
         }
-        for depth, activation, width, name, seeds, past_the_front, steps in shapes
+        for depth, activation, width, name, seeds in shapes
         for seed in seeds
     )
 
@@ -461,6 +574,7 @@ def _alternative_cells() -> tuple[Cell, ...]:
     ways = [
         *((way, 100, "sigmoid", 3) for way in remedies),
         ("orthogonal", 300, "sigmoid", 2),
+        ("orthogonal", 1000, "sigmoid", 2),
         ("he", 100, "relu", 3),
         ("orthogonal", 100, "tanh", 3),
     ]
@@ -471,7 +585,7 @@ def _alternative_cells() -> tuple[Cell, ...]:
             "activation": activation,
             "width": 100,
             "seeds": list(range(count)),
-            "learning_rates": [1e-2, 1e-3, 1e-4, 1e-5],
+            "learning_rates": [1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7],
             "tuning_steps": 100,
             "steps": 400,
         }
@@ -514,8 +628,30 @@ def _residual_cells() -> tuple[Cell, ...]:
 def _schedule_cells() -> tuple[Cell, ...]:
     return tuple(
         {"schedule": name, "hidden_layers": 100, "width": 100, "seed": seed}
-        for seed in (0,)
+        for seed in range(3)
         for name in SCHEDULES
+    )
+
+
+def _sequential_cells() -> tuple[Cell, ...]:
+    return tuple(
+        {"hidden_layers": 100, "width": 100, "seed": seed, "steps": 400} for seed in range(3)
+    )
+
+
+def _smallest_step_cells() -> tuple[Cell, ...]:
+    several, ends = [1e-6, 1e-7, 1e-8, 1e-9, SMALLEST_STEP], [1e-6, SMALLEST_STEP]
+    shapes = [(1000, 1, ends), (300, 5, several), (100, 3, several)]
+    return tuple(
+        {
+            "hidden_layers": depth,
+            "width": 100,
+            "seed": seed,
+            "smallest_steps": smallest_steps,
+            "backprop_steps": 400,
+        }
+        for depth, seeds, smallest_steps in shapes
+        for seed in range(seeds)
     )
 
 
@@ -525,4 +661,6 @@ SWEEPS = (
     Sweep("alternatives", _alternative_cells(), alternative_cell),
     Sweep("residuals", _residual_cells(), residual_cell),
     Sweep("schedules", _schedule_cells(), schedule_cell),
+    Sweep("sequential", _sequential_cells(), sequential_cell),
+    Sweep("smallest-steps", _smallest_step_cells(), smallest_step_cell),
 )

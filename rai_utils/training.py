@@ -41,6 +41,7 @@ from rai_utils.relaxation import (
     output_loss,
     relaxation_plan,
     relaxed_loss,
+    sequential_gradients,
     settle_targets,
 )
 
@@ -103,6 +104,9 @@ class Phase:
             the L2 penalty ½ δ Σ_t ‖W_t‖²_F of each network: δ W is added to the gradient of the
             weights, before the optimiser sees it, as in torch's SGD and Adam. Biases and targets
             do not decay. Losses and gradient norms are recorded without it.
+        smallest_step: of Rprop, above 0: no number's step shrinks below it. 1e-6 is torch's
+            default. In a deep net it is large: all steps at once, each of 1e-6, can change the
+            output by more than there is left to gain.
 
     Raises:
         ValueError: a value is out of range or the optimiser is unknown.
@@ -112,6 +116,7 @@ class Phase:
     learning_rate: float | tuple[float, ...]
     optimizer: str = "rprop"
     weight_decay: float | tuple[float, ...] = 0.0
+    smallest_step: float = 1e-6
 
     def __post_init__(self) -> None:
         if not isinstance(self.steps, int) or self.steps < 1:
@@ -121,6 +126,8 @@ class Phase:
             raise ValueError(f"learning rate must be above 0, got {self.learning_rate}")
         if not decays or not all(decay >= 0 for decay in decays):
             raise ValueError(f"weight decay must be at least 0, got {self.weight_decay}")
+        if not self.smallest_step > 0:
+            raise ValueError(f"smallest step must be above 0, got {self.smallest_step}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(
                 f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}"
@@ -387,6 +394,36 @@ def fit_relaxed(
     return _fit(model, dataset, phase, plan, hidden_weight, targets, watch, loss, device, objective)
 
 
+def fit_sequential(
+    model: StackedMLP,
+    dataset: Dataset,
+    phase: Phase,
+    *,
+    hidden_weight: float = 1.0,
+    watch: Watch | None = None,
+    loss: OutputLoss | None = None,
+    device: str = "auto",
+) -> Fit:
+    """Train by RAI whose targets are renewed at every step and move one at a time.
+
+    The gradient of the weights is ``sequential_gradients``; the targets live for one step.
+
+    Args:
+        model: the networks to start from; left as they are.
+        dataset: the examples, the same for all seeds.
+        phase: steps, learning rate, optimiser, of the weights.
+        hidden_weight: λ, above 0.
+        watch: when to record.
+        loss: the output error; None for the task's default.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+
+    Raises:
+        ValueError: as ``fit_backprop`` and ``sequential_gradients``.
+    """
+    find = partial(sequential_gradients, hidden_weight=hidden_weight)
+    return _fit(model, dataset, phase, None, hidden_weight, None, watch, loss, device, find=find)
+
+
 @dataclass(frozen=True)
 class HandOver:
     """Result of a hand-over: the RAI fit and the backpropagation fit that followed it."""
@@ -530,7 +567,9 @@ def _fit(
     loss: OutputLoss | None,
     device: str,
     objective: Objective = relaxed_loss,
+    find: Callable[..., tuple[Tensor, ...]] | None = None,
 ) -> Fit:
+    """Train by gradients of the loss, or, without targets, by those that ``find`` returns."""
     watch = watch or Watch()
     loss = loss or default_loss(dataset.task)
     _check_fit(model, dataset, loss, watch, phase)
@@ -603,7 +642,10 @@ def _fit(
                 alive &= finite
                 if not alive.any():
                     break
-            _gather(gradients, torch.autograd.grad(total.sum(), leaves))
+            if find is None:
+                _gather(gradients, torch.autograd.grad(total.sum(), leaves))
+            else:
+                _gather(gradients, find(current, data.x, data.y, loss=loss))
             if step in inspect_at:
                 inspection = perf_counter()
                 row = _inspect(architecture, gradients, values, parts)
@@ -670,7 +712,7 @@ def _stepper(phase: Phase, flat: Tensor, leaves: Sequence[Tensor]) -> Callable[[
         step = compiled or partial(_rprop_step, foreach=True)
         previous = torch.zeros_like(flat)
         step_size = torch.ones_like(flat).mul_(rates)
-        return lambda: step(flat, flat.grad, previous, step_size)
+        return lambda: step(flat, flat.grad, previous, step_size, phase.smallest_step)
     if isinstance(rates, Tensor):
         return _step_with_own_rates(phase.optimizer, flat, rates)
     parameter = torch.nn.Parameter(flat)
@@ -736,6 +778,7 @@ def _rprop_step(
     gradient: Tensor,
     previous: Tensor,
     step_size: Tensor,
+    smallest_step: float,
     foreach: bool = False,
 ) -> None:
     """Apply torch's own Rprop update with its default factors, on one vector, in place.
@@ -754,7 +797,7 @@ def _rprop_step(
         maximize=False,
         differentiable=False,
         has_complex=False,
-        step_size_min=1e-6,
+        step_size_min=smallest_step,
         step_size_max=50.0,
         etaminus=0.5,
         etaplus=1.2,
@@ -762,12 +805,12 @@ def _rprop_step(
 
 
 @cache
-def _compiled_rprop() -> Callable[[Tensor, Tensor, Tensor, Tensor], None] | None:
+def _compiled_rprop() -> Callable[[Tensor, Tensor, Tensor, Tensor, float], None] | None:
     """Compile torch's Rprop update for vectors of any length, or return None with a notice."""
     step = torch.compile(_rprop_step, dynamic=True)
     trial = [torch.zeros(64) for _ in range(4)]
     try:
-        step(*trial)
+        step(*trial, 1e-6)
     except Exception as error:  # whatever the compiler tool chain raises
         reason = str(error).strip().splitlines()[0]
         warnings.warn(

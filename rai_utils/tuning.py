@@ -20,7 +20,7 @@ class Tuning:
     """What a search over learning rates found.
 
     Attributes:
-        phase: the steps and the optimiser of the search, with the rate chosen.
+        phase: steps, optimiser and smallest step of the search, with the rate chosen.
         learning_rates: the grid.
         losses: mean over the tuning networks of the last held-out loss at each rate, (rates,);
             infinite where the loss of one of them was not finite.
@@ -42,6 +42,7 @@ def tune(
     learning_rates: Sequence[float],
     *,
     optimizer: str = "rprop",
+    smallest_step: float = 1e-6,
     **options: Any,
 ) -> Tuning:
     """Choose the learning rate whose last held-out loss is lowest, mean over the networks.
@@ -57,6 +58,7 @@ def tune(
         steps: updates of each network.
         learning_rates: the grid, at least one.
         optimizer: as in ``Phase``.
+        smallest_step: as in ``Phase``.
         options: further arguments of ``fit``, the same for every rate; not ``targets``, which
             belong to networks, and not ``watch``.
 
@@ -70,7 +72,7 @@ def tune(
     history = fit(
         stack([model] * len(grid)),
         dataset,
-        Phase(steps, rates, optimizer),
+        Phase(steps, rates, optimizer, smallest_step=smallest_step),
         watch=Watch(evaluate_at=(steps,)),
         **options,
     ).history
@@ -83,7 +85,8 @@ def tune(
         accuracies = np.nan_to_num(accuracies)
     losses, accuracies = (x.reshape(len(grid), -1).mean(1) for x in (losses, accuracies))
     best = grid[int(losses.argmin())]
-    return Tuning(Phase(steps, best, optimizer), grid, losses, accuracies)
+    chosen = Phase(steps, best, optimizer, smallest_step=smallest_step)
+    return Tuning(chosen, grid, losses, accuracies)
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def fit_tuned(
         fit: ``fit_backprop`` or ``fit_relaxed``.
         optimizer: as in ``Phase``.
         watch: when the reported fit records.
-        options: further arguments of ``fit``.
+        options: further arguments of ``fit``, and ``smallest_step``.
 
     Raises:
         ValueError: the grid is empty, the architectures differ, or as ``fit``.

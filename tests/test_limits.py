@@ -19,7 +19,10 @@ from rai_utils.limits import (
     relaxed_phase,
     residual_cell,
     schedule_cell,
+    sequential_cell,
+    sequential_deviation,
     shape,
+    smallest_step_cell,
     start_cell,
     with_batch_norm,
 )
@@ -43,26 +46,55 @@ def test_every_cell_of_every_sweep_is_a_call_that_its_work_takes():
 
 def test_the_schedule_of_a_hand_over_follows_the_depth():
     assert relaxed_phase(100, "sigmoid") == Phase(220, 0.1)
-    assert relaxed_phase(30, "relu", 20) == Phase(50, 0.01)
-    assert backprop_phase(100, 500) == Phase(500, 1e-4)
-    assert backprop_phase(10, 500) == Phase(500, 1e-3)
-    assert backprop_phase(1000, 500) == Phase(500, 1e-6)
+    assert relaxed_phase(30, "relu") == Phase(150, 0.01)
+    for depth, rate in ((10, 1e-3), (100, 1e-4), (1000, 1e-8)):
+        assert backprop_phase(depth, 500) == Phase(500, rate, smallest_step=1e-12)
 
 
 def test_a_hand_over_cell_is_rai_and_then_backpropagation_on_the_same_weights():
-    cell = handover_cell(4, "sigmoid", 8, "moons", 3, 120, 40)
+    cell = handover_cell(4, "sigmoid", 8, "moons", 3, 40)
     data = moons()
     start = build_mlp(Architecture((2, 8, 8, 8, 8, 1)), [3])
     relaxed = fit_relaxed(start, data, Phase(124, 0.1), watch=Watch(evaluate_at=range(0, 121, 10)))
-    backprop = fit_backprop(
-        relaxed.model, data, Phase(40, 1e-3), watch=Watch(evaluate_at=range(0, 41, 10))
-    )
+    second = Phase(40, 1e-3, smallest_step=1e-12)
+    backprop = fit_backprop(relaxed.model, data, second, watch=Watch(evaluate_at=range(0, 41, 10)))
     assert cell["relaxed_train"] == relaxed.history.accuracy[-1, 0]
     best = backprop.history.loss[:, 0].argmin()
     assert cell["train"] == backprop.history.accuracy[best, 0]
     assert cell["held_out"] == backprop.history.held_out_accuracy[best, 0]
     steps, accuracy = relaxed.history.evaluated_at, relaxed.history.accuracy[:, 0]
     assert cell["reached_at"] == next((s for s, a in zip(steps, accuracy, strict=True) if a >= 0.8))
+
+
+def test_second_phases_that_differ_in_the_smallest_step_share_the_first():
+    cell = smallest_step_cell(4, 8, 3, [1e-3, 1e-12], 60)
+    alone = handover_cell(4, "sigmoid", 8, "moons", 3, 60)
+    assert (cell["train"][1], cell["held_out"][1]) == (alone["train"], alone["held_out"])
+    coarse, fine = cell["losses"]
+    assert coarse[0] == fine[0] and len(coarse) == 7
+    assert min(fine) < min(coarse)
+    assert cell["gradient_sum"] > 0
+
+
+def test_a_sequential_cell_goes_on_from_rai_as_backpropagation_does():
+    cell = sequential_cell(10, 8, 3, 40)
+    handover = handover_cell(10, "sigmoid", 8, "moons", 3, 40)
+    assert cell["train"][0] == handover["relaxed_train"]
+    assert cell["held_out"][0] == handover["relaxed_held_out"]
+    assert abs(cell["train"][1] - handover["train"]) <= 0.03
+    assert cell["deviation"] < 1e-12
+
+
+def test_the_deviation_of_another_gradient_is_seen(monkeypatch):
+    model = build_mlp(Architecture((2, 8, 8, 1)), [0])
+    assert sequential_deviation(model, moons()) < 1e-12
+    true = limits.sequential_gradients
+
+    def scaled(*arguments, **options):
+        return [1.01 * part for part in true(*arguments, **options)]
+
+    monkeypatch.setattr(limits, "sequential_gradients", scaled)
+    assert sequential_deviation(model, moons()) == pytest.approx(0.01)
 
 
 def test_several_classes_get_a_softmax_output():

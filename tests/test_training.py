@@ -17,6 +17,7 @@ from rai_utils.training import (
     fit_backprop,
     fit_handover,
     fit_relaxed,
+    fit_sequential,
     schedule,
 )
 
@@ -31,11 +32,13 @@ def slow_twin(module, data, phase, relaxed=None, hidden_weight=1.0):
     targets = list(relaxed.targets.values()) if relaxed else []
     weights = [p for name, p in module.named_parameters() if name.endswith("weight")]
     others = [p for name, p in module.named_parameters() if not name.endswith("weight")]
-    options = {}
-    if phase.optimizer != "rprop":  # torch's Rprop knows no weight decay: it is in the loss below
-        options = {"weight_decay": phase.weight_decay}
+    if phase.optimizer == "rprop":  # torch's Rprop knows no weight decay: it is in the loss below
+        options = own = {"step_sizes": (phase.smallest_step, 50.0)}
+    else:
+        options, own = {"weight_decay": phase.weight_decay}, {}
     optimizer = training.OPTIMIZERS[phase.optimizer](
-        [{"params": weights, **options}, {"params": [*others, *targets]}], lr=phase.learning_rate
+        [{"params": weights, **options}, {"params": [*others, *targets], **own}],
+        lr=phase.learning_rate,
     )
     losses = []
     for _ in range(phase.steps):
@@ -84,6 +87,30 @@ def test_backprop_trajectory_equals_the_slow_twin(data, optimizer, weight_decay)
         torch.testing.assert_close(
             fit.model.as_module(position).linear2.weight, module.linear2.weight
         )
+
+
+@pytest.mark.parametrize("smallest_step", [1e-12, 0.01])
+def test_no_step_of_rprop_shrinks_below_the_smallest(data, smallest_step):
+    phase = Phase(40, 0.05, smallest_step=smallest_step)
+    model = build_mlp(Architecture((2, 6, 6, 1), "tanh"), [3], dtype=torch.float64)
+    fit = fit_backprop(model, data, phase, watch=Watch(evaluate_at=range(40)))
+    module = model.as_module(0)
+    losses = slow_twin(module, data, phase)
+    np.testing.assert_allclose(fit.history.loss[:, 0], losses, rtol=1e-7)
+    other = fit_backprop(model, data, Phase(40, 0.05), watch=Watch(evaluate_at=range(40)))
+    assert np.isclose(other.history.loss[-1, 0], losses[-1], rtol=1e-7) == (smallest_step < 1e-6)
+
+
+@pytest.mark.parametrize("hidden_weight", [0.1, 1.0])
+def test_training_by_targets_that_move_one_at_a_time_is_backpropagation(data, hidden_weight):
+    model = build_mlp(Architecture((2, 6, 6, 6, 1), "tanh"), [3, 4], dtype=torch.float64)
+    phase, watch = Phase(15, 0.01), Watch(evaluate_at=range(16), inspect_at=(0,))
+    fit = fit_sequential(model, data, phase, hidden_weight=hidden_weight, watch=watch)
+    expected = fit_backprop(model, data, phase, watch=watch)
+    np.testing.assert_allclose(fit.history.loss, expected.history.loss, rtol=1e-9)
+    np.testing.assert_allclose(
+        fit.history.gradient_norms, expected.history.gradient_norms, rtol=1e-9
+    )
 
 
 def test_recorded_gradient_norms_and_parts_are_those_of_autograd(data):
@@ -304,6 +331,7 @@ def test_the_time_of_every_step_is_taken(data):
         ),
         (lambda model, data: Phase(5, (0.1, 0.0), "sgd"), r"above 0, got \(0.1, 0.0\)"),
         (lambda model, data: Phase(5, (), "sgd"), r"above 0, got \(\)"),
+        (lambda model, data: Phase(5, 0.1, smallest_step=0.0), "smallest step must be above 0"),
         (lambda model, data: Phase(5, 0.1, weight_decay=-1.0), "at least 0, got -1.0"),
         (lambda model, data: Phase(5, 0.1, weight_decay=(0.1, -1.0)), r"got \(0.1, -1.0\)"),
         (

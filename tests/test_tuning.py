@@ -34,6 +34,14 @@ def test_the_rate_with_the_lowest_last_held_out_loss_is_chosen(data, fit, option
     assert tuning.learning_rates == GRID
 
 
+def test_the_smallest_step_is_that_of_every_trial_and_of_the_phase(data):
+    model = build_mlp(Architecture((2, 6, 6, 1), "tanh"), [5], dtype=torch.float64)
+    tuning = tune(fit_backprop, model, data, 30, (0.03,), smallest_step=0.02)
+    assert tuning.phase == Phase(30, 0.03, smallest_step=0.02)
+    history = fit_backprop(model, data, tuning.phase).history
+    np.testing.assert_allclose(tuning.losses, history.held_out_loss[-1], rtol=1e-7)
+
+
 def test_the_last_loss_decides_and_not_the_accuracy_or_the_lowest_loss():
     overfitting = moons(20, 0.4, held_out=100)
     model = build_mlp(Architecture((2, 32, 1), "relu"), range(3), "he")
