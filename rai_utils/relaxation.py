@@ -570,7 +570,8 @@ def sequential_gradients(
     When its turn comes, z_t feels the residual above it alone, and the step is the one that makes
     its own residual equal to the error it was sent: ẑ_t − z_t = (n l_t / 2λ) ∂𝓛/∂z_t. As z_{t−1} is
     still where the forward pass left it, g is the gradient of backpropagation, for any λ. This is
-    the zero-divergence inference learning of predictive coding (Song et al. 2020, Theorem 1).
+    the zero-divergence inference learning of predictive coding (Song et al., *Can the Brain Do
+    Backpropagation?*, NeurIPS 2020).
 
     Args:
         model: the networks.
