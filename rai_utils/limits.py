@@ -44,7 +44,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "spirals": lambda **seeds: spirals(classes=2, **seeds),
 }
 
-# Of every backpropagation here. With torch's own 1e-6 Rprop cannot settle in a deep network
+# Of every backpropagation here. With torch's own 1e-6 Rprop stalls in a deep network
 # (``smallest_step_cell``).
 SMALLEST_STEP = 1e-12
 
@@ -641,7 +641,7 @@ def _sequential_cells() -> tuple[Cell, ...]:
 
 def _smallest_step_cells() -> tuple[Cell, ...]:
     several, ends = [1e-6, 1e-7, 1e-8, 1e-9, SMALLEST_STEP], [1e-6, SMALLEST_STEP]
-    shapes = [(1000, 1, ends), (300, 5, several), (100, 3, several)]
+    shapes = [(1000, 1, ends), (300, 10, several), (100, 3, several)]
     return tuple(
         {
             "hidden_layers": depth,

@@ -105,8 +105,8 @@ class Phase:
             weights, before the optimiser sees it, as in torch's SGD and Adam. Biases and targets
             do not decay. Losses and gradient norms are recorded without it.
         smallest_step: of Rprop, above 0: no number's step shrinks below it. 1e-6 is torch's
-            default. In a deep net it is large: all steps at once, each of 1e-6, can change the
-            output by more than there is left to gain.
+            default, which is too coarse for backpropagation in a deep net
+            (``limits.smallest_step_cell``).
 
     Raises:
         ValueError: a value is out of range or the optimiser is unknown.
