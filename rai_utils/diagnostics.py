@@ -112,6 +112,26 @@ def mean_pairwise(shares: Array, level: float = 0.95) -> tuple[float, tuple[floa
     return float(mean), (float(mean - reach), float(mean + reach))
 
 
+def loss_gradients(
+    model: StackedMLP, dataset: Dataset, loss: OutputLoss | None = None
+) -> tuple[Tensor, ...]:
+    """Backpropagation's gradient: of the network's own loss on the training part.
+
+    Args:
+        model: the networks.
+        dataset: the examples.
+        loss: the output error; None for the task's default.
+
+    Returns:
+        Gradients of ``model.weights``, then of ``model.biases``.
+    """
+    z = model(dataset.x)
+    total = output_loss(
+        z, dataset.y, model.architecture.output_activation, loss or default_loss(dataset.task)
+    )
+    return torch.autograd.grad(total.sum(), [*model.weights, *model.biases])
+
+
 def gradient_norms(model: StackedMLP, dataset: Dataset, loss: OutputLoss | None = None) -> Array:
     """Backpropagation's gradient norm per layer, weights and bias together.
 
@@ -123,12 +143,7 @@ def gradient_norms(model: StackedMLP, dataset: Dataset, loss: OutputLoss | None 
     Returns:
         Euclidean norms, (T, seeds).
     """
-    parameters = [*model.weights, *model.biases]
-    z = model(dataset.x)
-    total = output_loss(
-        z, dataset.y, model.architecture.output_activation, loss or default_loss(dataset.task)
-    )
-    gradients = torch.autograd.grad(total.sum(), parameters)
+    gradients = loss_gradients(model, dataset, loss)
     runs = len(model.architecture.runs)
     return layer_norms(gradients[:runs], gradients[runs:]).cpu().numpy()
 

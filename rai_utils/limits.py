@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from rai_utils.data import Dataset, circles, moons, spirals
-from rai_utils.models import ACTIVATIONS, Architecture, StackedMLP, affine, build_mlp, forward
+from rai_utils.diagnostics import loss_gradients
+from rai_utils.models import ACTIVATIONS, Architecture, StackedMLP, affine, build_mlp
 from rai_utils.relaxation import (
     Targets,
     forward_targets,
-    output_loss,
     relaxation_plan,
     sequential_gradients,
 )
@@ -137,7 +137,7 @@ def smallest_step_cell(
     """Hand over from one RAI phase to second phases that differ in Rprop's smallest step alone.
 
     Sigmoid network, Moons, torch's default initialisation. While all N numbers take the smallest
-    step s, one update changes the loss by s ‖∇L‖₁ to first order, whatever is left to gain.
+    step s, one update changes the loss by at most s ‖∇L‖₁ to first order.
 
     Returns:
         ``train``, ``held_out``: accuracy at the evaluation, every ten steps, whose training loss is
@@ -162,11 +162,8 @@ def smallest_step_cell(
         result["train"] += _plain(history.accuracy[best])
         result["held_out"] += _plain(history.held_out_accuracy[best])
         result["losses"].append(_plain(history.loss[:, 0].round(6)))
-    leaves = [*handed_over.weights, *handed_over.biases]
-    z = forward(handed_over.architecture, handed_over.weights, handed_over.biases, data.x)
-    loss = output_loss(z, data.y, handed_over.architecture.output_activation)
-    gradients = torch.autograd.grad(loss.sum(), leaves)
-    return result | {"gradient_sum": float(sum(part.abs().sum() for part in gradients))}
+    total = sum(part.abs().sum() for part in loss_gradients(handed_over, data))
+    return result | {"gradient_sum": float(total)}
 
 
 def layer_sequential(model: StackedMLP, x: Tensor) -> StackedMLP:
@@ -465,24 +462,19 @@ def sequential_cell(hidden_layers: int, width: int, seed: int, steps: int) -> di
     hand-over.
 
     Returns:
-        ``train``, ``held_out``: accuracy after the first phase, and at the evaluation of the
-        second, every ten steps, whose training loss is lowest; ``deviation``: that of the gradient
-        from backpropagation's at the start of the second (``sequential_deviation``).
+        ``train``, ``held_out``: accuracy after each phase; ``deviation``: that of the gradient from
+        backpropagation's at the start of the second (``sequential_deviation``).
     """
     data = moons()
     start = build_mlp(shape(hidden_layers, width, "sigmoid", data), [seed])
     first, second = relaxed_phase(hidden_layers, "sigmoid"), backprop_phase(hidden_layers, steps)
     compile_rprop()
     relaxed = fit_relaxed(start, data, first, watch=_end(first.steps))
-    watch = Watch(evaluate_at=_tens(steps))
-    history = fit_sequential(relaxed.model, data, second, watch=watch).history
-    best = _lowest(history)
+    sequential = fit_sequential(relaxed.model, data, second, watch=_end(steps))
+    histories = [fit.history for fit in (relaxed, sequential)]
     return {
-        "train": [_last(relaxed.history.accuracy), *_plain(history.accuracy[best])],
-        "held_out": [
-            _last(relaxed.history.held_out_accuracy),
-            *_plain(history.held_out_accuracy[best]),
-        ],
+        "train": [_last(history.accuracy) for history in histories],
+        "held_out": [_last(history.held_out_accuracy) for history in histories],
         "deviation": sequential_deviation(relaxed.model, data),
     }
 
@@ -501,9 +493,7 @@ def sequential_deviation(model: StackedMLP, data: Dataset, hidden_weight: float 
     exact = model.select(range(model.seeds)).double()
     examples = data.to(torch.device("cpu"), torch.float64)
     found = sequential_gradients(exact, examples.x, examples.y, hidden_weight=hidden_weight)
-    z = forward(exact.architecture, exact.weights, exact.biases, examples.x)
-    loss = output_loss(z, examples.y, exact.architecture.output_activation)
-    expected = torch.autograd.grad(loss.sum(), [*exact.weights, *exact.biases])
+    expected = loss_gradients(exact, examples)
     difference = sum((a - b).square().sum() for a, b in zip(found, expected, strict=True))
     return float(difference.sqrt() / sum(b.square().sum() for b in expected).sqrt())
 

@@ -421,7 +421,7 @@ def fit_sequential(
         ValueError: as ``fit_backprop`` and ``sequential_gradients``.
     """
     find = partial(sequential_gradients, hidden_weight=hidden_weight)
-    return _fit(model, dataset, phase, None, hidden_weight, None, watch, loss, device, find=find)
+    return _fit(model, dataset, phase, None, 1.0, None, watch, loss, device, find=find)
 
 
 @dataclass(frozen=True)

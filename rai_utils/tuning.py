@@ -127,7 +127,7 @@ def fit_tuned(
         fit: ``fit_backprop`` or ``fit_relaxed``.
         optimizer: as in ``Phase``.
         watch: when the reported fit records.
-        options: further arguments of ``fit``, and ``smallest_step``.
+        options: further arguments of ``fit``.
 
     Raises:
         ValueError: the grid is empty, the architectures differ, or as ``fit``.

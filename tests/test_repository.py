@@ -12,6 +12,7 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from rai_utils import prose
@@ -391,6 +392,18 @@ def test_the_lock_is_what_is_installed():
         if not requirement.specifier.contains(version, prereleases=True):
             different.append(f"{requirement}: {version} is installed")
     assert different == []
+
+
+def test_the_lock_fits_the_oldest_python_that_the_project_takes():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (oldest,) = [specifier.version for specifier in SpecifierSet(project["requires-python"])]
+    refused = {
+        requirement.name: needs
+        for requirement in lock()
+        if (needs := importlib.metadata.metadata(requirement.name)["Requires-Python"])
+        and not SpecifierSet(needs).contains(f"{oldest}.0")
+    }
+    assert refused == {}
 
 
 def test_the_lock_holds_every_direct_dependency():
