@@ -294,13 +294,22 @@ def browser_command(browser: str, profile: Path) -> list[str]:
     return [*command, "--no-sandbox"] if os.name == "posix" and os.geteuid() == 0 else command
 
 
+def browser_profile() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder for a browser to keep its state in, which goes when the context ends.
+
+    The browser's child processes may outlive it for a moment and still write there; a folder that
+    cannot be emptied because of that is left to the operating system.
+    """
+    return tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+
+
 def print_page(page: Path, target: Path, browser: str) -> None:
     """Print an HTML page as PDF.
 
     Raises:
         OSError: the browser did not write it, or not in time.
     """
-    with tempfile.TemporaryDirectory() as profile:
+    with browser_profile() as profile:
         command = [
             *browser_command(browser, Path(profile)),
             "--no-pdf-header-footer",

@@ -3,14 +3,13 @@
 import contextlib
 import json
 import subprocess
-import tempfile
 import time
 import urllib.request
 from pathlib import Path
 
 import websocket
 
-from rai_utils.report import browser_command
+from rai_utils.report import browser_command, browser_profile
 
 # Elements that reach past the page, or that scroll sideways in themselves.
 FAULTS = """
@@ -46,7 +45,7 @@ class Page:
 
     def __init__(self, browser: str, path: Path) -> None:
         self._kept = contextlib.ExitStack()
-        profile = Path(self._kept.enter_context(tempfile.TemporaryDirectory()))
+        profile = Path(self._kept.enter_context(browser_profile()))
         command = [*browser_command(browser, profile), "--remote-debugging-port=0", "about:blank"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._kept.callback(process.wait)

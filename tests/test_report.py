@@ -132,6 +132,29 @@ def test_a_browser_that_fails_leaves_the_html(tmp_path, capsys, monkeypatch, sma
     assert "did not print the page: no message" in capsys.readouterr().out
 
 
+# Prints, and leaves a child behind that fills the profile until the folder has gone.
+LINGERING_BROWSER = """#!/bin/sh
+for option; do case $option in
+  --user-data-dir=*) profile=${option#*=} ;;
+  --print-to-pdf=*) target=${option#*=} ;;
+esac; done
+mkdir "$profile/Default"
+( exec > /dev/null 2>&1; i=0
+  while [ $i -lt 20000 ]; do : > "$profile/Default/$i" || exit; i=$((i+1)); done ) &
+while [ ! -e "$profile/Default/100" ]; do :; done
+echo %PDF > "$target"
+"""
+
+
+def test_a_browser_whose_child_outlives_it_has_printed(tmp_path, monkeypatch, small_page):
+    browser = tmp_path / "browser"
+    browser.write_text(LINGERING_BROWSER)
+    browser.chmod(0o755)
+    monkeypatch.setattr(report, "find_browser", lambda: str(browser))
+    for folder in (tmp_path / str(k) for k in range(3)):
+        assert report.build(folder, folder) == [folder / "report.html", folder / "report.pdf"]
+
+
 @pytest.mark.slow
 @needs_browser
 def test_the_page_is_printed(tmp_path, capsys, small_page):
