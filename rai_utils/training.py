@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim.rprop import rprop
 from tqdm.auto import tqdm
 
 from rai_utils.data import Dataset, Task
@@ -52,6 +51,9 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 Objective = Callable[..., RelaxedLoss]
+
+# No step of Rprop grows above it (torch's default).
+LARGEST_STEP = 50.0
 
 # Compiling the Rprop step takes about 15 s once a process and saves about 3.5 ns a number and
 # step on two cores, so it pays above some 4e9 of them.
@@ -709,7 +711,7 @@ def _stepper(phase: Phase, flat: Tensor, leaves: Sequence[Tensor]) -> Callable[[
         rates = phase.learning_rate
     if phase.optimizer == "rprop":
         compiled = _compiled_rprop() if _compiling_pays(phase.steps * flat.numel()) else None
-        step = compiled or partial(_rprop_step, foreach=True)
+        step = compiled or _rprop_step
         previous = torch.zeros_like(flat)
         step_size = torch.ones_like(flat).mul_(rates)
         return lambda: step(flat, flat.grad, previous, step_size, phase.smallest_step)
@@ -779,34 +781,24 @@ def _rprop_step(
     previous: Tensor,
     step_size: Tensor,
     smallest_step: float,
-    foreach: bool = False,
 ) -> None:
-    """Apply torch's own Rprop update with its default factors, on one vector, in place.
+    """Apply the update of ``torch.optim.Rprop`` to one vector, in place and to the same bits.
 
-    ``foreach`` chooses between torch's two ways: the one that is fast without a compiler, and the
-    one that compiles.
+    Written out because torch's own is made of masked writes, which do not fuse: compiled, this
+    one moves half as many bytes.
     """
-    rprop(
-        [parameter],
-        [gradient],
-        [previous],
-        [step_size],
-        [torch.zeros(())],
-        foreach=foreach,
-        capturable=False,
-        maximize=False,
-        differentiable=False,
-        has_complex=False,
-        step_size_min=smallest_step,
-        step_size_max=50.0,
-        etaminus=0.5,
-        etaplus=1.2,
-    )
+    agreement = gradient * previous
+    smaller = torch.where(agreement < 0, step_size * 0.5, step_size)
+    changed = torch.where(agreement > 0, step_size * 1.2, smaller)
+    step_size.copy_(changed.clamp(smallest_step, LARGEST_STEP))
+    kept = torch.where(agreement < 0, 0.0, gradient)
+    parameter.sub_(kept.sign() * step_size)
+    previous.copy_(kept)
 
 
 @cache
 def _compiled_rprop() -> Callable[[Tensor, Tensor, Tensor, Tensor, float], None] | None:
-    """Compile torch's Rprop update for vectors of any length, or return None with a notice."""
+    """Compile the Rprop update for vectors of any length, or return None with a notice."""
     step = torch.compile(_rprop_step, dynamic=True)
     trial = [torch.zeros(64) for _ in range(4)]
     try:
