@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -528,6 +528,24 @@ def _carry(h: Tensor, weight: Tensor, bias: Tensor, name: str, skip: bool) -> Te
 LOOK_EVERY = 8
 
 
+@dataclass
+class DeadLayers:
+    """What one run of hidden layers keeps from step to step, to leave out what cannot change.
+
+    Where the gradient has underflowed to exactly 0, an optimiser that reads gradients alone moves
+    nothing, so the next forward pass repeats itself there.
+
+    Attributes:
+        count: leading layers whose last gradient was exactly 0.
+        inputs: h_{t−1} of each layer in the last forward pass, (seeds, examples, inputs) each.
+        outputs: φ(z_t) of each layer, (seeds, examples, outputs) each.
+    """
+
+    count: int = 0
+    inputs: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+
+
 class _HiddenLayers(torch.autograd.Function):
     """Consecutive hidden layers, h_t = φ(W_t h_{t−1} + b_t) (+ h_{t−1} with a skip).
 
@@ -546,41 +564,49 @@ class _HiddenLayers(torch.autograd.Function):
         name: str,
         skip: bool,
         into: tuple[Tensor, Tensor] | None,
+        dead: DeadLayers,
     ) -> Tensor:
         activation = ACTIVATIONS[name].function
-        inputs, outputs = [], []
-        for w, b in zip(weight.unbind(0), bias.unbind(0), strict=True):
+        inputs, outputs = dead.inputs[: dead.count], dead.outputs[: dead.count]
+        if outputs:
+            h = outputs[-1] + inputs[-1] if skip else outputs[-1]
+        for w, b in zip(weight[dead.count :].unbind(0), bias[dead.count :].unbind(0), strict=True):
             inputs.append(h)
             outputs.append(activation(torch.baddbmm(b, h, w.mT)))  # (seeds, examples, outputs)
             h = outputs[-1] + h if skip else outputs[-1]
-        ctx.save_for_backward(weight, bias, *inputs, *outputs)
-        ctx.name, ctx.skip, ctx.into = name, skip, into
-        return h
+        ctx.save_for_backward(weight, bias)
+        # Nothing of these is returned but a copy of the last, so no reference runs in a circle.
+        dead.inputs, dead.outputs = inputs, outputs
+        ctx.name, ctx.skip, ctx.into, ctx.dead = name, skip, into, dead
+        return h.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        weight, bias, *saved = ctx.saved_tensors
+        weight, bias = ctx.saved_tensors
+        dead: DeadLayers = ctx.dead
+        inputs, outputs = dead.inputs, dead.outputs
         layers = weight.shape[0]
-        inputs, outputs = saved[:layers], saved[layers:]
         backward = ACTIVATIONS[ctx.name].backward
         weight_gradient, bias_gradient = ctx.into or map(torch.empty_like, (weight, bias))
+        before, dead.count = dead.count, 0
         for t, w in reversed(list(enumerate(weight.unbind(0)))):
             above = layers - 1 - t
-            if above and above % LOOK_EVERY == 0 and not gradient.any():
-                rest = slice(0, t + 1)
+            if above % LOOK_EVERY == 0 and not gradient.any():
+                rest = slice(before, t + 1)  # the gradients before are 0 since the last step
                 # 0 times infinity would be NaN.
                 if _are_finite(weight[rest], *inputs[rest], *outputs[rest]):
                     weight_gradient[rest].zero_()
                     bias_gradient[rest].zero_()
                     gradient = torch.zeros_like(inputs[0])
+                    dead.count = t + 1
                     break
             delta = backward(gradient, outputs[t])  # (seeds, examples, outputs)
             torch.bmm(delta.mT, inputs[t], out=weight_gradient[t])
             torch.sum(delta, 1, keepdim=True, out=bias_gradient[t])
             below = torch.bmm(delta, w)  # (seeds, examples, inputs)
             gradient = below + gradient if ctx.skip else below
-        return gradient, weight_gradient, bias_gradient, None, None, None
+        return gradient, weight_gradient, bias_gradient, *(None,) * 4
 
 
 def _are_finite(*tensors: Tensor) -> bool:
@@ -594,8 +620,9 @@ def forward(
     biases: Sequence[Tensor],
     x: Tensor,
     into: Sequence[Tensor] | None = None,
+    dead: Sequence[DeadLayers] | None = None,
 ) -> Tensor:
-    """Plain forward pass as a pure function of the parameters.
+    """Plain forward pass as a pure function of the parameters, but for the memory given.
 
     Args:
         architecture: the shape.
@@ -604,6 +631,9 @@ def forward(
         x: inputs, (examples, l₀).
         into: memory of the shapes of the weights, then of the biases, that the backward pass may
             write their gradients to; None for new memory.
+        dead: what was kept of the last pass, one for each run of hidden layers; only with ``into``,
+            the same ``x``, and parameters that moved nowhere but where their gradient was not 0.
+            None to compute every layer.
 
     Returns:
         z_T, (seeds, examples, l_T).
@@ -611,11 +641,15 @@ def forward(
     ruled = torch.is_grad_enabled() and architecture.activation.backward is not None
     runs, name = architecture.runs, architecture.hidden_activation
     memory = list(zip(into, into[len(runs) :], strict=False)) if into else [None] * len(runs)
+    kept = dead or [DeadLayers() for _ in runs[:-1]]
+    same_input = True
     h = x.expand(weights[0].shape[1], *x.shape)  # (seeds, examples, l₀)
-    for run, weight, bias, own in zip(runs[:-1], weights, biases, memory, strict=False):
+    for run, weight, bias, own, layers in zip(runs, weights, biases, memory, kept, strict=False):
         skip = architecture.adds_input(run.first)
         if ruled:
-            h = _HiddenLayers.apply(h, weight, bias, name, skip, own)
+            layers.count *= same_input
+            same_input &= layers.count == run.layers
+            h = _HiddenLayers.apply(h, weight, bias, name, skip, own, layers)
         else:
             h = _carry(h, weight, bias, name, skip)
     return affine(h, weights[-1][0], biases[-1][0])

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from rai_utils.data import Dataset, Task
 from rai_utils.models import (
     Architecture,
+    DeadLayers,
     StackedMLP,
     check_inputs,
     forward,
@@ -595,7 +596,11 @@ def _fit(
         part.view_as(leaf)
         for part, leaf in zip(flat.grad.split([v.numel() for v in leaves]), leaves, strict=True)
     ]
-    advance = _decayed(phase, flat, leaves, runs, _stepper(phase, flat, leaves))
+    # Rprop alone moves nothing whose gradient is 0 for good; a decaying weight moves all the same.
+    resting = plan is None and find is None and phase.optimizer == "rprop"
+    resting = resting and not any(_each(phase.weight_decay))
+    dead = [DeadLayers() for _ in range(runs - 1)] if resting else None
+    advance = _decayed(phase, flat, leaves, runs, _stepper(phase, flat, leaves, dead))
     current = StackedMLP(architecture, [w.detach() for w in weights], [b.detach() for b in biases])
     recorder = _Recorder(architecture, model.seeds, len(plan.layers) if plan else 0)
     evaluate_at = set(schedule(phase.steps) if watch.evaluate_at is None else watch.evaluate_at)
@@ -620,7 +625,7 @@ def _fit(
                 break
             started = perf_counter()
             if plan is None:
-                z = forward(architecture, weights, biases, data.x, gradients)
+                z = forward(architecture, weights, biases, data.x, gradients, dead)
                 total = output_loss(z, data.y, architecture.output_activation, loss)
                 parts = None
             else:
@@ -698,11 +703,14 @@ def _first_bad_layer(
     return model.architecture.depth
 
 
-def _stepper(phase: Phase, flat: Tensor, leaves: Sequence[Tensor]) -> Callable[[], None]:
+def _stepper(
+    phase: Phase, flat: Tensor, leaves: Sequence[Tensor], dead: Sequence[DeadLayers] | None
+) -> Callable[[], None]:
     """Return a function that makes one optimiser step on the vector of all trained numbers.
 
     One vector, because torch's optimisers pay for each tensor and the compiled step for each
-    number of tensors. ``leaves`` are its parts, each (layers, seeds, …).
+    number of tensors. ``leaves`` are its parts, each (layers, seeds, …). Rprop leaves out the
+    leading layers of each run whose gradient was 0 at this step and the one before.
     """
     rates: float | Tensor
     if isinstance(phase.learning_rate, tuple):
@@ -714,12 +722,40 @@ def _stepper(phase: Phase, flat: Tensor, leaves: Sequence[Tensor]) -> Callable[[
         step = compiled or _rprop_step
         previous = torch.zeros_like(flat)
         step_size = torch.ones_like(flat).mul_(rates)
-        return lambda: step(flat, flat.grad, previous, step_size, phase.smallest_step)
+        if dead is None:
+            return lambda: step(flat, flat.grad, previous, step_size, phase.smallest_step)
+        state = flat, flat.grad, previous, step_size
+        counts = [0] * len(dead)
+
+        def step_the_living() -> None:
+            nonlocal counts
+            before, counts = counts, [layers.count for layers in dead]
+            for part in _living(leaves, [*map(min, before, counts)]):
+                step(*(numbers[part] for numbers in state), phase.smallest_step)
+
+        return step_the_living
     if isinstance(rates, Tensor):
         return _step_with_own_rates(phase.optimizer, flat, rates)
     parameter = torch.nn.Parameter(flat)
     parameter.grad = flat.grad
     return OPTIMIZERS[phase.optimizer]([parameter], lr=rates, fused=True).step
+
+
+def _living(leaves: Sequence[Tensor], resting: Sequence[int]) -> list[slice]:
+    """Return the parts of the vector of all weights and biases that an optimiser has to visit.
+
+    ``resting`` counts the leading layers to leave out of each run but the last.
+    """
+    parts: list[slice] = []
+    start = 0
+    for leaf, layers in zip(leaves, [*resting, 0] * 2, strict=True):
+        first, end = start + layers * leaf[0].numel(), start + leaf.numel()
+        if parts and parts[-1].stop == first:
+            parts[-1] = slice(parts[-1].start, end)
+        elif first < end:
+            parts.append(slice(first, end))
+        start = end
+    return parts
 
 
 def _per_number(values: Sequence[float], flat: Tensor, leaves: Sequence[Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ from rai_utils.models import (
     INITIALISATIONS,
     Activation,
     Architecture,
+    DeadLayers,
     StackedMLP,
     build_mlp,
     forward,
@@ -245,3 +246,43 @@ def test_seeds_do_not_mix_and_can_be_taken_apart_and_stacked_again():
 def test_wrong_input_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_layers_that_rest_give_the_gradients_of_a_whole_pass_when_they_wake(skip):
+    architecture = Architecture((2, *[5] * 20, 1), "tanh", skip_connections=skip)
+    model = build_mlp(architecture, [0, 1], dtype=torch.float64)
+    leaves = [*model.weights, *model.biases]
+    split = model.weights[:3], model.biases[:3]
+    x = torch.randn(7, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    memory, dead = (
+        [torch.full_like(leaf, torch.nan) for leaf in leaves],
+        [DeadLayers(), DeadLayers()],
+    )
+    for scale in (1.0, 0.0, 0.0, 1.0, 0.0, 1.0):
+        z = forward(architecture, *split, x, memory, dead)
+        found = torch.autograd.grad(scale * z.square().sum(), leaves)
+        whole = forward(architecture, *split, x)
+        expected = torch.autograd.grad(scale * whole.square().sum(), leaves)
+        assert [layers.count for layers in dead] == ([0, 0] if scale else [1, 19])
+        assert torch.equal(z, whole)
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+        if scale:  # as an optimiser does: only what has a gradient moves
+            with torch.no_grad():
+                for leaf, gradient in zip(leaves, expected, strict=True):
+                    leaf -= 0.01 * gradient
+
+
+def test_a_run_rests_only_where_all_below_it_rests():
+    architecture = Architecture((2, *[5] * 3, 1), "tanh")
+    model = build_mlp(architecture, [0], dtype=torch.float64)
+    x = torch.ones(4, 2, dtype=torch.float64)
+    leaves = [*model.weights, *model.biases]
+    dead = [DeadLayers(), DeadLayers()]
+    memory = [torch.zeros_like(leaf) for leaf in leaves]
+    forward(architecture, model.weights, model.biases, x, memory, dead)
+    dead[1].count = 2
+    with torch.no_grad():
+        model.weights[0] += 1
+    z = forward(architecture, model.weights, model.biases, x, memory, dead)
+    assert torch.equal(z, model(x))

@@ -272,6 +272,23 @@ class TorchsRprop:
         step_size.copy_(self.optimizer.state[self.parameter]["step_size"])
 
 
+def test_leaving_out_dead_layers_changes_no_bit(monkeypatch):
+    model = build_mlp(Architecture((2, *[10] * 70, 1)), [0, 1])
+    data = moons(examples=20, held_out=20)
+    phase, watch = Phase(30, 0.1), Watch(evaluate_at=(15, 30), inspect_at=range(31))
+    ours = fit_backprop(model, data, phase, watch=watch, device="cpu")
+    in_full = training.forward
+    monkeypatch.setattr(training, "forward", lambda *arguments: in_full(*arguments[:5]))
+    expected = fit_backprop(model, data, phase, watch=watch, device="cpu")
+    dead = (expected.history.gradient_norms == 0).sum(1)
+    assert (dead[0] > 8).all()
+    assert len(np.unique(dead)) > 1
+    np.testing.assert_array_equal(ours.history.gradient_norms, expected.history.gradient_norms)
+    np.testing.assert_array_equal(ours.history.loss, expected.history.loss)
+    for one, other in zip(ours.model.parameters(), expected.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_rprop_step_is_bit_for_bit_torchs_own(dtype):
     ours, theirs = rprop_updates(training._rprop_step, dtype), rprop_updates(TorchsRprop(), dtype)
