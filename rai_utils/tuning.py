@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 from torch import Tensor
 
 from rai_utils.data import Dataset, Task
@@ -43,6 +44,7 @@ def tune(
     *,
     optimizer: str = "rprop",
     smallest_step: float = 1e-6,
+    tie_margin: float | None = None,
     **options: Any,
 ) -> Tuning:
     """Choose the learning rate whose last held-out loss is lowest, mean over the networks.
@@ -50,6 +52,11 @@ def tune(
     The loss is that of the plain forward pass, whatever the fit minimises. Every rate gets the
     same networks, data and steps: the whole grid is one stacked fit. Of equal rates the first in
     the grid wins. For the second phase of a hand-over give the networks that its first phase left.
+
+    With ``tie_margin``, rates that are as good as the best are ties, and the one nearest to the
+    middle of the grid is taken: a choice that is left to noise hangs on how a processor rounds.
+    A rate is a tie if its mean exceeds the best one's by no more than the margin, or if Student's
+    95 % interval of that excess, paired by network, reaches down to the margin.
 
     Args:
         fit: ``fit_backprop`` or ``fit_relaxed``.
@@ -59,15 +66,23 @@ def tune(
         learning_rates: the grid, at least one.
         optimizer: as in ``Phase``.
         smallest_step: as in ``Phase``.
+        tie_margin: loss that makes no difference, at least 0; None: the lowest mean wins, by
+            however little.
         options: further arguments of ``fit``, the same for every rate; not ``targets``, which
             belong to networks, and not ``watch``.
 
     Raises:
-        ValueError: the grid is empty, or as ``fit``.
+        ValueError: the grid is empty, ``tie_margin`` is negative or there are fewer than two
+            networks to find ties with, or as ``fit``.
     """
     grid = tuple(learning_rates)
     if not grid:
         raise ValueError("learning_rates must hold at least one rate, got none")
+    if tie_margin is not None and not (0 <= tie_margin < np.inf and model.seeds > 1):
+        raise ValueError(
+            "tie_margin must be at least 0 and needs 2 networks or more, "
+            f"got {tie_margin} and {model.seeds}"
+        )
     rates = tuple(rate for rate in grid for _ in range(model.seeds))
     history = fit(
         stack([model] * len(grid)),
@@ -83,10 +98,25 @@ def tune(
         losses, accuracies = np.full(len(rates), np.inf), np.full(len(rates), np.nan)
     if dataset.task != "regression":
         accuracies = np.nan_to_num(accuracies)
-    losses, accuracies = (x.reshape(len(grid), -1).mean(1) for x in (losses, accuracies))
-    best = grid[int(losses.argmin())]
-    chosen = Phase(steps, best, optimizer, smallest_step=smallest_step)
-    return Tuning(chosen, grid, losses, accuracies)
+    losses, accuracies = (x.reshape(len(grid), -1) for x in (losses, accuracies))
+    best = int(losses.mean(1).argmin())
+    if tie_margin is not None:
+        tied = _ties(losses, best, tie_margin)
+        best = min(tied, key=lambda row: abs(2 * row - len(grid) + 1))
+    chosen = Phase(steps, grid[best], optimizer, smallest_step=smallest_step)
+    return Tuning(chosen, grid, losses.mean(1), accuracies.mean(1))
+
+
+def _ties(losses: NDArray[np.float64], best: int, margin: float) -> list[int]:
+    """Return the rows of ``losses``, (rates, networks), that are as good as row ``best``."""
+    networks = losses.shape[1]
+    tied = [best]
+    for row in np.flatnonzero(np.isfinite(losses).all(1)):
+        excess = losses[row] - losses[best]
+        half_width = special.stdtrit(networks - 1, 0.975) * excess.std(ddof=1) / networks**0.5
+        if excess.mean() - half_width <= margin:
+            tied.append(int(row))
+    return sorted(set(tied))
 
 
 @dataclass(frozen=True)

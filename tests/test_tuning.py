@@ -1,5 +1,7 @@
 """Tuning and early stopping against slow loops."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -84,6 +86,53 @@ def test_a_tuned_fit_is_the_fit_with_the_rate_found_on_the_other_networks_and_da
     assert tuned.learning_rate == tuning.phase.learning_rate
     alone = fit_relaxed(reported, data, tuning.phase, watch=watch, **options)
     np.testing.assert_array_equal(tuned.fit.history.loss, alone.history.loss)
+
+
+class Losses:
+    """A fit that has these last held-out losses, one row a rate."""
+
+    def __init__(self, rows):
+        self.rows = np.array(rows)
+
+    def __call__(self, model, dataset, phase, **options):
+        losses = self.rows.reshape(1, -1)
+        history = SimpleNamespace(
+            evaluated_at=np.array([phase.steps]),
+            held_out_loss=losses,
+            held_out_accuracy=np.ones_like(losses),
+        )
+        return SimpleNamespace(history=history)
+
+
+@pytest.mark.parametrize(
+    ("rows", "chosen"),
+    [
+        # The best is the last; the middle one is worse on three networks of four, within noise.
+        ([[0.7, 0.7, 0.7, 0.7], [0.13, 0.36, 0.02, 0.0], [0.2, 0.01, 0.0, 0.01]], 0.1),
+        # Here the middle one is a little worse on every network.
+        ([[0.7, 0.7, 0.7, 0.7], [0.22, 0.03, 0.02, 0.03], [0.2, 0.01, 0.0, 0.01]], 0.01),
+        # All the same, as where nothing learns: the middle, whatever the last digit says.
+        ([[0.6931472] * 4, [0.6931473] * 4, [0.6931472] * 4], 0.1),
+        ([[0.69, 0.7, 0.71, 0.68], [0.7, 0.69, 0.7, 0.7], [0.7, 0.7, 0.68, 0.7]], 0.1),
+        # A failure is no tie.
+        ([[0.3, 0.2, 0.2, 0.2], [np.nan, 0.1, 0.1, 0.1], [0.31, 0.2, 0.2, 0.21]], 1.0),
+        ([[np.inf] * 4, [np.inf] * 4, [np.inf] * 4], 1.0),
+    ],
+)
+def test_of_rates_that_the_networks_cannot_tell_apart_the_middle_is_taken(data, rows, chosen):
+    networks = build_mlp(Architecture((2, 3, 1)), range(4))
+    tuning = tune(Losses(rows), networks, data, 5, (1.0, 0.1, 0.01), tie_margin=1e-3)
+    assert tuning.phase.learning_rate == chosen
+    lowest = np.nan_to_num(np.array(rows), nan=np.inf).mean(1).argmin()
+    plain = tune(Losses(rows), networks, data, 5, (1.0, 0.1, 0.01))
+    assert plain.phase.learning_rate == (1.0, 0.1, 0.01)[lowest]
+
+
+@pytest.mark.parametrize(("margin", "networks"), [(-0.1, 2), (np.nan, 2), (np.inf, 2), (0.1, 1)])
+def test_ties_that_cannot_be_found_are_refused(data, margin, networks):
+    model = build_mlp(Architecture((2, 3, 1)), range(networks))
+    with pytest.raises(ValueError, match=f"tie_margin must .* got {margin} and {networks}"):
+        tune(fit_backprop, model, data, 5, (0.1,), tie_margin=margin)
 
 
 def test_a_search_that_cannot_be_is_refused(data):
