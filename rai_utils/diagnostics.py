@@ -446,7 +446,7 @@ def output_gradient(z: Tensor, y: Tensor, output_activation: str, loss: OutputLo
         return torch.sigmoid(z) - y
     if (output_activation, loss) == ("sigmoid", "squared_error"):
         prediction = torch.sigmoid(z)
-        return 2 * (prediction - y) * prediction * (1 - prediction)
+        return 2 * (prediction - y) * prediction * torch.sigmoid(-z)
     if (output_activation, loss) == ("identity", "squared_error"):
         return 2 * (z - y)
     raise ValueError(f"no gradient is known for {output_activation!r} with {loss!r}")
@@ -633,7 +633,7 @@ def slope(activation: str, z: Tensor) -> Tensor:
             f"activation must be one of {', '.join(GREATEST_SLOPE)}, got {activation!r}"
         )
     rule = ACTIVATIONS[activation]
-    return rule.backward(torch.ones_like(z), rule.function(z))
+    return rule.backward(torch.ones_like(z), rule.kept(z, rule.function(z)))
 
 
 def hidden_slopes(model: StackedMLP, x: Tensor) -> list[Tensor]:
@@ -758,7 +758,8 @@ def backward_signals(model: StackedMLP, dataset: Dataset) -> tuple[list[Tensor],
     weights = [w[k].detach() for w in model.weights for k in range(len(w))]  # T × (seeds, m, n)
     for layer in range(len(z) - 2, -1, -1):
         upstream = delta @ weights[layer + 1]  # (seeds, examples, units)
-        delta = activation.backward(upstream, inputs[layer + 1])
+        kept = activation.kept(z[layer].detach(), inputs[layer + 1])
+        delta = activation.backward(upstream, kept)
         deltas.insert(0, delta)
     return inputs, deltas
 

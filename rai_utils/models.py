@@ -34,15 +34,22 @@ class Activation:
 
     Attributes:
         function: z -> h = φ(z), over the last axis where units interact (softmax).
-        backward: (gradient with respect to h, h) -> gradient with respect to z. Written in
-            terms of the output h, so that z need not be kept. None where h does not determine
-            it: the gradient is then left to autograd, and the function cannot be relaxed.
+        backward: (gradient with respect to h, ``kept(z, h)``) -> gradient with respect to z. None
+            where there is no rule: the gradient is then left to autograd, and the function cannot
+            be relaxed.
         module: the same function as a ``torch.nn.Module``.
+        reads_z: whether ``backward`` is written in terms of z. In terms of the output h, z need
+            not be kept; but where rounding has made h a constant, h no longer knows the slope.
     """
 
     function: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor], Tensor] | None
     module: Callable[[], nn.Module]
+    reads_z: bool = False
+
+    def kept(self, z: Tensor, h: Tensor) -> Tensor:
+        """Return which of z and h = φ(z) the backward rule reads."""
+        return z if self.reads_z else h
 
 
 class _CentredSigmoid(nn.Module):
@@ -108,13 +115,15 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "centred_sigmoid": Activation(
         lambda z: torch.sigmoid(z) - 0.5,
-        lambda gradient, h: aten.sigmoid_backward(gradient, h + 0.5),
+        lambda gradient, z: gradient * torch.sigmoid(z) * torch.sigmoid(-z),
         lambda: _CentredSigmoid(),
+        reads_z=True,
     ),
     "elu": Activation(
         nn.functional.elu,
-        lambda gradient, h: aten.elu_backward(gradient, 1.0, 1.0, 1.0, True, h),
+        lambda gradient, z: aten.elu_backward(gradient, 1.0, 1.0, 1.0, False, z),
         nn.ELU,
+        reads_z=True,
     ),
     "softmax": Activation(
         lambda z: torch.softmax(z, -1),
@@ -537,13 +546,14 @@ class DeadLayers:
 
     Attributes:
         count: leading layers whose last gradient was exactly 0.
-        inputs: h_{t−1} of each layer in the last forward pass, (seeds, examples, inputs) each.
-        outputs: φ(z_t) of each layer, (seeds, examples, outputs) each.
+        inputs: h_{t−1} of each layer in the last forward pass, (seeds, examples, inputs) each, and
+            h of the last layer.
+        kept: what the backward rule reads of each layer, (seeds, examples, outputs) each.
     """
 
     count: int = 0
     inputs: list[Tensor] = field(default_factory=list)
-    outputs: list[Tensor] = field(default_factory=list)
+    kept: list[Tensor] = field(default_factory=list)
 
 
 class _HiddenLayers(torch.autograd.Function):
@@ -566,17 +576,19 @@ class _HiddenLayers(torch.autograd.Function):
         into: tuple[Tensor, Tensor] | None,
         dead: DeadLayers,
     ) -> Tensor:
-        activation = ACTIVATIONS[name].function
-        inputs, outputs = dead.inputs[: dead.count], dead.outputs[: dead.count]
-        if outputs:
-            h = outputs[-1] + inputs[-1] if skip else outputs[-1]
+        activation = ACTIVATIONS[name]
+        inputs, kept = dead.inputs[: dead.count], dead.kept[: dead.count]
+        if dead.count:
+            h = dead.inputs[dead.count]
         for w, b in zip(weight[dead.count :].unbind(0), bias[dead.count :].unbind(0), strict=True):
             inputs.append(h)
-            outputs.append(activation(torch.baddbmm(b, h, w.mT)))  # (seeds, examples, outputs)
-            h = outputs[-1] + h if skip else outputs[-1]
+            z = torch.baddbmm(b, h, w.mT)  # (seeds, examples, outputs)
+            output = activation.function(z)
+            kept.append(activation.kept(z, output))
+            h = output + h if skip else output
         ctx.save_for_backward(weight, bias)
         # Nothing of these is returned but a copy of the last, so no reference runs in a circle.
-        dead.inputs, dead.outputs = inputs, outputs
+        dead.inputs, dead.kept = [*inputs, h], kept
         ctx.name, ctx.skip, ctx.into, ctx.dead = name, skip, into, dead
         return h.clone()
 
@@ -585,7 +597,7 @@ class _HiddenLayers(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weight, bias = ctx.saved_tensors
         dead: DeadLayers = ctx.dead
-        inputs, outputs = dead.inputs, dead.outputs
+        inputs, kept = dead.inputs, dead.kept
         layers = weight.shape[0]
         backward = ACTIVATIONS[ctx.name].backward
         weight_gradient, bias_gradient = ctx.into or map(torch.empty_like, (weight, bias))
@@ -595,13 +607,13 @@ class _HiddenLayers(torch.autograd.Function):
             if above % LOOK_EVERY == 0 and not gradient.any():
                 rest = slice(before, t + 1)  # the gradients before are 0 since the last step
                 # 0 times infinity would be NaN.
-                if _are_finite(weight[rest], *inputs[rest], *outputs[rest]):
+                if _are_finite(weight[rest], *inputs[rest], *kept[rest]):
                     weight_gradient[rest].zero_()
                     bias_gradient[rest].zero_()
                     gradient = torch.zeros_like(inputs[0])
                     dead.count = t + 1
                     break
-            delta = backward(gradient, outputs[t])  # (seeds, examples, outputs)
+            delta = backward(gradient, kept[t])  # (seeds, examples, outputs)
             torch.bmm(delta.mT, inputs[t], out=weight_gradient[t])
             torch.sum(delta, 1, keepdim=True, out=bias_gradient[t])
             below = torch.bmm(delta, w)  # (seeds, examples, inputs)

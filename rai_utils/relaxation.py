@@ -257,7 +257,7 @@ class _ParallelTerms(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         layers, seeds, width, _ = weight.shape
         examples = targets.shape[2]
-        backward = ACTIVATIONS[name].backward
+        activation = ACTIVATIONS[name]
         norms = weight.new_empty(layers, seeds)
         gradients = into or tuple(torch.empty_like(tensor) for tensor in (targets, weight, bias))
         target_gradient, weight_gradient, bias_gradient = gradients
@@ -275,7 +275,8 @@ class _ParallelTerms(torch.autograd.Function):
             pulled = torch.empty_like(inputs)
             weights = weight[window].view(-1, width, width)
             torch.baddbmm(pulled, delta, weights, beta=0, alpha=factor, out=pulled)
-            pulled = backward(pulled.view_as(h), h)
+            kept = activation.kept(targets[window], h)
+            pulled = activation.backward(pulled.view_as(h), kept)
             # A target is pulled by the residual of the layer above and by its own.
             first, rest = target_gradient[window][:1], target_gradient[window][1:]
             torch.sub(pulled[:1], residual_below, alpha=factor, out=first)

@@ -262,6 +262,13 @@ def test_output_gradient_equals_autograd(pairing, label):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
+def test_output_gradient_of_a_sure_and_wrong_prediction_is_not_lost_to_rounding():
+    z = torch.tensor([20.0, 60.0])
+    found = output_gradient(z, torch.zeros(2), "sigmoid", "squared_error")
+    expected = 2 * torch.sigmoid(-z.double())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=0)
+
+
 def test_output_gradient_refuses_a_pairing_that_does_not_exist():
     with pytest.raises(ValueError, match="'identity' with 'cross_entropy'"):
         output_gradient(torch.zeros(1), torch.zeros(1), "identity", "cross_entropy")

@@ -176,6 +176,24 @@ def test_hooks_and_stacked_path_agree(data, activation):
     torch.testing.assert_close(module.linear2.weight.grad, model.weights[1].grad[0, 0])
 
 
+def test_a_target_far_in_the_tail_is_still_pulled_by_the_layer_above():
+    data = moons(examples=12)
+    model = build_mlp(Architecture((2, 6, 6, 6, 1), "elu"), [4, 5])
+    with torch.no_grad():
+        for bias in model.biases[:-1]:
+            bias -= 25  # φ(z) rounds to −1 there, and φ'(z) is e^−25
+    plan = relaxation_plan(model.architecture)
+    targets = forward_targets(model, data.x, plan)
+    with torch.no_grad():
+        targets.at(3).sub_(1)  # a residual of 1 in layer 3, and of 0 in layer 2
+    values = [value.requires_grad_() for value in targets.values]
+    loss = relaxed_loss(plan, [*model.weights], [*model.biases], values, data.x, data.y)
+    gradient = torch.autograd.grad(loss.total.sum(), values)[0][1]
+    pull = model.weights[1][1].double().sum(1, keepdim=True) * 2 / (12 * 6)  # (seeds, 1, units)
+    expected = pull * targets.at(2).double().exp()
+    torch.testing.assert_close(gradient.double(), expected, rtol=1e-4, atol=0)
+
+
 def test_relax_leaves_the_module_as_it_was(data):
     module = build_mlp(Architecture((2, 6, 6, 1)), [0], dtype=torch.float64).as_module(0)
     before = {name: value.clone() for name, value in module.state_dict().items()}

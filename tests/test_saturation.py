@@ -41,6 +41,23 @@ def test_slope_is_autograds_and_its_greatest_is_right(name):
     assert float(slope(name, fine).max()) == pytest.approx(GREATEST_SLOPE[name], abs=1e-6)
 
 
+@pytest.mark.parametrize("name", ["elu", "centred_sigmoid"])
+def test_a_unit_far_in_the_tail_has_a_small_slope_and_not_none(name):
+    z = torch.tensor([-20.0, -60.0])
+    expected = torch.exp(z.double())  # ELU exactly; the sigmoid but for a factor 1 + e^z
+    torch.testing.assert_close(slope(name, z).double(), expected, rtol=1e-5, atol=0)
+    model = build_mlp(Architecture((2, 4, 4, 1), name), [0])
+    with torch.no_grad():
+        for bias in model.biases[:-1]:
+            bias -= 20
+    assert not without_gradient(model, DATA.x).any()
+    _, deltas = backward_signals(model, DATA)
+    _, exact = backward_signals(model.double(), DATA)
+    for found, right in zip(deltas[:-1], exact[:-1], strict=True):
+        assert right.all()
+        torch.testing.assert_close(found.double(), right, rtol=1e-3, atol=0)
+
+
 def test_every_activation_that_works_unit_by_unit_has_a_greatest_slope():
     # The others work on a whole layer, or take their slope from its width.
     unit_by_unit = {name for name in ACTIVATIONS if not name.startswith("softmax")}
