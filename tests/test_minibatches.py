@@ -74,6 +74,33 @@ def test_a_rule_is_torchs_optimiser_with_a_rate_a_network(name):
 # --- the table ---
 
 
+def offset(layer, x):
+    """How far the targets of a layer start from the forward pass, for each example its own."""
+    generator = torch.Generator().manual_seed(layer)
+    mixed = torch.randn(x.shape[-1], ARCHITECTURE.widths[layer], generator=generator)
+    return torch.sin(x @ mixed.to(x.dtype))
+
+
+@pytest.fixture
+def disturbed(monkeypatch):
+    """Let the targets of an example start away from its forward pass.
+
+    Rprop reads signs and Adam divides by the size of a gradient. From the forward pass on, many
+    are a difference of nothing, and another processor's rounding moves a number as far as a
+    gradient of 1 would.
+    """
+    fresh = minibatches.fresh_targets
+
+    def moved(model, x, plan, rule, rates):
+        batch = fresh(model, x, plan, rule, rates)
+        for layer in plan.layers:
+            run, position = plan.locate(layer)
+            batch.values[run][position] += offset(layer, x)
+        return batch
+
+    monkeypatch.setattr(minibatches, "fresh_targets", moved)
+
+
 def example_by_example(model, data, budget, weight_rate, target_rate, renew_every=None):
     """One ordinary network; every example has its own targets and its own optimiser."""
     module = model.as_module(0)
@@ -90,9 +117,10 @@ def example_by_example(model, data, budget, weight_rate, target_rate, renew_ever
             for row in rows.tolist():
                 if row not in kept:
                     own, h = [], data.x[row]
-                    for linear in linears:
-                        own.append(nn.Parameter(linear(h).detach()))
-                        h = torch.tanh(own[-1])
+                    for layer, linear in enumerate(linears, start=1):
+                        z = linear(h).detach()
+                        own.append(nn.Parameter(z + offset(layer, data.x[row])))
+                        h = torch.tanh(z)
                     kept[row] = own, torch.optim.Adam(own, lr=target_rate)
                 own, h = kept[row][0], data.x[row]
                 for linear, target in zip(linears, own, strict=True):
@@ -117,7 +145,7 @@ def flat_weights(model, position=0):
 
 
 @pytest.mark.parametrize("renew_every", [None, 2])
-def test_each_example_keeps_its_targets_and_its_optimiser(data, model, renew_every):
+def test_each_example_keeps_its_targets_and_its_optimiser(data, model, disturbed, renew_every):
     # A pass costs 1 and, where targets are made, a forward pass more: the work of six passes.
     work = work_of(ARCHITECTURE)
     fills = 1 if renew_every is None else 3
@@ -132,12 +160,18 @@ def test_each_example_keeps_its_targets_and_its_optimiser(data, model, renew_eve
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "rprop"])
-def test_a_batch_of_all_examples_is_the_full_batch_fit(data, model, optimizer, monkeypatch):
-    # In another order sums round differently, and Adam and Rprop make much of a residual of 1e-17.
-    monkeypatch.setattr(minibatches.torch, "randperm", lambda n, **_: torch.arange(n))
+def test_a_batch_of_all_examples_is_the_full_batch_fit(data, model, disturbed, optimizer):
     rate = {"adam": 0.01, "sgd": 0.5, "rprop": 0.01}[optimizer]
+    targets = forward_targets(model, data.x, relaxation_plan(ARCHITECTURE))
+    for layer in targets.plan.layers:
+        targets.at(layer).add_(offset(layer, data.x))
     expected = fit_relaxed(
-        model, data, Phase(12, rate, optimizer), watch=Watch(evaluate_at=(0, 12)), device="cpu"
+        model,
+        data,
+        Phase(12, rate, optimizer),
+        targets=targets,
+        watch=Watch(evaluate_at=(0, 12)),
+        device="cpu",
     )
     budget = Budget(12, len(data.x), evaluations=1)
     fit = fit_table(model, data, budget, [rate] * 2, [rate] * 2, optimizer=optimizer)
@@ -308,7 +342,7 @@ def test_shared_targets_are_right_once_and_wrong_from_then_on(data, model):
         budget = Budget(steps * 4 / 20, 4, evaluations=1)
         return flat_weights(fit(model, data, budget, [0.01] * 2, [0.1] * 2).model)
 
-    assert torch.equal(weights(fit_shared, 1), weights(fit_table, 1))
+    torch.testing.assert_close(weights(fit_shared, 1), weights(fit_table, 1))
     assert not torch.allclose(weights(fit_shared, 3), weights(fit_table, 3), atol=1e-4)
 
 

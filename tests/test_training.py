@@ -8,7 +8,7 @@ from torch import nn
 from rai_utils import training
 from rai_utils.data import Dataset, moons
 from rai_utils.models import Architecture, build_mlp, stack
-from rai_utils.relaxation import forward_targets, relax, relaxation_plan
+from rai_utils.relaxation import Targets, forward_targets, relax, relaxation_plan
 from rai_utils.training import (
     Phase,
     Watch,
@@ -25,6 +25,28 @@ from rai_utils.training import (
 @pytest.fixture
 def data():
     return moons(examples=20, held_out=40).to("cpu", torch.float64)
+
+
+def disturbed_targets(model, x):
+    """Targets anywhere: from there no gradient is 0 but for rounding.
+
+    Rprop reads signs and Adam divides by the size of a gradient. From the forward pass on, many
+    gradients are 0 or a difference of nothing, and another processor's rounding moves a number as
+    far as a gradient of 1 would.
+    """
+    generator = torch.Generator().manual_seed(7)
+    targets = forward_targets(model, x, relaxation_plan(model.architecture))
+    values = [v + torch.randn(v.shape, dtype=v.dtype, generator=generator) for v in targets.values]
+    return Targets(targets.plan, tuple(values), x)
+
+
+def of_network(targets, position):
+    values = tuple(value[:, [position]] for value in targets.values)
+    return Targets(targets.plan, values, targets.x)
+
+
+# Rounding of two ways to compute a gradient lies far below this.
+SURE_SIGN = 1e-11
 
 
 def slow_twin(module, data, phase, relaxed=None, hidden_weight=1.0):
@@ -50,21 +72,31 @@ def slow_twin(module, data, phase, relaxed=None, hidden_weight=1.0):
             loss = loss + phase.weight_decay / 2 * sum(w.square().sum() for w in weights)
         optimizer.zero_grad()
         loss.backward()
+        if phase.optimizer != "sgd":
+            gradients = torch.cat([p.grad.flatten() for p in (*module.parameters(), *targets)])
+            assert gradients.abs().min() > SURE_SIGN, "the comparison hangs on rounding"
         optimizer.step()
     return losses
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-@pytest.mark.parametrize("optimizer", ["rprop", "sgd", "adam"])
-def test_relaxed_trajectory_equals_the_slow_twin(data, optimizer, weight_decay):
+@pytest.mark.parametrize(
+    ("optimizer", "start"),
+    [("sgd", "forward pass"), ("sgd", "anywhere"), ("rprop", "anywhere"), ("adam", "anywhere")],
+)
+def test_relaxed_trajectory_equals_the_slow_twin(data, optimizer, start, weight_decay):
     phase = Phase(15, 0.05, optimizer, weight_decay)
     model = build_mlp(Architecture((2, 6, 6, 6, 6, 1)), [0, 1], dtype=torch.float64)
-    fit = fit_relaxed(
-        model, data, phase, hidden_weight=0.5, watch=Watch(inspect_at=range(15), evaluate_at=[])
-    )
+    targets = disturbed_targets(model, data.x) if start == "anywhere" else None
+    watch = Watch(inspect_at=range(15), evaluate_at=[])
+    fit = fit_relaxed(model, data, phase, hidden_weight=0.5, targets=targets, watch=watch)
     for position in range(2):
         module = model.as_module(position)
         with relax(module, data.x) as relaxed:
+            if targets is not None:
+                with torch.no_grad():
+                    for layer in range(1, 6):
+                        relaxed.targets[f"linear{layer}"].copy_(targets.at(layer)[position])
             losses = slow_twin(module, data, phase, relaxed, 0.5)
             last = relaxed.targets["linear3"].detach()
         np.testing.assert_allclose(fit.history.relaxed_loss[:, position], losses, rtol=1e-9)
@@ -104,7 +136,7 @@ def test_no_step_of_rprop_shrinks_below_the_smallest(data, smallest_step):
 @pytest.mark.parametrize("hidden_weight", [0.1, 1.0])
 def test_training_by_targets_that_move_one_at_a_time_is_backpropagation(data, hidden_weight):
     model = build_mlp(Architecture((2, 6, 6, 6, 1), "tanh"), [3, 4], dtype=torch.float64)
-    phase, watch = Phase(15, 0.01), Watch(evaluate_at=range(16), inspect_at=(0,))
+    phase, watch = Phase(15, 0.5, "sgd"), Watch(evaluate_at=range(16), inspect_at=range(15))
     fit = fit_sequential(model, data, phase, hidden_weight=hidden_weight, watch=watch)
     expected = fit_backprop(model, data, phase, watch=watch)
     np.testing.assert_allclose(fit.history.loss, expected.history.loss, rtol=1e-9)
@@ -148,7 +180,7 @@ def test_accuracy_and_loss_are_those_of_the_plain_forward_pass(data):
     for position in range(2):
         z = fit.model.as_module(position)(data.held_out_x)[:, 0].detach()
         right = ((z > 0) == (data.held_out_y == 1)).double().mean().item()
-        assert fit.history.held_out_accuracy[0, position] == right
+        assert fit.history.held_out_accuracy[0, position] == pytest.approx(right)
         loss = nn.functional.binary_cross_entropy_with_logits(z, data.held_out_y).item()
         np.testing.assert_allclose(fit.history.held_out_loss[0, position], loss)
 
@@ -223,18 +255,19 @@ def test_a_loss_that_is_not_finite_sets_its_seed_aside_and_keeps_the_record(data
     with torch.no_grad():
         model.weights[1][0, 0] *= 1e200
         model.weights[0][0, 0] *= 1e200
-    fit = fit_backprop(model, data, Phase(10, 0.01), watch=Watch(evaluate_at=[0, 10]))
+    phase = Phase(10, 0.01, "sgd")
+    fit = fit_backprop(model, data, phase, watch=Watch(evaluate_at=[0, 10]))
     (failure,) = fit.history.failures
     assert (failure.position, failure.step, failure.layer) == (0, 0, 2)
     assert "after 0 steps, first in layer 2" in str(failure)
     assert np.isnan(fit.history.accuracy[:, 0]).all()
-    alone = fit_backprop(model.select([1]), data, Phase(10, 0.01), watch=Watch(evaluate_at=[10]))
-    np.testing.assert_array_equal(fit.history.loss[1, 1], alone.history.loss[0, 0])
+    alone = fit_backprop(model.select([1]), data, phase, watch=Watch(evaluate_at=[10]))
+    np.testing.assert_allclose(fit.history.loss[1, 1], alone.history.loss[0, 0], rtol=1e-10)
 
 
 def test_a_relaxed_loss_that_blows_up_names_its_step_and_layer(data):
     model = build_mlp(Architecture((2, 6, 6, 6, 1), "relu"), [0])
-    fit = fit_relaxed(model, data, Phase(400, 5.0, "sgd"), watch=Watch(evaluate_at=[0]))
+    fit = fit_relaxed(model, data, Phase(400, 100.0, "sgd"), watch=Watch(evaluate_at=[0]))
     (failure,) = fit.history.failures
     assert 0 < failure.step < 400
     assert 1 <= failure.layer <= 4
@@ -422,9 +455,13 @@ def test_wrong_input_is_refused_before_any_work(data, make, message):
 def test_settings_for_each_network_give_what_separate_fits_give(data, optimizer, fit):
     models = [build_mlp(Architecture((2, 6, 6, 1)), [s], dtype=torch.float64) for s in (0, 1)]
     rates, decays = (0.02, 0.3), (0.1, 0.0)
-    both = fit(stack(models), data, Phase(40, rates, optimizer, decays))
+    stacked_models, targets = stack(models), {}
+    if fit is fit_relaxed:
+        targets["targets"] = disturbed_targets(stacked_models, data.x)
+    both = fit(stacked_models, data, Phase(40, rates, optimizer, decays), **targets)
     for position, (model, rate, decay) in enumerate(zip(models, rates, decays, strict=True)):
-        alone = fit(model, data, Phase(40, rate, optimizer, decay))
+        own = {name: of_network(value, position) for name, value in targets.items()}
+        alone = fit(model, data, Phase(40, rate, optimizer, decay), **own)
         np.testing.assert_allclose(
             both.history.loss[:, position], alone.history.loss[:, 0], rtol=1e-9
         )
