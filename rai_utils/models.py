@@ -25,6 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from rai_utils.checks import LAST_SEED, number, seeded, whole_numbers
+
 aten = torch.ops.aten
 
 
@@ -186,7 +188,8 @@ class Architecture:
             output, h_t = φ(z_t) + h_{t−1} (He et al. 2015, Eq. 1, with one layer per block).
 
     Raises:
-        ValueError: a width is below 1, there is no layer, or a name is unknown.
+        ValueError: a width is below 1, there is no layer, a name is unknown, or a softmax output
+            has one unit: its output is 1 whatever it reads.
     """
 
     widths: tuple[int, ...]
@@ -195,15 +198,12 @@ class Architecture:
     skip_connections: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(self.widths))
+        object.__setattr__(self, "widths", whole_numbers(self.widths, "widths", least=1))
         if len(self.widths) < 2:
             raise ValueError(
                 "widths must name at least the input and the output width, "
                 f"got {len(self.widths)} of them"
             )
-        for width in self.widths:
-            if not isinstance(width, int) or width < 1:
-                raise ValueError(f"widths must be whole numbers of at least 1, got {width!r}")
         if self.hidden_activation not in ACTIVATIONS:
             raise ValueError(
                 f"hidden activation must be one of {', '.join(ACTIVATIONS)}, "
@@ -214,6 +214,8 @@ class Architecture:
                 f"output activation must be one of {', '.join(OUTPUT_ACTIVATIONS)}, "
                 f"got {self.output_activation!r}"
             )
+        if self.output_activation == "softmax" and self.widths[-1] < 2:
+            raise ValueError("a softmax output must have 2 units or more, got 1")
 
     @property
     def depth(self) -> int:
@@ -462,30 +464,31 @@ def build_mlp(
 
     Args:
         architecture: the shape.
-        seeds: one whole number per network.
+        seeds: one whole number per network, 0 … 2³² − 1.
         initialisation: a key of ``INITIALISATIONS``.
         gain: factor on the weights, above 0.
         dtype: precision of the result. Numbers are drawn in float32 in any case, so that a seed
             means the same network in both.
 
     Raises:
-        ValueError: no seed, unknown initialisation, or a gain that is not above 0.
+        ValueError: no seed or one out of range, unknown initialisation, or a gain that is not
+            above 0 and finite.
     """
+    seeds = whole_numbers(seeds, "seeds", most=LAST_SEED)
     if not seeds:
         raise ValueError("seeds must name at least one network, got none")
     if initialisation not in INITIALISATIONS:
         raise ValueError(
             f"initialisation must be one of {', '.join(INITIALISATIONS)}, got {initialisation!r}"
         )
-    if not gain > 0:
-        raise ValueError(f"gain must be above 0, got {gain}")
+    gain = number(gain, "gain", above=0)
     draw = INITIALISATIONS[initialisation]
     count = len(seeds)
     weights = [torch.empty(r.layers, count, r.outputs, r.inputs) for r in architecture.runs]
     biases = [torch.empty(r.layers, count, 1, r.outputs) for r in architecture.runs]
     at_zero = float(architecture.activation.function(torch.zeros(architecture.widths[1]))[0])
     for position, seed in enumerate(seeds):
-        generator = torch.Generator().manual_seed(int(seed))
+        generator = seeded(seed)
         for run, weight, bias in zip(architecture.runs, weights, biases, strict=True):
             for offset in range(run.layers):
                 centre = at_zero if run.first + offset > 1 else 0.0

@@ -1,5 +1,6 @@
 """The stacked networks against ordinary torch.nn networks and float64 autograd."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -116,6 +117,17 @@ def test_a_seed_gives_the_network_that_torch_would_draw():
         for expected, drawn in zip(layers, linears, strict=True):
             assert torch.equal(drawn.weight, expected.weight)
             assert torch.equal(drawn.bias, expected.bias)
+
+
+@pytest.mark.parametrize(
+    "seeds", [(5, 11), range(5, 12, 6), np.array([5, 11]), torch.tensor([5, 11])]
+)
+def test_seeds_and_widths_may_be_in_any_sequence_or_array(seeds):
+    architecture = Architecture(np.array([3, 7, 2]), output_activation="identity")
+    assert architecture == Architecture((3, 7, 2), output_activation="identity")
+    model, expected = build_mlp(architecture, seeds), build_mlp(architecture, [5, 11])
+    for ours, theirs in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -287,6 +299,12 @@ def test_seeds_do_not_mix_and_can_be_taken_apart_and_stacked_again():
             r"weight of layer 1 must have shape \(1, 1, 1, 2\), got \(1, 1, 1, 3\)",
         ),
         (lambda: stack([]), "at least one model, got none"),
+        (lambda: Architecture((2, 1.5, 1)), "widths must be a whole number, got 1.5"),
+        (lambda: Architecture((2, 4, 1), "relu", "softmax"), "2 units or more, got 1"),
+        (lambda: build_mlp(Architecture((2, 1)), [1.9]), "seeds must be a whole number, got 1.9"),
+        (lambda: build_mlp(Architecture((2, 1)), [-1]), "seeds must lie in 0 .* got -1"),
+        (lambda: build_mlp(Architecture((2, 1)), [2**32]), "seeds must lie in 0 .* 4294967296"),
+        (lambda: build_mlp(Architecture((2, 1)), [0], gain=torch.inf), "gain must be finite"),
     ],
 )
 def test_wrong_input_is_refused(make, message):

@@ -154,8 +154,14 @@ def test_predicted_gain_is_what_wide_networks_show(activation, gain):
 
 def test_predicted_gain_of_relu_is_exact():
     np.testing.assert_allclose(predicted_gains("relu", 2.0, 0.0, 1.0, 4), np.ones(3), rtol=1e-3)
-    with pytest.raises(ValueError, match="variances"):
-        predicted_gains("relu", -1.0, 0.0, 1.0, 4)
+    for arguments, message in (
+        ((-1.0, 0.0, 1.0, 4), "variance of the weights must be at least 0"),
+        ((1.0, np.nan, 1.0, 4), "variance of the biases must be finite"),
+        ((1.0, 0.0, np.inf, 4), "variance of the first layer must be finite"),
+        ((1.0, 0.0, 1.0, 1), "layers must be at least 2, got 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            predicted_gains("relu", *arguments)
 
 
 def test_two_weights_end_at_the_solution_and_step_along_the_input():

@@ -39,6 +39,8 @@ def test_the_rate_with_the_lowest_last_held_out_loss_is_chosen(data, fit, option
     np.testing.assert_allclose(tuning.accuracies[:2], accuracies[:2])
     assert tuning.phase == Phase(30, GRID[int(np.argmin(losses))], optimizer)
     assert tuning.learning_rates == GRID
+    again = tune(fit, model, data, 30, np.array(GRID), optimizer=optimizer, **options)
+    assert again.phase == tuning.phase and again.learning_rates == GRID
 
 
 def test_the_smallest_step_is_that_of_every_trial_and_of_the_phase(data):
@@ -144,6 +146,8 @@ def test_a_search_that_cannot_be_is_refused(data):
     model = build_mlp(Architecture((2, 6, 1)), [0], dtype=torch.float64)
     with pytest.raises(ValueError, match="at least one rate, got none"):
         tune(fit_backprop, model, data, 5, ())
+    with pytest.raises(ValueError, match="learning rates must be finite, got nan"):
+        tune(fit_backprop, model, data, 5, (0.1, np.nan))
     other = build_mlp(Architecture((2, 4, 1)), [0])
     with pytest.raises(ValueError, match="both models must have the architecture"):
         fit_tuned(model, data, other, data, 5, (0.1,))
