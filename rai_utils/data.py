@@ -26,6 +26,8 @@ from sklearn.datasets import (
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from rai_utils.checks import LAST_SEED, number, seeded, whole_number
+
 Task = Literal["binary", "multiclass", "regression"]
 Examples = tuple[np.ndarray, np.ndarray]
 """Inputs (examples, features) and labels (examples,) of one part."""
@@ -38,7 +40,8 @@ class Dataset:
     Attributes:
         name: what the data set is called in figures and tables.
         task: ``"binary"`` (labels 0 or 1, floating point), ``"multiclass"`` (labels
-            0 … classes − 1, integer) or ``"regression"`` (real numbers).
+            0 … classes − 1, of any integer type, kept as int64) or ``"regression"`` (real
+            numbers).
         x: training inputs, shape (examples, features).
         y: training labels, shape (examples,).
         held_out_x: held-out inputs, shape (held-out examples, features).
@@ -46,7 +49,8 @@ class Dataset:
 
     Raises:
         TypeError: inputs are not floating point, or labels have the wrong kind of number.
-        ValueError: shapes do not fit, a value is NaN or infinite, or a label is out of range.
+        ValueError: shapes do not fit, a value is NaN or infinite, a label is out of range, or
+            the training part has one class alone, or not the greatest one of the held-out part.
     """
 
     name: str
@@ -63,10 +67,24 @@ class Dataset:
             )
         _check_examples("training", self.task, self.x, self.y)
         _check_examples("held-out", self.task, self.held_out_x, self.held_out_y)
+        if self.task == "multiclass":
+            self._keep_classes()
         if self.x.shape[1] != self.held_out_x.shape[1]:
             raise ValueError(
                 "training and held-out inputs must have the same number of features, "
                 f"got {self.x.shape[1]} and {self.held_out_x.shape[1]}"
+            )
+
+    def _keep_classes(self) -> None:
+        for name in ("y", "held_out_y"):
+            object.__setattr__(self, name, getattr(self, name).long())
+        greatest, held_out = int(self.y.max()), int(self.held_out_y.max())
+        if greatest < 1:
+            raise ValueError("training labels must name 2 classes or more, got class 0 alone")
+        if held_out > greatest:
+            raise ValueError(
+                f"held-out labels must be classes of the training part, 0 … {greatest}, "
+                f"got {held_out}"
             )
 
     @property
@@ -110,8 +128,9 @@ def _check_examples(part: str, task: Task, x: Tensor, y: Tensor) -> None:
     if not torch.isfinite(x).all():
         raise ValueError(f"{part} inputs must be finite, got {_not_finite(x)}")
     if task == "multiclass":
-        if y.is_floating_point():
+        if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
             raise TypeError(f"{part} labels of classes must be integers, got {y.dtype}")
+        y = y.long()
         if int(y.min()) < 0:
             raise ValueError(f"{part} labels must be 0 or greater, got {int(y.min())}")
         return
@@ -186,14 +205,13 @@ def dose_response(
         ValueError: a count or the noise is out of range.
     """
     _check_counts(examples=examples, held_out=held_out)
-    for name, deviation in (("noise", noise), ("held_out_noise", held_out_noise)):
-        if deviation < 0:
-            raise ValueError(f"{name} must be at least 0, got {deviation}")
+    noise = number(noise, "noise", least=0)
+    held_out_noise = number(held_out_noise, "held_out_noise", least=0)
 
     def curve(dose: Tensor) -> Tensor:
         return torch.exp(-((dose - 0.5) ** 2) / (2 * 0.15**2))
 
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     x, held_out_x = torch.linspace(0, 1, examples), torch.linspace(0, 1, held_out)
     y = curve(x) + noise * torch.randn(examples, generator=generator)
     held_out_y = curve(held_out_x) + held_out_noise * torch.randn(held_out, generator=generator)
@@ -250,7 +268,7 @@ def spirals(
     _check_counts(classes=classes)
 
     def draw(count: int, state: int) -> Examples:
-        generator = torch.Generator().manual_seed(state)
+        generator = seeded(state)
         labels = torch.arange(count) % classes
         radius = 0.2 + 1.8 * torch.rand(count, generator=generator)
         angle = 2 * torch.pi * labels / classes + 2 * radius
@@ -342,11 +360,13 @@ def digits(examples: int = 300, held_out: int = 500, seed: int = 42) -> Dataset:
         ValueError: a count is out of range.
     """
     images, labels = load_digits(return_X_y=True)
-    if examples < 10 or held_out < 10 or examples + held_out > len(labels):
+    _check_counts(10, examples=examples, held_out=held_out)
+    if examples + held_out > len(labels):
         raise ValueError(
-            f"digits needs at least 10 examples in each part and {len(labels)} together at most, "
+            f"digits has {len(labels)} examples for both parts together, "
             f"got {examples} and {held_out}"
         )
+    whole_number(seed, "seed", most=LAST_SEED)
     x, held_out_x, y, held_out_y = train_test_split(
         images,
         labels,
@@ -378,8 +398,8 @@ def validation_split(dataset: Dataset, examples: int, seed: int = 42) -> Dataset
     Raises:
         ValueError: the number of examples is out of range.
     """
-    if not 1 <= examples < len(dataset.x):
-        raise ValueError(f"examples must lie in 1 … {len(dataset.x) - 1}, got {examples}")
+    examples = whole_number(examples, "examples", 1, len(dataset.x) - 1)
+    whole_number(seed, "seed", most=LAST_SEED)
     rows, held_out_rows = train_test_split(
         np.arange(len(dataset.x)),
         test_size=examples,
@@ -483,13 +503,11 @@ def benchmark(name: str, split: int, examples: int | None = None) -> Split:
     """
     if name not in BENCHMARKS:
         raise ValueError(f"benchmark must be one of {', '.join(BENCHMARKS)}, got {name!r}")
-    if split < 0:
-        raise ValueError(f"split must be at least 0, got {split}")
+    split = whole_number(split, "split", most=LAST_SEED // 4)
     chosen = BENCHMARKS[name]
     x, y = chosen.draw(split)
     count = len(y) if examples is None else examples
-    if not 30 <= count <= len(y):
-        raise ValueError(f"examples must lie in 30 … {len(y)} for {name}, got {examples}")
+    count = whole_number(count, f"examples of {name}", 30, len(y))
     fifth = count // 5
     parts: list[Arrays] = []
     rest = (x, y)
@@ -523,16 +541,16 @@ def benchmark(name: str, split: int, examples: int | None = None) -> Split:
 
 def _check_counts(least: int = 2, **counts: int) -> None:
     for name, count in counts.items():
-        if count < least:
-            raise ValueError(f"{name} must be at least {least}, got {count}")
+        whole_number(count, name, least)
 
 
 def _check_draw(
     examples: int, noise: float, seed: int, held_out: int, held_out_seed: int, least: int = 2
 ) -> None:
     _check_counts(least, examples=examples, held_out=held_out)
-    if noise < 0:
-        raise ValueError(f"noise must be at least 0, got {noise}")
+    number(noise, "noise", least=0)
+    for name, state in (("seed", seed), ("held_out_seed", held_out_seed)):
+        whole_number(state, name, most=LAST_SEED)
     if seed == held_out_seed:
         raise ValueError(f"held_out_seed must differ from seed, got {seed} for both")
 

@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rai_utils.checks import number, numbers, one_each, seeded, whole_number, whole_numbers
 from rai_utils.data import Dataset
-from rai_utils.models import Architecture, StackedMLP, affine, check_inputs, forward, stack
+from rai_utils.models import Architecture, StackedMLP, affine, forward, stack
 from rai_utils.relaxation import output_loss
-from rai_utils.training import default_loss
+from rai_utils.training import check_data, loss_for
 
 Array = NDArray[np.float64]
 
@@ -79,8 +80,15 @@ def descend(
     Raises:
         ValueError: a value is out of range, or data and networks do not fit.
     """
-    _check(model, dataset, learning_rates, steps, goal, initial_slope, batch)
     architecture = model.architecture
+    loss_name = loss_for(dataset.task)
+    check_data(architecture, dataset, loss_name)
+    own_rates = one_each(learning_rates, model.seeds, "learning rate", above=0)
+    steps = whole_number(steps, "steps", 1)
+    snapshot_at = whole_numbers(snapshot_at, "snapshot_at", most=steps)
+    goal = None if goal is None else number(goal, "goal", above=0)
+    if batch is not None:
+        batch = whole_number(batch, "batch", 1, len(dataset.x))
     dtype = model.weights[0].dtype
     x, y = dataset.x.to(dtype), dataset.y
     y = y.to(dtype) if y.is_floating_point() else y
@@ -88,13 +96,14 @@ def descend(
     leaves = [p.detach().clone().requires_grad_() for p in (*model.weights, *model.biases)]
     slopes = None
     if initial_slope is not None:
+        slope = number(initial_slope, "initial slope")
+        _check_leaky(architecture)
         shape = (architecture.depth - 1, model.seeds, 1, 1)
-        slopes = torch.full(shape, float(initial_slope), dtype=dtype, requires_grad=True)
+        slopes = torch.full(shape, slope, dtype=dtype, requires_grad=True)
     trained = leaves if slopes is None else [*leaves, slopes]
     start = [leaf.detach().clone() for leaf in leaves]
-    rates = torch.tensor(learning_rates, dtype=dtype)[None, :, None, None]
-    order = _batches(len(x), batch, order_seed)
-    loss_name = default_loss(dataset.task)
+    rates = torch.tensor(own_rates, dtype=dtype)[None, :, None, None]
+    order = _batches(len(x), batch, seeded(order_seed, "order_seed"))
     losses: list[Tensor] = []
     reached = torch.full((model.seeds,), torch.inf, dtype=torch.float64)
     path = torch.zeros(model.seeds, dtype=torch.float64)
@@ -182,6 +191,7 @@ def race(
     Raises:
         ValueError: the grid is empty, or as ``descend``.
     """
+    grid = numbers(grid, "learning rates", above=0)
     if not grid:
         raise ValueError("grid must hold at least one learning rate, got none")
     seeds = model.seeds
@@ -221,44 +231,17 @@ def set_intercepts(model: StackedMLP, value: float) -> StackedMLP:
     )
 
 
-def _check(
-    model: StackedMLP,
-    dataset: Dataset,
-    learning_rates: Sequence[float],
-    steps: int,
-    goal: float | None,
-    initial_slope: float | None,
-    batch: int | None,
-) -> None:
-    architecture = model.architecture
-    check_inputs(architecture, dataset.x)
-    if dataset.outputs != architecture.widths[-1]:
-        raise ValueError(
-            f"{dataset.name} needs {dataset.outputs} output units, "
-            f"got a network with {architecture.widths[-1]}"
-        )
-    if len(learning_rates) != model.seeds or not all(rate > 0 for rate in learning_rates):
-        raise ValueError(
-            f"expected {model.seeds} learning rates above 0, one a network, "
-            f"got {list(learning_rates)}"
-        )
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
-    if goal is not None and not goal > 0:
-        raise ValueError(f"goal must be above 0, got {goal}")
-    if batch is not None and not 1 <= batch <= len(dataset.x):
-        raise ValueError(f"batch must lie in 1 … {len(dataset.x)}, got {batch}")
-    if initial_slope is None:
-        return
+def _check_leaky(architecture: Architecture) -> None:
     if architecture.hidden_activation != "leaky_relu" or architecture.skip_connections:
         raise ValueError(f"a trained slope needs plain leaky_relu networks, got {architecture}")
     if architecture.depth < 2:
         raise ValueError("a trained slope needs a hidden layer, got none")
 
 
-def _batches(examples: int, batch: int | None, seed: int) -> Iterator[Tensor | None]:
+def _batches(
+    examples: int, batch: int | None, generator: torch.Generator
+) -> Iterator[Tensor | None]:
     """Yield the rows of each step; None for all of them."""
-    generator = torch.Generator().manual_seed(seed)
     while True:
         if batch is None:
             yield None

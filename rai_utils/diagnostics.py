@@ -9,6 +9,7 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from rai_utils.checks import number, whole_number
 from rai_utils.data import Dataset
 from rai_utils.models import (
     ACTIVATIONS,
@@ -20,7 +21,7 @@ from rai_utils.models import (
     pre_activations,
 )
 from rai_utils.relaxation import OutputLoss, output_loss
-from rai_utils.training import default_loss
+from rai_utils.training import loss_for
 
 Array = NDArray[np.float64]
 
@@ -47,12 +48,11 @@ def decision_map(
         raise ValueError(
             f"a decision map needs 2 inputs and 1 output, got {widths[0]} and {widths[-1]}"
         )
-    if resolution < 2 or not limits[0] < limits[1]:
-        raise ValueError(
-            f"a grid needs at least 2 points between two ascending limits, got {resolution} "
-            f"between {limits[0]} and {limits[1]}"
-        )
-    axis = np.linspace(*limits, resolution)
+    resolution = whole_number(resolution, "resolution", 2)
+    low, high = (number(limit, "a limit of the map") for limit in limits)
+    if not low < high:
+        raise ValueError(f"a map needs two ascending limits, got {low:g} and {high:g}")
+    axis = np.linspace(low, high, resolution)
     first, second = np.meshgrid(axis, axis)
     points = torch.from_numpy(np.stack([first.ravel(), second.ravel()], 1)).to(
         model.weights[0].device, model.weights[0].dtype
@@ -98,8 +98,10 @@ def mean_pairwise(shares: Array, level: float = 0.95) -> tuple[float, tuple[floa
         The mean and its interval.
 
     Raises:
-        ValueError: the array is not square with at least 3 runs.
+        ValueError: the array is not square with at least 3 runs, or the level is out of range.
     """
+    if not 0 < number(level, "level") < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level}")
     if shares.ndim != 2 or shares.shape[0] != shares.shape[1] or len(shares) < 3:
         raise ValueError(f"shares must be (runs, runs) with 3 runs or more, got {shares.shape}")
     runs = len(shares)
@@ -127,7 +129,7 @@ def loss_gradients(
     """
     z = model(dataset.x)
     total = output_loss(
-        z, dataset.y, model.architecture.output_activation, loss or default_loss(dataset.task)
+        z, dataset.y, model.architecture.output_activation, loss_for(dataset.task, loss)
     )
     return torch.autograd.grad(total.sum(), [*model.weights, *model.biases])
 
@@ -248,8 +250,7 @@ def jacobian_deviations(width: int, draws: int, generator: torch.Generator) -> d
     Raises:
         ValueError: a number is out of range.
     """
-    if width < 2 or draws < 1:
-        raise ValueError(f"width must be at least 2 and draws at least 1, got {width} and {draws}")
+    width, draws = whole_number(width, "width", 2), whole_number(draws, "draws", 1)
     scale = 10 ** (2 * torch.rand(draws, 1, generator=generator, dtype=torch.float64) - 1)
     z = scale * torch.randn(draws, width, generator=generator, dtype=torch.float64)
     jacobian = softmax_jacobian(torch.softmax(z, -1))  # (draws, k, k)
@@ -304,10 +305,8 @@ def small_signal_gain(activation: str, width: int, weight_variance: float) -> fl
     }
     if activation not in slopes:
         raise ValueError(f"activation must be one of {', '.join(slopes)}, got {activation!r}")
-    if width < 1 or not weight_variance > 0:
-        raise ValueError(
-            f"width must be at least 1 and the variance above 0, got {width} and {weight_variance}"
-        )
+    width = whole_number(width, "width", 1)
+    weight_variance = number(weight_variance, "weight variance", above=0)
     return (width * weight_variance) ** 0.5 * slopes[activation]
 
 
@@ -399,8 +398,7 @@ def reliability(
             "confidences and right must both have shape (examples,), "
             f"got {tuple(confidences.shape)} and {tuple(right.shape)}"
         )
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, got {bins}")
+    bins = whole_number(bins, "bins", 1)
     values = confidences.double().cpu().numpy()
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError("confidences must lie in [0, 1], got one outside")
@@ -446,7 +444,7 @@ def output_gradient(z: Tensor, y: Tensor, output_activation: str, loss: OutputLo
         return torch.sigmoid(z) - y
     if (output_activation, loss) == ("sigmoid", "squared_error"):
         prediction = torch.sigmoid(z)
-        return 2 * (prediction - y) * prediction * (1 - prediction)
+        return 2 * (prediction - y) * prediction * torch.sigmoid(-z)
     if (output_activation, loss) == ("identity", "squared_error"):
         return 2 * (z - y)
     raise ValueError(f"no gradient is known for {output_activation!r} with {loss!r}")
@@ -478,8 +476,7 @@ def placed_network(activation: str, width: int, x: Tensor, y: Tensor) -> Stacked
     """
     if activation not in ("softmax", "sigmoid"):
         raise ValueError(f"activation must be softmax or sigmoid, got {activation!r}")
-    if width < 2:
-        raise ValueError(f"width must be at least 2, got {width}")
+    width = whole_number(width, "width", 2)
     centres = torch.linspace(0, 1, width, dtype=torch.float64)
     distance = 1 / (width - 1)
     if activation == "softmax":
@@ -633,7 +630,7 @@ def slope(activation: str, z: Tensor) -> Tensor:
             f"activation must be one of {', '.join(GREATEST_SLOPE)}, got {activation!r}"
         )
     rule = ACTIVATIONS[activation]
-    return rule.backward(torch.ones_like(z), rule.function(z))
+    return rule.backward(torch.ones_like(z), rule.kept(z, rule.function(z)))
 
 
 def hidden_slopes(model: StackedMLP, x: Tensor) -> list[Tensor]:
@@ -750,7 +747,7 @@ def backward_signals(model: StackedMLP, dataset: Dataset) -> tuple[list[Tensor],
     z = [values.requires_grad_() for values in pre_activations(model, x)]
     inputs = [x.expand(model.seeds, *x.shape), *(activation.function(v.detach()) for v in z[:-1])]
     loss = output_loss(
-        z[-1], dataset.y, model.architecture.output_activation, default_loss(dataset.task)
+        z[-1], dataset.y, model.architecture.output_activation, loss_for(dataset.task)
     )
     # The loss is a mean over examples; times their number it is a sum of each one's own.
     (delta,) = torch.autograd.grad(loss.sum() * len(x), z[-1])
@@ -758,7 +755,8 @@ def backward_signals(model: StackedMLP, dataset: Dataset) -> tuple[list[Tensor],
     weights = [w[k].detach() for w in model.weights for k in range(len(w))]  # T × (seeds, m, n)
     for layer in range(len(z) - 2, -1, -1):
         upstream = delta @ weights[layer + 1]  # (seeds, examples, units)
-        delta = activation.backward(upstream, inputs[layer + 1])
+        kept = activation.kept(z[layer].detach(), inputs[layer + 1])
+        delta = activation.backward(upstream, kept)
         deltas.insert(0, delta)
     return inputs, deltas
 
@@ -825,16 +823,14 @@ def predicted_gains(
     Raises:
         ValueError: a value is out of range or the activation is unknown.
     """
-    if min(weight_variance, bias_variance, first) < 0 or layers < 2:
-        raise ValueError(
-            "expected variances of at least 0 and at least 2 layers, got "
-            f"{weight_variance}, {bias_variance}, {first} and {layers}"
-        )
+    weight_variance = number(weight_variance, "variance of the weights", least=0)
+    bias_variance = number(bias_variance, "variance of the biases", least=0)
+    q = number(first, "variance of the first layer", least=0)
+    layers = whole_number(layers, "layers", 2)
     points = torch.linspace(-10, 10, 20_001, dtype=torch.float64)
     density = torch.exp(-points.square() / 2)
     density /= density.sum()
     gains = []
-    q = first
     for _ in range(layers - 1):
         z = q**0.5 * points
         slopes = slope(activation, z)
@@ -869,8 +865,7 @@ def two_weight_descent(
         raise ValueError(
             f"expected inputs (n, 2) and outputs (n,), got {inputs.shape} and {outputs.shape}"
         )
-    if not rate > 0 or steps < 1:
-        raise ValueError(f"expected a rate above 0 and a step at least, got {rate} and {steps}")
+    rate, steps = number(rate, "rate", above=0), whole_number(steps, "steps", 1)
     path = np.empty((steps + 1, 2))
     path[0] = start
     for step in range(steps):

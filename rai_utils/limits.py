@@ -137,7 +137,8 @@ def smallest_step_cell(
     """Hand over from one RAI phase to second phases that differ in Rprop's smallest step alone.
 
     Sigmoid network, Moons, torch's default initialisation. While all N numbers take the smallest
-    step s, one update changes the loss by at most s ‖∇L‖₁ to first order.
+    step s, one update changes the loss by at most s ‖∇L‖₁ to first order. Where s is above the
+    first step of ``backprop_phase``, the phase begins with steps of s.
 
     Returns:
         ``train``, ``held_out``: accuracy at the evaluation, every ten steps, whose training loss is
@@ -155,7 +156,11 @@ def smallest_step_cell(
         history = fit_backprop(
             handed_over,
             data,
-            replace(backprop, smallest_step=smallest_step),
+            replace(
+                backprop,
+                learning_rate=max(backprop.learning_rate, smallest_step),
+                smallest_step=smallest_step,
+            ),
             watch=Watch(evaluate_at=_tens(backprop_steps)),
         ).history
         best = _lowest(history)

@@ -28,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rai_utils.checks import LAST_SEED, number, one_each, seeded, whole_number
 from rai_utils.data import Dataset, Task, digits, validation_split
 from rai_utils.models import Architecture, StackedMLP, build_mlp, check_inputs
 from rai_utils.relaxation import (
@@ -41,7 +42,7 @@ from rai_utils.relaxation import (
 )
 from rai_utils.sweep import Sweep
 from rai_utils.timing import interleaved, summarise
-from rai_utils.training import default_loss, evaluate
+from rai_utils.training import LARGEST_STEP, check_data, check_rprop_rates, evaluate, loss_for
 
 # --- optimisers -------------------------------------------------------------------------------
 
@@ -62,6 +63,10 @@ class UpdateRule:
     step: Callable[[Tensor, Tensor, tuple[Tensor, ...], Tensor, Tensor], None]
 
 
+SMALLEST_STEP = 1e-6
+"""Of Rprop: torch's own."""
+
+
 def _adam(z: Tensor, gradient: Tensor, state: tuple[Tensor, ...], n: Tensor, rate: Tensor) -> None:
     """Kingma & Ba 2015, Algorithm 1, with torch's defaults."""
     mean, square = state
@@ -78,7 +83,7 @@ def _rprop(z: Tensor, gradient: Tensor, state: tuple[Tensor, ...], n: Tensor, ra
     agreement = (gradient * previous).sign_()
     falling = torch.where(agreement < 0, 0.5, torch.ones_like(z))
     size.mul_(torch.where(agreement > 0, 1.2, falling))
-    size.clamp_(1e-6, 50)
+    size.clamp_(SMALLEST_STEP, LARGEST_STEP)
     previous.copy_(gradient.masked_fill(agreement < 0, 0))
     z.sub_(previous.sign() * size)
 
@@ -92,6 +97,12 @@ RULES: dict[str, UpdateRule] = {
     "rprop": UpdateRule(2, lambda rates: (torch.zeros_like(rates), rates.clone()), _rprop),
     "sgd": UpdateRule(0, lambda rates: (), _sgd),
 }
+
+
+def _rule(optimizer: str) -> UpdateRule:
+    if optimizer not in RULES:
+        raise ValueError(f"optimizer must be one of {', '.join(RULES)}, got {optimizer!r}")
+    return RULES[optimizer]
 
 
 # --- the table --------------------------------------------------------------------------------
@@ -128,12 +139,14 @@ class TargetTable:
             (examples,).
 
     Raises:
-        ValueError: the inputs do not fit the plan's architecture.
+        ValueError: the inputs do not fit the plan's architecture, there is no network, or the
+            optimiser is unknown.
     """
 
     def __init__(self, plan: RelaxationPlan, x: Tensor, networks: int, rule: str = "adam") -> None:
         check_inputs(plan.architecture, x)
-        self.plan, self.x, self.rule = plan, x, RULES[rule]
+        networks = whole_number(networks, "networks", 1)
+        self.plan, self.x, self.rule = plan, x, _rule(rule)
         widths = plan.architecture.widths
         shapes = [(len(run), networks, len(x), widths[run[0]]) for run in plan.target_runs]
         self.values = [torch.empty(shape, dtype=x.dtype) for shape in shapes]
@@ -221,11 +234,8 @@ def table_bytes(
     Raises:
         ValueError: a count is out of range.
     """
-    if examples < 1 or states < 0 or bytes_of_number < 1:
-        raise ValueError(
-            "expected at least 1 example, 0 states and 1 byte, "
-            f"got {examples}, {states} and {bytes_of_number}"
-        )
+    examples, states = whole_number(examples, "examples", 1), whole_number(states, "states")
+    bytes_of_number = whole_number(bytes_of_number, "bytes_of_number", 1)
     return bytes_of_number * examples * sum(architecture.widths[1:]) * (1 + states)
 
 
@@ -291,11 +301,14 @@ class Budget:
     evaluations: int = 8
 
     def __post_init__(self) -> None:
-        if not self.work > 0 or self.batch < 1 or self.evaluations < 1:
-            raise ValueError(
-                "work must be above 0, batch and evaluations at least 1, "
-                f"got {self.work}, {self.batch} and {self.evaluations}"
-            )
+        values = {
+            "work": number(self.work, "work", above=0),
+            "batch": whole_number(self.batch, "batch", 1),
+            "order_seed": whole_number(self.order_seed, "order_seed", most=LAST_SEED),
+            "evaluations": whole_number(self.evaluations, "evaluations", 1),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)
@@ -359,19 +372,17 @@ def _leaves(model: StackedMLP) -> list[Tensor]:
 
 def _learner(model: StackedMLP, rates: Sequence[float], optimizer: str) -> _Learner:
     copy = model.select(range(model.seeds))
-    spread = _spread(_rates(model, rates, "weights"))
-    rule = RULES[optimizer]
+    rule = _rule(optimizer)
+    spread = _spread(_rates(model, rates, "weights", optimizer))
     states = [rule.start(spread.expand_as(leaf)) for leaf in _leaves(copy)]
     return _Learner(copy, rule, spread, states)
 
 
-def _rates(model: StackedMLP, rates: Sequence[float], name: str) -> Tensor:
-    if len(rates) != model.seeds or not all(rate > 0 for rate in rates):
-        raise ValueError(
-            f"expected {model.seeds} learning rates of the {name} above 0, one a network, "
-            f"got {list(rates)}"
-        )
-    return torch.tensor(rates, dtype=model.weights[0].dtype)
+def _rates(model: StackedMLP, rates: Sequence[float], name: str, optimizer: str) -> Tensor:
+    own = one_each(rates, model.seeds, f"learning rate of the {name}", above=0)
+    if optimizer == "rprop":
+        check_rprop_rates(own, SMALLEST_STEP)
+    return torch.tensor(own, dtype=model.weights[0].dtype)
 
 
 def _spread(rates: Tensor) -> Tensor:
@@ -401,7 +412,7 @@ def fit_backprop_batches(
     """
     learner = _learner(model, weight_rates, optimizer)
     architecture, work = model.architecture, work_of(model.architecture)
-    name = default_loss(dataset.task)
+    name = loss_for(dataset.task)
 
     def step(rows: Tensor, x: Tensor, y: Tensor, _: int) -> int:
         loss = output_loss(learner.model(x), y, architecture.output_activation, name)
@@ -442,10 +453,10 @@ def fit_table(
     Raises:
         ValueError: data, networks and rates do not fit each other, or a value is out of range.
     """
-    if renew_every is not None and renew_every < 1:
-        raise ValueError(f"renew_every must be at least 1, got {renew_every}")
+    if renew_every is not None:
+        renew_every = whole_number(renew_every, "renew_every", 1)
     learner = _learner(model, weight_rates, optimizer)
-    rates = _rates(model, target_rates, "targets")
+    rates = _rates(model, target_rates, "targets", optimizer)
     plan, work = relaxation_plan(model.architecture), work_of(model.architecture)
     joint_step = _joint_stepper(learner, plan, rates, dataset.task, hidden_weight)
     table = TargetTable(plan, dataset.x.to(rates.dtype), model.seeds, optimizer)
@@ -492,11 +503,8 @@ def fresh_gradients(
     Raises:
         ValueError: a value is out of range.
     """
-    if inner_steps < 1 or not hidden_weight >= 0:
-        raise ValueError(
-            "inner_steps must be at least 1 and the hidden weight at least 0, "
-            f"got {inner_steps} and {hidden_weight}"
-        )
+    inner_steps = whole_number(inner_steps, "inner_steps", 1)
+    hidden_weight = number(hidden_weight, "hidden weight", least=0)
     plan, rule = relaxation_plan(model.architecture), RULES["sgd"]
     batch = fresh_targets(model, x, plan, rule, rates)
     for _ in range(inner_steps):
@@ -540,7 +548,8 @@ def fit_fresh(
         ValueError: data, networks and rates do not fit each other, or a value is out of range.
     """
     learner = _learner(model, weight_rates, optimizer)
-    rates, work = _rates(model, target_rates, "targets"), work_of(model.architecture)
+    rates = _rates(model, target_rates, "targets", "sgd")
+    work = work_of(model.architecture)
 
     def step(rows: Tensor, x: Tensor, y: Tensor, _: int) -> int:
         learner.advance(
@@ -551,7 +560,7 @@ def fit_fresh(
                 rates,
                 inner_steps=inner_steps,
                 hidden_weight=hidden_weight,
-                loss=default_loss(dataset.task),
+                loss=loss_for(dataset.task),
             )
         )
         return (work.forward + inner_steps * work.targets + work.weights) * len(rows)
@@ -582,7 +591,7 @@ def fit_shared(
         ValueError: data, networks and rates do not fit each other.
     """
     learner = _learner(model, weight_rates, optimizer)
-    rates, rule = _rates(model, target_rates, "targets"), RULES[optimizer]
+    rates, rule = _rates(model, target_rates, "targets", optimizer), RULES[optimizer]
     plan, work = relaxation_plan(model.architecture), work_of(model.architecture)
     joint_step = _joint_stepper(learner, plan, rates, dataset.task, hidden_weight)
     batch: BatchTargets | None = None
@@ -628,9 +637,8 @@ def _joint_stepper(
     learner: _Learner, plan: RelaxationPlan, rates: Tensor, task: Task, hidden_weight: float
 ) -> Callable[[BatchTargets, Tensor, Tensor], None]:
     """Return a function: a batch's targets, x, y -> one step of weights and targets together."""
-    if not hidden_weight >= 0:
-        raise ValueError(f"hidden weight must be at least 0, got {hidden_weight}")
-    leaves, loss = _leaves(learner.model), default_loss(task)
+    hidden_weight = number(hidden_weight, "hidden weight", least=0)
+    leaves, loss = _leaves(learner.model), loss_for(task)
 
     def step(batch: BatchTargets, x: Tensor, y: Tensor) -> None:
         values = _trainable(batch)
@@ -662,12 +670,7 @@ Step = Callable[[Tensor, Tensor, Tensor, int], int]
 def _run(learner: _Learner, dataset: Dataset, budget: Budget, step: Step) -> BatchFit:
     """Call ``step`` batch by batch until the budget is spent, and record."""
     architecture, dtype = learner.model.architecture, learner.model.weights[0].dtype
-    check_inputs(architecture, dataset.x)
-    if dataset.outputs != architecture.widths[-1]:
-        raise ValueError(
-            f"{dataset.name} needs {dataset.outputs} output units, "
-            f"got a network with {architecture.widths[-1]}"
-        )
+    check_data(architecture, dataset, loss_for(dataset.task))
     data = dataset.to("cpu", dtype)
     examples = len(data.x)
     if budget.batch > examples:
@@ -701,7 +704,7 @@ def _run(learner: _Learner, dataset: Dataset, budget: Budget, step: Step) -> Bat
 
 
 def _batches(examples: int, budget: Budget) -> Iterator[Tensor]:
-    generator = torch.Generator().manual_seed(budget.order_seed)
+    generator = seeded(budget.order_seed)
     while True:
         yield from torch.randperm(examples, generator=generator).split(budget.batch)
 
@@ -931,7 +934,7 @@ def filled_table(examples: int, seed: int = 0) -> tuple[TargetTable, StackedMLP]
         examples: rows, at least 1.
         seed: of examples and weights.
     """
-    generator = torch.Generator().manual_seed(seed)
+    examples, generator = whole_number(examples, "examples", 1), seeded(seed)
     x = torch.randn(examples, ARCHITECTURE.widths[0], generator=generator)
     model = build_mlp(ARCHITECTURE, [seed])
     table = TargetTable(relaxation_plan(ARCHITECTURE), x, 1)

@@ -25,6 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from rai_utils.checks import LAST_SEED, number, seeded, whole_numbers
+
 aten = torch.ops.aten
 
 
@@ -34,15 +36,22 @@ class Activation:
 
     Attributes:
         function: z -> h = φ(z), over the last axis where units interact (softmax).
-        backward: (gradient with respect to h, h) -> gradient with respect to z. Written in
-            terms of the output h, so that z need not be kept. None where h does not determine
-            it: the gradient is then left to autograd, and the function cannot be relaxed.
+        backward: (gradient with respect to h, ``kept(z, h)``) -> gradient with respect to z. None
+            where there is no rule: the gradient is then left to autograd, and the function cannot
+            be relaxed.
         module: the same function as a ``torch.nn.Module``.
+        reads_z: whether ``backward`` is written in terms of z. In terms of the output h, z need
+            not be kept; but where rounding has made h a constant, h no longer knows the slope.
     """
 
     function: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor], Tensor] | None
     module: Callable[[], nn.Module]
+    reads_z: bool = False
+
+    def kept(self, z: Tensor, h: Tensor) -> Tensor:
+        """Return which of z and h = φ(z) the backward rule reads."""
+        return z if self.reads_z else h
 
 
 class _CentredSigmoid(nn.Module):
@@ -108,13 +117,15 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "centred_sigmoid": Activation(
         lambda z: torch.sigmoid(z) - 0.5,
-        lambda gradient, h: aten.sigmoid_backward(gradient, h + 0.5),
+        lambda gradient, z: gradient * torch.sigmoid(z) * torch.sigmoid(-z),
         lambda: _CentredSigmoid(),
+        reads_z=True,
     ),
     "elu": Activation(
         nn.functional.elu,
-        lambda gradient, h: aten.elu_backward(gradient, 1.0, 1.0, 1.0, True, h),
+        lambda gradient, z: aten.elu_backward(gradient, 1.0, 1.0, 1.0, False, z),
         nn.ELU,
+        reads_z=True,
     ),
     "softmax": Activation(
         lambda z: torch.softmax(z, -1),
@@ -177,7 +188,8 @@ class Architecture:
             output, h_t = φ(z_t) + h_{t−1} (He et al. 2015, Eq. 1, with one layer per block).
 
     Raises:
-        ValueError: a width is below 1, there is no layer, or a name is unknown.
+        ValueError: a width is below 1, there is no layer, a name is unknown, or a softmax output
+            has one unit: its output is 1 whatever it reads.
     """
 
     widths: tuple[int, ...]
@@ -186,15 +198,12 @@ class Architecture:
     skip_connections: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(self.widths))
+        object.__setattr__(self, "widths", whole_numbers(self.widths, "widths", least=1))
         if len(self.widths) < 2:
             raise ValueError(
                 "widths must name at least the input and the output width, "
                 f"got {len(self.widths)} of them"
             )
-        for width in self.widths:
-            if not isinstance(width, int) or width < 1:
-                raise ValueError(f"widths must be whole numbers of at least 1, got {width!r}")
         if self.hidden_activation not in ACTIVATIONS:
             raise ValueError(
                 f"hidden activation must be one of {', '.join(ACTIVATIONS)}, "
@@ -205,6 +214,8 @@ class Architecture:
                 f"output activation must be one of {', '.join(OUTPUT_ACTIVATIONS)}, "
                 f"got {self.output_activation!r}"
             )
+        if self.output_activation == "softmax" and self.widths[-1] < 2:
+            raise ValueError("a softmax output must have 2 units or more, got 1")
 
     @property
     def depth(self) -> int:
@@ -453,30 +464,31 @@ def build_mlp(
 
     Args:
         architecture: the shape.
-        seeds: one whole number per network.
+        seeds: one whole number per network, 0 … 2³² − 1.
         initialisation: a key of ``INITIALISATIONS``.
         gain: factor on the weights, above 0.
         dtype: precision of the result. Numbers are drawn in float32 in any case, so that a seed
             means the same network in both.
 
     Raises:
-        ValueError: no seed, unknown initialisation, or a gain that is not above 0.
+        ValueError: no seed or one out of range, unknown initialisation, or a gain that is not
+            above 0 and finite.
     """
+    seeds = whole_numbers(seeds, "seeds", most=LAST_SEED)
     if not seeds:
         raise ValueError("seeds must name at least one network, got none")
     if initialisation not in INITIALISATIONS:
         raise ValueError(
             f"initialisation must be one of {', '.join(INITIALISATIONS)}, got {initialisation!r}"
         )
-    if not gain > 0:
-        raise ValueError(f"gain must be above 0, got {gain}")
+    gain = number(gain, "gain", above=0)
     draw = INITIALISATIONS[initialisation]
     count = len(seeds)
     weights = [torch.empty(r.layers, count, r.outputs, r.inputs) for r in architecture.runs]
     biases = [torch.empty(r.layers, count, 1, r.outputs) for r in architecture.runs]
     at_zero = float(architecture.activation.function(torch.zeros(architecture.widths[1]))[0])
     for position, seed in enumerate(seeds):
-        generator = torch.Generator().manual_seed(int(seed))
+        generator = seeded(seed)
         for run, weight, bias in zip(architecture.runs, weights, biases, strict=True):
             for offset in range(run.layers):
                 centre = at_zero if run.first + offset > 1 else 0.0
@@ -537,13 +549,14 @@ class DeadLayers:
 
     Attributes:
         count: leading layers whose last gradient was exactly 0.
-        inputs: h_{t−1} of each layer in the last forward pass, (seeds, examples, inputs) each.
-        outputs: φ(z_t) of each layer, (seeds, examples, outputs) each.
+        inputs: h_{t−1} of each layer in the last forward pass, (seeds, examples, inputs) each, and
+            h of the last layer.
+        kept: what the backward rule reads of each layer, (seeds, examples, outputs) each.
     """
 
     count: int = 0
     inputs: list[Tensor] = field(default_factory=list)
-    outputs: list[Tensor] = field(default_factory=list)
+    kept: list[Tensor] = field(default_factory=list)
 
 
 class _HiddenLayers(torch.autograd.Function):
@@ -566,17 +579,19 @@ class _HiddenLayers(torch.autograd.Function):
         into: tuple[Tensor, Tensor] | None,
         dead: DeadLayers,
     ) -> Tensor:
-        activation = ACTIVATIONS[name].function
-        inputs, outputs = dead.inputs[: dead.count], dead.outputs[: dead.count]
-        if outputs:
-            h = outputs[-1] + inputs[-1] if skip else outputs[-1]
+        activation = ACTIVATIONS[name]
+        inputs, kept = dead.inputs[: dead.count], dead.kept[: dead.count]
+        if dead.count:
+            h = dead.inputs[dead.count]
         for w, b in zip(weight[dead.count :].unbind(0), bias[dead.count :].unbind(0), strict=True):
             inputs.append(h)
-            outputs.append(activation(torch.baddbmm(b, h, w.mT)))  # (seeds, examples, outputs)
-            h = outputs[-1] + h if skip else outputs[-1]
+            z = torch.baddbmm(b, h, w.mT)  # (seeds, examples, outputs)
+            output = activation.function(z)
+            kept.append(activation.kept(z, output))
+            h = output + h if skip else output
         ctx.save_for_backward(weight, bias)
         # Nothing of these is returned but a copy of the last, so no reference runs in a circle.
-        dead.inputs, dead.outputs = inputs, outputs
+        dead.inputs, dead.kept = [*inputs, h], kept
         ctx.name, ctx.skip, ctx.into, ctx.dead = name, skip, into, dead
         return h.clone()
 
@@ -585,7 +600,7 @@ class _HiddenLayers(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weight, bias = ctx.saved_tensors
         dead: DeadLayers = ctx.dead
-        inputs, outputs = dead.inputs, dead.outputs
+        inputs, kept = dead.inputs, dead.kept
         layers = weight.shape[0]
         backward = ACTIVATIONS[ctx.name].backward
         weight_gradient, bias_gradient = ctx.into or map(torch.empty_like, (weight, bias))
@@ -595,13 +610,13 @@ class _HiddenLayers(torch.autograd.Function):
             if above % LOOK_EVERY == 0 and not gradient.any():
                 rest = slice(before, t + 1)  # the gradients before are 0 since the last step
                 # 0 times infinity would be NaN.
-                if _are_finite(weight[rest], *inputs[rest], *outputs[rest]):
+                if _are_finite(weight[rest], *inputs[rest], *kept[rest]):
                     weight_gradient[rest].zero_()
                     bias_gradient[rest].zero_()
                     gradient = torch.zeros_like(inputs[0])
                     dead.count = t + 1
                     break
-            delta = backward(gradient, outputs[t])  # (seeds, examples, outputs)
+            delta = backward(gradient, kept[t])  # (seeds, examples, outputs)
             torch.bmm(delta.mT, inputs[t], out=weight_gradient[t])
             torch.sum(delta, 1, keepdim=True, out=bias_gradient[t])
             below = torch.bmm(delta, w)  # (seeds, examples, inputs)

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rai_utils.checks import number, whole_number
 from rai_utils.data import Dataset, exclusive_or, moons
 from rai_utils.diagnostics import decision_map, disagreement, mean_pairwise
 from rai_utils.models import Architecture, StackedMLP, affine, build_mlp, stack
@@ -129,7 +130,11 @@ def with_target_noise(deviation: float, generator: torch.Generator) -> Objective
     Args:
         deviation: standard deviation of the noise on each pre-activation, at least 0.
         generator: where it comes from; on the CPU.
+
+    Raises:
+        ValueError: the deviation is negative or not finite.
     """
+    deviation = number(deviation, "deviation", least=0)
 
     def objective(
         plan: RelaxationPlan,
@@ -155,7 +160,11 @@ def with_target_decay(decay: float) -> Objective:
 
     Args:
         decay: at least 0.
+
+    Raises:
+        ValueError: the decay is negative or not finite.
     """
+    decay = number(decay, "decay", least=0)
 
     def objective(
         plan: RelaxationPlan,
@@ -174,8 +183,7 @@ def with_target_decay(decay: float) -> Objective:
 
 def _share_out(phase: Phase, rounds: int) -> list[Phase]:
     """Cut a phase into rounds whose steps add up to its own."""
-    if not 1 <= rounds <= phase.steps:
-        raise ValueError(f"rounds must lie in 1 … {phase.steps}, got {rounds}")
+    rounds = whole_number(rounds, "rounds", 1, phase.steps)
     ends = [phase.steps * k // rounds for k in range(rounds + 1)]
     return [replace(phase, steps=b - a) for a, b in pairwise(ends)]
 

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from rai_utils.checks import number, whole_numbers
 from rai_utils.models import (
     ACTIVATIONS,
     Architecture,
@@ -63,24 +64,31 @@ def output_loss(
 
     Raises:
         ValueError: the loss is unknown or does not go with the output activation.
+        TypeError: labels of several classes are no whole numbers.
     """
+    if loss not in ("cross_entropy", "squared_error"):
+        raise ValueError(f"loss must be 'cross_entropy' or 'squared_error', got {loss!r}")
     outputs = z.shape[-1]
+    if outputs == 1:
+        y = y.to(z.dtype)
+    elif y.is_floating_point():
+        raise TypeError(f"labels of {outputs} classes must be integers, got {y.dtype}")
+    else:
+        y = y.long()
     if loss == "squared_error":
         prediction = ACTIVATIONS[output_activation].function(z)
-        target = y[:, None] if outputs == 1 else nn.functional.one_hot(y, outputs).to(z.dtype)
+        target = y[:, None] if outputs == 1 else nn.functional.one_hot(y, outputs)
         return (prediction - target).square().mean((1, 2))
-    if loss != "cross_entropy":
-        raise ValueError(f"loss must be 'cross_entropy' or 'squared_error', got {loss!r}")
     if output_activation == "sigmoid" and outputs == 1:
         each = nn.functional.binary_cross_entropy_with_logits(
             z[..., 0], y.expand(z.shape[:2]), reduction="none"
         )  # (seeds, examples)
         return each.mean(1)
-    if output_activation == "softmax":
+    if output_activation == "softmax" and outputs > 1:
         each = nn.functional.cross_entropy(z.mT, y.expand(z.shape[:2]), reduction="none")
         return each.mean(1)
     raise ValueError(
-        "cross_entropy needs a softmax output, or a sigmoid output of one unit, "
+        "cross_entropy needs a softmax output of several units, or a sigmoid output of one, "
         f"got {output_activation} with {outputs} units"
     )
 
@@ -118,8 +126,9 @@ class RelaxationPlan:
     layers: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))
         depth = self.architecture.depth
+        layers = whole_numbers(self.layers, "relaxed layers", least=1, most=depth)
+        object.__setattr__(self, "layers", layers)
         if self.architecture.skip_connections:
             raise ValueError(
                 "a relaxed circuit must be a plain chain (a skip connection passes by the "
@@ -132,9 +141,6 @@ class RelaxationPlan:
             )
         if not self.layers:
             raise ValueError("at least one layer must be relaxed, got none")
-        for layer in self.layers:
-            if not isinstance(layer, int) or not 1 <= layer <= depth:
-                raise ValueError(f"relaxed layers must lie in 1 … {depth}, got {layer!r}")
         if list(self.layers) != sorted(set(self.layers)):
             raise ValueError(
                 f"relaxed layers must ascend and be named once each, got {self.layers}"
@@ -186,9 +192,10 @@ def relaxation_plan(
 
     Raises:
         ValueError: see ``RelaxationPlan``.
+        TypeError: ``layers`` is neither ``"all"`` nor numbers.
     """
-    chosen = range(1, architecture.depth + 1) if layers == "all" else layers
-    return RelaxationPlan(architecture, tuple(chosen))
+    everything = isinstance(layers, str) and layers == "all"
+    return RelaxationPlan(architecture, range(1, architecture.depth + 1) if everything else layers)
 
 
 @dataclass(frozen=True)
@@ -257,7 +264,7 @@ class _ParallelTerms(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         layers, seeds, width, _ = weight.shape
         examples = targets.shape[2]
-        backward = ACTIVATIONS[name].backward
+        activation = ACTIVATIONS[name]
         norms = weight.new_empty(layers, seeds)
         gradients = into or tuple(torch.empty_like(tensor) for tensor in (targets, weight, bias))
         target_gradient, weight_gradient, bias_gradient = gradients
@@ -275,7 +282,8 @@ class _ParallelTerms(torch.autograd.Function):
             pulled = torch.empty_like(inputs)
             weights = weight[window].view(-1, width, width)
             torch.baddbmm(pulled, delta, weights, beta=0, alpha=factor, out=pulled)
-            pulled = backward(pulled.view_as(h), h)
+            kept = activation.kept(targets[window], h)
+            pulled = activation.backward(pulled.view_as(h), kept)
             # A target is pulled by the residual of the layer above and by its own.
             first, rest = target_gradient[window][:1], target_gradient[window][1:]
             torch.sub(pulled[:1], residual_below, alpha=factor, out=first)
@@ -584,10 +592,10 @@ def sequential_gradients(
         Gradients of ``model.weights``, then of ``model.biases``.
 
     Raises:
-        ValueError: λ is not above 0, the network has skip connections, or ``x`` does not fit it.
+        ValueError: λ is not above 0 and finite, the network has skip connections, or ``x`` does
+            not fit it.
     """
-    if not hidden_weight > 0:
-        raise ValueError(f"hidden weight must be above 0, got {hidden_weight}")
+    hidden_weight = number(hidden_weight, "hidden weight", above=0)
     architecture = model.architecture
     if architecture.skip_connections:
         raise ValueError("targets that move one at a time need a plain chain, got skip connections")

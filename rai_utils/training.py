@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from rai_utils.checks import number, numbers, one_each, whole_number, whole_numbers
 from rai_utils.data import Dataset, Task
 from rai_utils.models import (
     Architecture,
@@ -99,9 +100,9 @@ class Phase:
     Attributes:
         steps: parameter updates, at least 1.
         learning_rate: first step size, above 0. For Rprop it is the size of the first step of
-            every number; later ones grow by 1.2 or shrink by 0.5 (Riedmiller & Braun 1993).
-            There may be one for each network, so that a whole grid of learning rates is one fit
-            of stacked networks.
+            every number, from ``smallest_step`` to 50: torch would move it into these limits, here
+            it is refused. There may be one for each network, in any sequence or array, so that a
+            whole grid of learning rates is one fit of stacked networks.
         optimizer: a key of ``OPTIMIZERS``.
         weight_decay: δ, at least 0, of each step; one for all networks or one for each. It is
             the L2 penalty ½ δ Σ_t ‖W_t‖²_F of each network: δ W is added to the gradient of the
@@ -111,8 +112,16 @@ class Phase:
             default, which is too coarse for backpropagation in a deep net
             (``limits.smallest_step_cell``).
 
+    Rprop is torch's. The step of a number grows by 1.2 where its gradient has the sign it had
+    before, and shrinks by 0.5 where the sign has changed; after a change the gradient counts as 0
+    for that update, so the number rests and the next update neither grows nor shrinks the step.
+    Riedmiller & Braun (1993) also take the last move back after a change of sign: torch does not.
+    The signs are those of gradient × previous gradient. In float32 that product is 0 where both
+    are below 1e-19 or so, and a step then no longer adapts.
+
     Raises:
         ValueError: a value is out of range or the optimiser is unknown.
+        TypeError: a value is no number.
     """
 
     steps: int
@@ -122,33 +131,57 @@ class Phase:
     smallest_step: float = 1e-6
 
     def __post_init__(self) -> None:
-        if not isinstance(self.steps, int) or self.steps < 1:
-            raise ValueError(f"steps must be a whole number of at least 1, got {self.steps!r}")
-        rates, decays = _each(self.learning_rate), _each(self.weight_decay)
-        if not rates or not all(rate > 0 for rate in rates):
-            raise ValueError(f"learning rate must be above 0, got {self.learning_rate}")
-        if not decays or not all(decay >= 0 for decay in decays):
-            raise ValueError(f"weight decay must be at least 0, got {self.weight_decay}")
-        if not self.smallest_step > 0:
-            raise ValueError(f"smallest step must be above 0, got {self.smallest_step}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(
                 f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}"
             )
+        values = {
+            "steps": whole_number(self.steps, "steps", least=1),
+            "learning_rate": _one_or_each(self.learning_rate, "learning rate", above=0),
+            "weight_decay": _one_or_each(self.weight_decay, "weight decay", least=0),
+            "smallest_step": number(self.smallest_step, "smallest step", above=0),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        if self.optimizer == "rprop":
+            check_rprop_rates(_each(self.learning_rate), self.smallest_step)
 
 
 def _each(value: float | tuple[float, ...]) -> tuple[float, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
+def _one_or_each(value: Any, name: str, **limits: float) -> float | tuple[float, ...]:
+    """Return one number for all networks, or a sequence with one for each as a tuple."""
+    if not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0:
+        return number(value, name, **limits)
+    each = numbers(value, name, **limits)
+    if not each:
+        raise ValueError(f"{name} must be given for one network or more, got none")
+    return each
+
+
+def check_rprop_rates(rates: Sequence[float], smallest_step: float) -> None:
+    """Refuse first steps that Rprop would move into its limits.
+
+    Raises:
+        ValueError: one is outside [``smallest_step``, ``LARGEST_STEP``].
+    """
+    for rate in rates:
+        if not smallest_step <= rate <= LARGEST_STEP:
+            raise ValueError(
+                f"learning rate of Rprop, its first step, must lie in [{smallest_step:g}, "
+                f"{LARGEST_STEP:g}], from its smallest to its largest step, got {rate:g}"
+            )
+
+
 def schedule(steps: int, points: int = 25) -> tuple[int, ...]:
     """Return steps 0 … ``steps``, about ``points`` of them, evenly spaced on a log axis.
 
     Raises:
-        ValueError: ``steps`` or ``points`` is below 1.
+        ValueError: ``steps`` or ``points`` is no whole number, or below 1.
     """
-    if steps < 1 or points < 1:
-        raise ValueError(f"steps and points must be at least 1, got {steps} and {points}")
+    steps, points = whole_number(steps, "steps", 1), whole_number(points, "points", 1)
     spaced = np.unique(np.geomspace(1, steps, points).round().astype(int))
     return (0, *spaced.tolist())
 
@@ -157,16 +190,26 @@ def schedule(steps: int, points: int = 25) -> tuple[int, ...]:
 class Watch:
     """At which steps a fit looks at itself; step k is after k updates.
 
+    Steps are whole numbers, at least 0, in any sequence or array.
+
     Attributes:
         evaluate_at: plain-forward loss and accuracy on training and held-out data; None for
             ``schedule(steps)``.
         inspect_at: gradient norm per layer and, for RAI, the parts of the relaxed loss.
         snapshot_at: keep a copy of the weights.
+
+    Raises:
+        ValueError: a step is no whole number, or below 0.
     """
 
     evaluate_at: Sequence[int] | None = None
     inspect_at: Sequence[int] = ()
     snapshot_at: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("evaluate_at", "inspect_at", "snapshot_at"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, whole_numbers(getattr(self, name), name))
 
 
 @dataclass(frozen=True)
@@ -253,9 +296,15 @@ class Fit:
     step_seconds: NDArray[np.float64]
 
 
-def default_loss(task: Task) -> OutputLoss:
-    """Cross-entropy for classification, squared error for regression."""
-    return "squared_error" if task == "regression" else "cross_entropy"
+def loss_for(task: Task, loss: OutputLoss | None = None) -> OutputLoss:
+    """Return ``loss``, or by default cross-entropy for classes and squared error for regression.
+
+    Raises:
+        ValueError: cross-entropy, of labels that are no classes.
+    """
+    if task == "regression" and loss == "cross_entropy":
+        raise ValueError("regression must have the loss 'squared_error', got 'cross_entropy'")
+    return loss or ("squared_error" if task == "regression" else "cross_entropy")
 
 
 def count_correct(z: Tensor, y: Tensor, output_activation: str) -> Tensor:
@@ -291,12 +340,20 @@ def evaluate(
     Returns:
         Loss and accuracy, (seeds,) each. Accuracy is NaN for regression, and for a network
         whose forward pass is not finite.
+
+    Raises:
+        ValueError: data, network and loss do not fit each other.
     """
+    classes = model.architecture.widths[-1]
+    if task == "multiclass" and not 0 <= int(y.min()) <= int(y.max()) < classes:
+        raise ValueError(
+            f"labels must lie in 0 … {classes - 1}, the network's classes, "
+            f"got {int(y.min())} … {int(y.max())}"
+        )
+    chosen_loss = loss_for(task, loss)
     with torch.no_grad():
         z = model(x)  # (seeds, examples, outputs)
-        losses = output_loss(
-            z, y, model.architecture.output_activation, loss or default_loss(task)
-        ).double()
+        losses = output_loss(z, y, model.architecture.output_activation, chosen_loss).double()
         if task == "regression":
             accuracy = torch.full_like(losses, torch.nan)
         else:
@@ -364,7 +421,8 @@ def fit_relaxed(
         model: the networks to start from; left as they are.
         dataset: the examples, the same for all seeds.
         phase: steps, learning rate, optimiser; one optimiser for weights and targets.
-        layers: numbers of the relaxed layers, from 1, or ``"all"``.
+        layers: numbers of the relaxed layers, from 1, or ``"all"``; with ``targets``, all of
+            those that they are of.
         hidden_weight: λ, at least 0.
         targets: where the targets start; None for the plain forward pass, with residuals that
             are exactly 0.
@@ -377,12 +435,12 @@ def fit_relaxed(
         ValueError: data, network, loss, layers, targets and schedule do not fit each other, or
             λ is negative.
     """
-    if not hidden_weight >= 0:
-        raise ValueError(f"hidden weight must be at least 0, got {hidden_weight}")
-    plan = relaxation_plan(model.architecture, layers) if targets is None else targets.plan
+    hidden_weight = number(hidden_weight, "hidden weight", least=0)
+    plan = relaxation_plan(model.architecture, layers)
     if targets is not None:
-        if layers not in ("all", targets.plan.layers):
-            raise ValueError(f"the targets are of layers {targets.plan.layers}, got {layers}")
+        if not isinstance(layers, str) and plan.layers != targets.plan.layers:
+            raise ValueError(f"the targets are of layers {targets.plan.layers}, got {plan.layers}")
+        plan = targets.plan
         if targets.plan.architecture != model.architecture:
             raise ValueError(
                 f"the targets must be of the architecture {model.architecture}, "
@@ -483,10 +541,12 @@ def fit_handover(
     return HandOver(relaxed, backprop)
 
 
-def _check_fit(
-    model: StackedMLP, dataset: Dataset, loss: OutputLoss, watch: Watch, phase: Phase
-) -> None:
-    architecture = model.architecture
+def check_data(architecture: Architecture, dataset: Dataset, loss: OutputLoss) -> None:
+    """Refuse networks, data and a loss that do not fit each other, before any work.
+
+    Raises:
+        ValueError: inputs, outputs or loss do not fit.
+    """
     check_inputs(architecture, dataset.x)
     if dataset.outputs != architecture.widths[-1]:
         raise ValueError(
@@ -495,6 +555,9 @@ def _check_fit(
         )
     example = torch.zeros(1, 1, architecture.widths[-1])
     output_loss(example, dataset.y[:1], architecture.output_activation, loss)
+
+
+def _check_fit(model: StackedMLP, watch: Watch, phase: Phase) -> None:
     for name in ("evaluate_at", "inspect_at", "snapshot_at"):
         for step in getattr(watch, name) or ():
             if not 0 <= step <= phase.steps:
@@ -503,11 +566,8 @@ def _check_fit(
         ("learning rate", phase.learning_rate),
         ("weight decay", phase.weight_decay),
     ):
-        if isinstance(values, tuple) and len(values) != model.seeds:
-            raise ValueError(
-                f"there must be one {name} for each of the {model.seeds} networks, "
-                f"got {len(values)}"
-            )
+        if isinstance(values, tuple):
+            one_each(values, model.seeds, name)
 
 
 def _flatten(tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -574,8 +634,9 @@ def _fit(
 ) -> Fit:
     """Train by gradients of the loss, or, without targets, by those that ``find`` returns."""
     watch = watch or Watch()
-    loss = loss or default_loss(dataset.task)
-    _check_fit(model, dataset, loss, watch, phase)
+    loss = loss_for(dataset.task, loss)
+    check_data(model.architecture, dataset, loss)
+    _check_fit(model, watch, phase)
     architecture, place = model.architecture, resolve_device(device)
     dtype = model.weights[0].dtype
     data = dataset.to(place, dtype)

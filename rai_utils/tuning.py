@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import special
 from torch import Tensor
 
+from rai_utils.checks import numbers
 from rai_utils.data import Dataset, Task
 from rai_utils.models import StackedMLP, stack
 from rai_utils.training import Fit, Phase, Watch, evaluate, fit_backprop
@@ -75,7 +76,7 @@ def tune(
         ValueError: the grid is empty, ``tie_margin`` is negative or there are fewer than two
             networks to find ties with, or as ``fit``.
     """
-    grid = tuple(learning_rates)
+    grid = numbers(learning_rates, "learning rates", above=0)
     if not grid:
         raise ValueError("learning_rates must hold at least one rate, got none")
     if tie_margin is not None and not (0 <= tie_margin < np.inf and model.seeds > 1):

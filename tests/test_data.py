@@ -78,10 +78,27 @@ def test_spirals_without_noise_lie_on_their_arms_in_equal_shares():
     assert not torch.equal(spirals(30, 0.0, seed=1, held_out=9).x, data.x)
 
 
-def dataset(task="binary", x=None, y=None):
+def dataset(task="binary", x=None, y=None, held_out_y=None):
     x = torch.zeros(3, 2) if x is None else x
     y = torch.tensor([0.0, 1.0, 1.0]) if y is None else y
-    return Dataset("test", task, x, y, torch.zeros(3, 2), torch.tensor([0.0, 1.0, 0.0]))
+    held_out_y = torch.tensor([0.0, 1.0, 0.0]) if held_out_y is None else held_out_y
+    return Dataset("test", task, x, y, torch.zeros(3, 2), held_out_y)
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16]
+)
+def test_classes_of_any_integer_type_become_int64(kind):
+    y = torch.tensor([0, 2, 1])
+    data = dataset("multiclass", y=y.to(kind), held_out_y=torch.tensor([2, 0, 0]).to(kind))
+    assert data.y.dtype == data.held_out_y.dtype == torch.int64
+    assert data.y.tolist() == [0, 2, 1] and data.held_out_y.tolist() == [2, 0, 0]
+    assert data.outputs == 3
+
+
+def test_a_class_between_the_others_may_be_missing_in_either_part():
+    data = dataset("multiclass", y=torch.tensor([0, 2, 2]), held_out_y=torch.tensor([1, 1, 0]))
+    assert data.outputs == 3
 
 
 @pytest.mark.parametrize(
@@ -105,6 +122,54 @@ def dataset(task="binary", x=None, y=None):
             "1 value that",
         ),
         (lambda: dataset("multiclass"), TypeError, "must be integers, got torch.float32"),
+        (
+            lambda: dataset("multiclass", y=torch.tensor([True, False, True])),
+            TypeError,
+            "training labels of classes must be integers, got torch.bool",
+        ),
+        (
+            lambda: dataset("multiclass", y=torch.tensor([0, 1, 1])),
+            TypeError,
+            "held-out labels of classes must be integers, got torch.float32",
+        ),
+        (
+            lambda: dataset("binary", y=torch.tensor([True, False, True])),
+            TypeError,
+            "floating point for task 'binary', got torch.bool",
+        ),
+        (
+            lambda: dataset(
+                "multiclass", y=torch.tensor([0, 2, 1]), held_out_y=torch.tensor([0, 1, 3])
+            ),
+            ValueError,
+            "held-out labels must be classes of the training part, 0 … 2, got 3",
+        ),
+        (
+            lambda: dataset(
+                "multiclass", y=torch.zeros(3).long(), held_out_y=torch.zeros(3).long()
+            ),
+            ValueError,
+            "2 classes or more, got class 0 alone",
+        ),
+        (lambda: moons(noise=np.nan), ValueError, "noise must be finite, got nan"),
+        (lambda: spirals(noise=np.inf), ValueError, "noise must be finite, got inf"),
+        (lambda: dose_response(held_out_noise=np.nan), ValueError, "held_out_noise must be finite"),
+        (lambda: moons(examples=20.5), ValueError, "examples must be a whole number, got 20.5"),
+        (lambda: wave(held_out=2.5), ValueError, "held_out must be a whole number"),
+        (lambda: spirals(classes=2.5), ValueError, "classes must be a whole number"),
+        (lambda: spirals(seed=2**32), ValueError, "seed must lie in 0 .* got 4294967296"),
+        (lambda: moons(seed=1.9), ValueError, "seed must be a whole number, got 1.9"),
+        (lambda: moons(held_out_seed=-1), ValueError, "held_out_seed must lie in 0 .* got -1"),
+        (lambda: exclusive_or(seed=2**32), ValueError, "seed must lie in 0 .* got 4294967296"),
+        (lambda: dose_response(seed=2**32), ValueError, "seed must lie in 0 .* got 4294967296"),
+        (lambda: digits(seed=2**32), ValueError, "seed must lie in 0 .* got 4294967296"),
+        (lambda: digits(examples=20.5), ValueError, "examples must be a whole number, got 20.5"),
+        (
+            lambda: validation_split(moons(), 2.5),
+            ValueError,
+            "examples must be a whole number, got 2.5",
+        ),
+        (lambda: validation_split(moons(), 2, 2**32), ValueError, "seed must lie in 0"),
         (
             lambda: dataset("multiclass", y=torch.tensor([0, -1, 1])),
             ValueError,
@@ -185,7 +250,7 @@ def test_digits_are_scaled_by_the_training_part():
         data.x[:, varying].std(0, correction=0), torch.ones(int(varying.sum()))
     )
     assert torch.equal(data.held_out_x[:, ~varying], torch.zeros(100, int((~varying).sum())))
-    with pytest.raises(ValueError, match="1797 together"):
+    with pytest.raises(ValueError, match="1797 examples for both parts together"):
         digits(1000, 1000)
 
 
@@ -247,11 +312,35 @@ def test_a_benchmark_depends_on_its_split_alone():
     ("arguments", "message"),
     [
         (("mnist", 0), "benchmark must be one of .* got 'mnist'"),
-        (("iris", -1), "split must be at least 0, got -1"),
-        (("iris", 0, 151), "examples must lie in 30 … 150 for iris, got 151"),
+        (("iris", -1), "split must lie in 0 … .* got -1"),
+        (("iris", 0, 151), "examples of iris must lie in 30 … 150, got 151"),
         (("iris", 0, 29), "got 29"),
+        (("iris", 1.5), "split must be a whole number, got 1.5"),
+        (("iris", 0, 40.5), "examples of iris must be a whole number, got 40.5"),
     ],
 )
 def test_impossible_benchmarks_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         benchmark(*arguments)
+
+
+FRIEDMAN = {
+    "friedman1": lambda x: (
+        10 * np.sin(np.pi * x[:, 0] * x[:, 1])
+        + 20 * (x[:, 2] - 0.5) ** 2
+        + 10 * x[:, 3]
+        + 5 * x[:, 4]
+    ),
+    "friedman2": lambda x: np.hypot(x[:, 0], x[:, 1] * x[:, 2] - 1 / (x[:, 1] * x[:, 3])),
+    "friedman3": lambda x: np.arctan((x[:, 1] * x[:, 2] - 1 / (x[:, 1] * x[:, 3])) / x[:, 0]),
+}
+
+
+@pytest.mark.parametrize("name", FRIEDMAN)
+def test_the_noise_of_the_friedman_problems_is_what_is_said(name):
+    draws = [BENCHMARKS[name].draw(split) for split in range(20)]
+    clean = np.concatenate([FRIEDMAN[name](x) for x, _ in draws])
+    noise = np.concatenate([y for _, y in draws]) - clean
+    assert abs(noise.mean()) < 0.05 * noise.std()
+    expected = 1.0 if name == "friedman1" else clean.std() / 3
+    assert noise.std() == pytest.approx(expected, rel=0.1)

@@ -104,13 +104,22 @@ def test_snapshots_hold_the_weights_of_their_step():
 
 
 def test_a_race_is_won_by_the_rate_that_a_loop_finds():
-    grid = (0.01, 0.3, 1.0, 300.0)
+    grid = (0.01, 0.3, 1.0, 1e8)
     model = stacked(seeds=range(5))
     winner = race(model, DATA, grid, 150, 0.35)
     arrivals = [descend(model, DATA, [rate] * 5, 150, goal=0.35).reached_at for rate in grid]
     last = [np.sort(steps)[4] for steps in arrivals]  # 90 % of five are all five
     assert winner.rate == grid[int(np.argmin(last))]
     assert winner.steps == min(last)
+
+
+def test_arrays_and_ranges_are_sequences_too():
+    model = stacked()
+    run = descend(model, DATA, np.array(RATES), 5, snapshot_at=np.arange(0, 6, 5))
+    expected = descend(model, DATA, RATES, 5, snapshot_at=[0, 5])
+    np.testing.assert_array_equal(run.loss, expected.loss)
+    assert list(run.snapshots) == [0, 5]
+    assert race(model, DATA, np.array([1e-4, 0.3]), 5, 1e-6).rate == 0.3
 
 
 def test_a_race_that_nobody_finishes_goes_to_the_lowest_loss():
@@ -130,7 +139,15 @@ def test_intercepts_are_set_in_hidden_layers_alone():
 def test_what_does_not_fit_is_refused():
     model = stacked()
     for arguments, message in (
-        ({"learning_rates": (0.1,)}, "3 learning rates"),
+        ({"learning_rates": (0.1,)}, "one learning rate for each of the 3 networks, got 1"),
+        ({"learning_rates": (0.1, 0.1, np.inf)}, "learning rate must be finite, got inf"),
+        ({"steps": 1.5}, "steps must be a whole number, got 1.5"),
+        ({"goal": np.nan}, "goal must be finite, got nan"),
+        ({"batch": 2.5}, "batch must be a whole number, got 2.5"),
+        ({"order_seed": 2**32}, "order_seed must lie in 0"),
+        ({"snapshot_at": (2,)}, "snapshot_at must lie in 0 … 1, got 2"),
+        ({"snapshot_at": (0.5,)}, "snapshot_at must be a whole number, got 0.5"),
+        ({"initial_slope": np.inf}, "initial slope must be finite"),
         ({"learning_rates": (0.1, 0.1, 0.0)}, "above 0"),
         ({"steps": 0}, "steps"),
         ({"goal": 0.0}, "goal"),
@@ -143,6 +160,8 @@ def test_what_does_not_fit_is_refused():
             descend(model, **given)
     with pytest.raises(ValueError, match="grid"):
         race(model, DATA, (), 5, 0.1)
+    with pytest.raises(ValueError, match=r"rates must be above 0, got 0\.0"):
+        race(model, DATA, (0.1, 0.0), 5, 0.1)
     flat = build_mlp(Architecture((2, 1), "leaky_relu"), [0])
     with pytest.raises(ValueError, match="hidden layer"):
         descend(flat, DATA, [0.1], 1, initial_slope=0.1)

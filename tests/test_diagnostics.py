@@ -62,6 +62,9 @@ def test_mean_pairwise_equals_the_loop_and_its_jackknife():
     assert (low, high) == (pytest.approx(mean - reach), pytest.approx(mean + reach))
     with pytest.raises(ValueError, match="3 runs or more"):
         mean_pairwise(shares[:2, :2])
+    for level, message in ((1.0, "between 0 and 1, got 1.0"), (np.nan, "level must be finite")):
+        with pytest.raises(ValueError, match=message):
+            mean_pairwise(shares, level)
 
 
 def test_mean_pairwise_interval_covers_the_truth_as_often_as_it_says():
@@ -122,8 +125,11 @@ def test_logistic_regression_solves_a_line_and_not_the_moons():
 def test_a_map_needs_two_inputs_and_one_output():
     with pytest.raises(ValueError, match="2 inputs and 1 output, got 3 and 1"):
         decision_map(build_mlp(Architecture((3, 1)), [0]))
-    with pytest.raises(ValueError, match="got 1 between"):
+    with pytest.raises(ValueError, match="resolution must be at least 2, got 1"):
         decision_map(build_mlp(Architecture((2, 1)), [0]), resolution=1)
+    for limits, message in (((-1, np.nan), "must be finite"), ((1, 1), "ascending")):
+        with pytest.raises(ValueError, match=message):
+            decision_map(build_mlp(Architecture((2, 1)), [0]), limits)
 
 
 def test_softmax_jacobian_equals_autograd():
@@ -166,7 +172,7 @@ def test_small_signal_gain_is_what_random_matrices_do_to_a_random_gradient(name)
     assert small_signal_gain(name, width, variance) == pytest.approx(passed.sqrt().item(), rel=0.02)
     with pytest.raises(ValueError, match="activation must be one of"):
         small_signal_gain("swish", width, variance)
-    with pytest.raises(ValueError, match="variance above 0"):
+    with pytest.raises(ValueError, match="variance must be above 0"):
         small_signal_gain(name, width, 0.0)
 
 
@@ -260,6 +266,13 @@ def test_output_gradient_equals_autograd(pairing, label):
     (expected,) = torch.autograd.grad(output_loss(z, y, *pairing).sum(), z)
     found = output_gradient(z.detach(), torch.full_like(z, label), *pairing)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_output_gradient_of_a_sure_and_wrong_prediction_is_not_lost_to_rounding():
+    z = torch.tensor([20.0, 60.0])
+    found = output_gradient(z, torch.zeros(2), "sigmoid", "squared_error")
+    expected = 2 * torch.sigmoid(-z.double())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=0)
 
 
 def test_output_gradient_refuses_a_pairing_that_does_not_exist():

@@ -74,6 +74,33 @@ def test_a_rule_is_torchs_optimiser_with_a_rate_a_network(name):
 # --- the table ---
 
 
+def offset(layer, x):
+    """How far the targets of a layer start from the forward pass, for each example its own."""
+    generator = torch.Generator().manual_seed(layer)
+    mixed = torch.randn(x.shape[-1], ARCHITECTURE.widths[layer], generator=generator)
+    return torch.sin(x @ mixed.to(x.dtype))
+
+
+@pytest.fixture
+def disturbed(monkeypatch):
+    """Let the targets of an example start away from its forward pass.
+
+    Rprop reads signs and Adam divides by the size of a gradient. From the forward pass on, many
+    are a difference of nothing, and another processor's rounding moves a number as far as a
+    gradient of 1 would.
+    """
+    fresh = minibatches.fresh_targets
+
+    def moved(model, x, plan, rule, rates):
+        batch = fresh(model, x, plan, rule, rates)
+        for layer in plan.layers:
+            run, position = plan.locate(layer)
+            batch.values[run][position] += offset(layer, x)
+        return batch
+
+    monkeypatch.setattr(minibatches, "fresh_targets", moved)
+
+
 def example_by_example(model, data, budget, weight_rate, target_rate, renew_every=None):
     """One ordinary network; every example has its own targets and its own optimiser."""
     module = model.as_module(0)
@@ -90,9 +117,10 @@ def example_by_example(model, data, budget, weight_rate, target_rate, renew_ever
             for row in rows.tolist():
                 if row not in kept:
                     own, h = [], data.x[row]
-                    for linear in linears:
-                        own.append(nn.Parameter(linear(h).detach()))
-                        h = torch.tanh(own[-1])
+                    for layer, linear in enumerate(linears, start=1):
+                        z = linear(h).detach()
+                        own.append(nn.Parameter(z + offset(layer, data.x[row])))
+                        h = torch.tanh(z)
                     kept[row] = own, torch.optim.Adam(own, lr=target_rate)
                 own, h = kept[row][0], data.x[row]
                 for linear, target in zip(linears, own, strict=True):
@@ -117,7 +145,7 @@ def flat_weights(model, position=0):
 
 
 @pytest.mark.parametrize("renew_every", [None, 2])
-def test_each_example_keeps_its_targets_and_its_optimiser(data, model, renew_every):
+def test_each_example_keeps_its_targets_and_its_optimiser(data, model, disturbed, renew_every):
     # A pass costs 1 and, where targets are made, a forward pass more: the work of six passes.
     work = work_of(ARCHITECTURE)
     fills = 1 if renew_every is None else 3
@@ -132,12 +160,18 @@ def test_each_example_keeps_its_targets_and_its_optimiser(data, model, renew_eve
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "rprop"])
-def test_a_batch_of_all_examples_is_the_full_batch_fit(data, model, optimizer, monkeypatch):
-    # In another order sums round differently, and Adam and Rprop make much of a residual of 1e-17.
-    monkeypatch.setattr(minibatches.torch, "randperm", lambda n, **_: torch.arange(n))
+def test_a_batch_of_all_examples_is_the_full_batch_fit(data, model, disturbed, optimizer):
     rate = {"adam": 0.01, "sgd": 0.5, "rprop": 0.01}[optimizer]
+    targets = forward_targets(model, data.x, relaxation_plan(ARCHITECTURE))
+    for layer in targets.plan.layers:
+        targets.at(layer).add_(offset(layer, data.x))
     expected = fit_relaxed(
-        model, data, Phase(12, rate, optimizer), watch=Watch(evaluate_at=(0, 12)), device="cpu"
+        model,
+        data,
+        Phase(12, rate, optimizer),
+        targets=targets,
+        watch=Watch(evaluate_at=(0, 12)),
+        device="cpu",
     )
     budget = Budget(12, len(data.x), evaluations=1)
     fit = fit_table(model, data, budget, [rate] * 2, [rate] * 2, optimizer=optimizer)
@@ -222,9 +256,17 @@ def test_a_table_of_random_examples_is_filled():
     torch.testing.assert_close(table.values[-1][0], z.detach(), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("arguments", [(0, 2, 4), (5, -1, 4), (5, 2, 0)])
-def test_bytes_of_impossible_tables_are_refused(arguments):
-    with pytest.raises(ValueError, match="expected at least 1 example"):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, 2, 4), "examples must be at least 1, got 0"),
+        ((5, -1, 4), "states must be at least 0, got -1"),
+        ((5, 2, 0), "bytes_of_number must be at least 1, got 0"),
+        ((5, 1.5, 4), "states must be a whole number, got 1.5"),
+    ],
+)
+def test_bytes_of_impossible_tables_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
         table_bytes(ARCHITECTURE, *arguments)
 
 
@@ -308,7 +350,7 @@ def test_shared_targets_are_right_once_and_wrong_from_then_on(data, model):
         budget = Budget(steps * 4 / 20, 4, evaluations=1)
         return flat_weights(fit(model, data, budget, [0.01] * 2, [0.1] * 2).model)
 
-    assert torch.equal(weights(fit_shared, 1), weights(fit_table, 1))
+    torch.testing.assert_close(weights(fit_shared, 1), weights(fit_table, 1))
     assert not torch.allclose(weights(fit_shared, 3), weights(fit_table, 3), atol=1e-4)
 
 
@@ -397,8 +439,17 @@ def test_a_fit_leaves_what_it_was_given(data, model):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"weight_rates": [0.1]}, "expected 2 learning rates of the weights"),
-        ({"target_rates": [0.1, -1.0]}, "expected 2 learning rates of the targets"),
+        ({"weight_rates": [0.1]}, "learning rate of the weights for each of the 2 networks, got 1"),
+        ({"target_rates": [0.1, -1.0]}, "learning rate of the targets must be above 0, got -1.0"),
+        ({"target_rates": [0.1, np.inf]}, "learning rate of the targets must be finite, got inf"),
+        ({"optimizer": "lion"}, "optimizer must be one of adam, rprop, sgd, got 'lion'"),
+        (
+            {"optimizer": "rprop", "weight_rates": [0.1, 1e-7]},
+            r"must lie in \[1e-06, 50\], .*, got 1e-07",
+        ),
+        ({"optimizer": "rprop", "target_rates": [51, 0.1]}, r"must lie in .*, got 51"),
+        ({"hidden_weight": np.inf}, "hidden weight must be finite"),
+        ({"renew_every": 1.5}, "renew_every must be a whole number"),
         ({"hidden_weight": -1.0}, "hidden weight must be at least 0"),
         ({"renew_every": 0}, "renew_every must be at least 1"),
         ({"budget": Budget(1, 21)}, "at most the 20 examples, got 21"),
@@ -415,10 +466,44 @@ def test_wrong_arguments_are_refused(data, model, change, message):
         fit_table(model, data, **arguments)
 
 
-@pytest.mark.parametrize("values", [(0, 8), (1, 0), (1, 8, 0, 0)])
-def test_impossible_budgets_are_refused(values):
-    with pytest.raises(ValueError, match="work must be above 0"):
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((0, 8), "work must be above 0, got 0"),
+        ((np.inf, 8), "work must be finite, got inf"),
+        ((np.nan, 8), "work must be finite, got nan"),
+        ((1, 0), "batch must be at least 1, got 0"),
+        ((1, 2.5), "batch must be a whole number, got 2.5"),
+        ((1, 8, 2**32), "order_seed must lie in 0 .* got 4294967296"),
+        ((1, 8, -1), "order_seed must lie in 0 .* got -1"),
+        ((1, 8, 0, 0), "evaluations must be at least 1, got 0"),
+    ],
+)
+def test_impossible_budgets_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
         Budget(*values)
+
+
+@pytest.mark.parametrize("fit", [fit_backprop_batches, fit_shared, fit_table, fit_fresh])
+def test_an_unknown_optimiser_is_refused(data, model, fit):
+    rates = [[0.1, 0.1]] * (1 if fit is fit_backprop_batches else 2)
+    options = {"inner_steps": 2} if fit is fit_fresh else {}
+    with pytest.raises(ValueError, match=r"optimizer must be one of .* got 'lion'"):
+        fit(model, data, Budget(1, 8), *rates, optimizer="lion", **options)
+    with pytest.raises(ValueError, match=r"optimizer must be one of .* got 'lion'"):
+        TargetTable(relaxation_plan(ARCHITECTURE), data.x, 1, "lion")
+
+
+def test_arrays_of_rates_and_numbers_of_numpy_are_as_good_as_lists(data, model):
+    one = fit_table(model, data, Budget(1, 8), [0.01, 0.02], [0.1, 0.2])
+    other = fit_table(
+        model,
+        data,
+        Budget(np.float32(1), np.int64(8)),
+        np.array([0.01, 0.02]),
+        torch.tensor([0.1, 0.2], dtype=torch.float64),
+    )
+    np.testing.assert_array_equal(one.history.loss, other.history.loss)
 
 
 def test_networks_of_another_shape_are_refused(data):

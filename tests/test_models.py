@@ -1,5 +1,6 @@
 """The stacked networks against ordinary torch.nn networks and float64 autograd."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -28,9 +29,55 @@ def test_backward_rule_equals_autograd(name):
     gradient = torch.randn(3, 5, 4, dtype=torch.float64, generator=generator)
     module = ACTIVATIONS[name].module()
     (expected,) = torch.autograd.grad(module(z), z, gradient)
-    h = ACTIVATIONS[name].function(z)
+    rule = ACTIVATIONS[name]
+    h = rule.function(z)
     torch.testing.assert_close(h, module(z))
-    torch.testing.assert_close(ACTIVATIONS[name].backward(gradient, h.detach()), expected)
+    torch.testing.assert_close(rule.backward(gradient, rule.kept(z, h).detach()), expected)
+
+
+@pytest.mark.parametrize("name", [name for name in RULED if name != "centred_sigmoid"])
+def test_slopes_are_those_of_torch_wherever_rounding_has_made_the_output_a_constant(name):
+    rule = ACTIVATIONS[name]
+    steps = torch.linspace(-80, 80, 3201)
+    z = torch.stack([steps, -steps.flip(0) / 2, torch.zeros_like(steps)], 1).requires_grad_()
+    gradient = torch.tensor([1.0, -0.5, 2.0]).expand_as(z)
+    (expected,) = torch.autograd.grad(rule.module()(z), z, gradient)
+    ours = rule.backward(gradient, rule.kept(z, rule.function(z)).detach())
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "slope"),
+    [
+        ("elu", lambda z: torch.where(z > 0, 1, z.exp())),
+        # torch's own is 0 above 17, where σ(z) rounds to 1.
+        ("centred_sigmoid", lambda z: torch.sigmoid(z) * torch.sigmoid(-z)),
+    ],
+)
+def test_no_slope_is_lost_to_rounding(name, slope):
+    rule = ACTIVATIONS[name]
+    z = torch.linspace(-80, 80, 3201)
+    ours = rule.backward(torch.ones_like(z), rule.kept(z, rule.function(z)))
+    torch.testing.assert_close(ours.double(), slope(z.double()), rtol=2e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", ["elu", "centred_sigmoid"])
+def test_layers_far_in_the_tail_still_pass_a_gradient_on(name):
+    model = build_mlp(Architecture((2, 4, 4, 4, 1), name), [0, 1])
+    with torch.no_grad():
+        for bias in model.biases[:-1]:
+            bias -= 25.0
+    x = torch.randn(9, 2, generator=torch.Generator().manual_seed(2))
+    z = model(x)
+    z.sum().backward()
+    for position in range(2):
+        module = model.as_module(position).double()
+        module(x.double()).sum().backward()
+        expected = module.linear1.weight.grad
+        assert expected.abs().max() > 1e-37
+        torch.testing.assert_close(
+            model.weights[0].grad[0, position].double(), expected, rtol=1e-4, atol=0
+        )
 
 
 def test_controls_of_the_softmax_are_what_they_say():
@@ -70,6 +117,17 @@ def test_a_seed_gives_the_network_that_torch_would_draw():
         for expected, drawn in zip(layers, linears, strict=True):
             assert torch.equal(drawn.weight, expected.weight)
             assert torch.equal(drawn.bias, expected.bias)
+
+
+@pytest.mark.parametrize(
+    "seeds", [(5, 11), range(5, 12, 6), np.array([5, 11]), torch.tensor([5, 11])]
+)
+def test_seeds_and_widths_may_be_in_any_sequence_or_array(seeds):
+    architecture = Architecture(np.array([3, 7, 2]), output_activation="identity")
+    assert architecture == Architecture((3, 7, 2), output_activation="identity")
+    model, expected = build_mlp(architecture, seeds), build_mlp(architecture, [5, 11])
+    for ours, theirs in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -241,6 +299,12 @@ def test_seeds_do_not_mix_and_can_be_taken_apart_and_stacked_again():
             r"weight of layer 1 must have shape \(1, 1, 1, 2\), got \(1, 1, 1, 3\)",
         ),
         (lambda: stack([]), "at least one model, got none"),
+        (lambda: Architecture((2, 1.5, 1)), "widths must be a whole number, got 1.5"),
+        (lambda: Architecture((2, 4, 1), "relu", "softmax"), "2 units or more, got 1"),
+        (lambda: build_mlp(Architecture((2, 1)), [1.9]), "seeds must be a whole number, got 1.9"),
+        (lambda: build_mlp(Architecture((2, 1)), [-1]), "seeds must lie in 0 .* got -1"),
+        (lambda: build_mlp(Architecture((2, 1)), [2**32]), "seeds must lie in 0 .* 4294967296"),
+        (lambda: build_mlp(Architecture((2, 1)), [0], gain=torch.inf), "gain must be finite"),
     ],
 )
 def test_wrong_input_is_refused(make, message):

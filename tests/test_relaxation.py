@@ -1,5 +1,6 @@
 """The relaxed loss against a float64 reference written out, and against the hooks."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -176,6 +177,24 @@ def test_hooks_and_stacked_path_agree(data, activation):
     torch.testing.assert_close(module.linear2.weight.grad, model.weights[1].grad[0, 0])
 
 
+def test_a_target_far_in_the_tail_is_still_pulled_by_the_layer_above():
+    data = moons(examples=12)
+    model = build_mlp(Architecture((2, 6, 6, 6, 1), "elu"), [4, 5])
+    with torch.no_grad():
+        for bias in model.biases[:-1]:
+            bias -= 25  # φ(z) rounds to −1 there, and φ'(z) is e^−25
+    plan = relaxation_plan(model.architecture)
+    targets = forward_targets(model, data.x, plan)
+    with torch.no_grad():
+        targets.at(3).sub_(1)  # a residual of 1 in layer 3, and of 0 in layer 2
+    values = [value.requires_grad_() for value in targets.values]
+    loss = relaxed_loss(plan, [*model.weights], [*model.biases], values, data.x, data.y)
+    gradient = torch.autograd.grad(loss.total.sum(), values)[0][1]
+    pull = model.weights[1][1].double().sum(1, keepdim=True) * 2 / (12 * 6)  # (seeds, 1, units)
+    expected = pull * targets.at(2).double().exp()
+    torch.testing.assert_close(gradient.double(), expected, rtol=1e-4, atol=0)
+
+
 def test_relax_leaves_the_module_as_it_was(data):
     module = build_mlp(Architecture((2, 6, 6, 1)), [0], dtype=torch.float64).as_module(0)
     before = {name: value.clone() for name, value in module.state_dict().items()}
@@ -260,11 +279,21 @@ def test_hidden_terms_need_a_forward_pass(data):
         ((4,), r"lie in 1 … 3, got 4"),
         ((2, 1), "must ascend"),
         ((2, 2), "once each"),
+        ((1.5,), "relaxed layers must be a whole number, got 1.5"),
+        ((True,), "relaxed layers must be a whole number, got True"),
     ],
 )
 def test_plans_that_do_not_fit_are_refused(layers, message):
     with pytest.raises(ValueError, match=message):
         relaxation_plan(Architecture((2, 4, 4, 1)), layers)
+
+
+def test_a_plan_takes_any_sequence_and_no_word_but_all():
+    architecture = Architecture((2, 4, 4, 1))
+    for layers in ([1, 3], np.array([1, 3]), range(1, 4, 2), torch.tensor([1, 3])):
+        assert relaxation_plan(architecture, layers).layers == (1, 3)
+    with pytest.raises(TypeError, match="relaxed layers must be a sequence of numbers, got 'each'"):
+        relaxation_plan(architecture, "each")
 
 
 def test_a_circuit_with_skips_cannot_be_relaxed():
@@ -298,6 +327,15 @@ def test_output_losses_equal_torch():
         output_loss(z[..., :1], y, "identity")
     with pytest.raises(ValueError, match=r"loss must be .* got 'hinge'"):
         output_loss(z, y, "sigmoid", "hinge")
+    with pytest.raises(ValueError, match=r"softmax output of several units.*got softmax with 1"):
+        output_loss(z[..., :1], y, "softmax")
+    for loss in ("cross_entropy", "squared_error"):
+        with pytest.raises(TypeError, match=r"labels of 3 classes must be integers, got .*float64"):
+            output_loss(z, y, "softmax", loss)
+        ours = output_loss(z[..., :1], y.int(), "sigmoid", loss)
+        torch.testing.assert_close(ours, output_loss(z[..., :1], y, "sigmoid", loss))
+        ours = output_loss(z, classes.to(torch.uint8), "softmax", loss)
+        torch.testing.assert_close(ours, output_loss(z, classes, "softmax", loss))
 
 
 def test_an_activation_without_a_backward_rule_cannot_be_relaxed():
@@ -345,6 +383,8 @@ def test_one_at_a_time_refuses_what_it_cannot_do(data):
     model = build_mlp(Architecture((2, 5, 1)), [0], dtype=torch.float64)
     with pytest.raises(ValueError, match="hidden weight must be above 0, got 0"):
         sequential_gradients(model, data.x, data.y, hidden_weight=0)
+    with pytest.raises(ValueError, match="hidden weight must be finite, got inf"):
+        sequential_gradients(model, data.x, data.y, hidden_weight=np.inf)
     skips = build_mlp(Architecture((2, 5, 5, 1), skip_connections=True), [0], dtype=torch.float64)
     with pytest.raises(ValueError, match="plain chain, got skip connections"):
         sequential_gradients(skips, data.x, data.y)

@@ -41,6 +41,23 @@ def test_slope_is_autograds_and_its_greatest_is_right(name):
     assert float(slope(name, fine).max()) == pytest.approx(GREATEST_SLOPE[name], abs=1e-6)
 
 
+@pytest.mark.parametrize("name", ["elu", "centred_sigmoid"])
+def test_a_unit_far_in_the_tail_has_a_small_slope_and_not_none(name):
+    z = torch.tensor([-20.0, -60.0])
+    expected = torch.exp(z.double())  # ELU exactly; the sigmoid but for a factor 1 + e^z
+    torch.testing.assert_close(slope(name, z).double(), expected, rtol=1e-5, atol=0)
+    model = build_mlp(Architecture((2, 4, 4, 1), name), [0])
+    with torch.no_grad():
+        for bias in model.biases[:-1]:
+            bias -= 20
+    assert not without_gradient(model, DATA.x).any()
+    _, deltas = backward_signals(model, DATA)
+    _, exact = backward_signals(model.double(), DATA)
+    for found, right in zip(deltas[:-1], exact[:-1], strict=True):
+        assert right.all()
+        torch.testing.assert_close(found.double(), right, rtol=1e-3, atol=0)
+
+
 def test_every_activation_that_works_unit_by_unit_has_a_greatest_slope():
     # The others work on a whole layer, or take their slope from its width.
     unit_by_unit = {name for name in ACTIVATIONS if not name.startswith("softmax")}
@@ -119,7 +136,7 @@ def test_positive_inputs_give_one_sign_and_centred_ones_do_not():
     for activation, low, high in (("sigmoid", 1.0, 1.0), ("centred_sigmoid", 0.0, 0.5)):
         inputs, deltas = backward_signals(network(activation, (2, 20, 20, 1)), DATA)
         each, _ = sign_coherence(inputs[1], deltas[1])
-        assert (low <= each).all() and (each <= high).all()
+        assert (low - 1e-12 <= each).all() and (each <= high + 1e-12).all()
 
 
 @pytest.mark.parametrize(
@@ -137,8 +154,14 @@ def test_predicted_gain_is_what_wide_networks_show(activation, gain):
 
 def test_predicted_gain_of_relu_is_exact():
     np.testing.assert_allclose(predicted_gains("relu", 2.0, 0.0, 1.0, 4), np.ones(3), rtol=1e-3)
-    with pytest.raises(ValueError, match="variances"):
-        predicted_gains("relu", -1.0, 0.0, 1.0, 4)
+    for arguments, message in (
+        ((-1.0, 0.0, 1.0, 4), "variance of the weights must be at least 0"),
+        ((1.0, np.nan, 1.0, 4), "variance of the biases must be finite"),
+        ((1.0, 0.0, np.inf, 4), "variance of the first layer must be finite"),
+        ((1.0, 0.0, 1.0, 1), "layers must be at least 2, got 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            predicted_gains("relu", *arguments)
 
 
 def test_two_weights_end_at_the_solution_and_step_along_the_input():

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from rai_utils import training
-from rai_utils.data import Dataset, moons
+from rai_utils.data import Dataset, moons, three_clusters
 from rai_utils.models import Architecture, build_mlp, stack
-from rai_utils.relaxation import forward_targets, relax, relaxation_plan
+from rai_utils.relaxation import Targets, forward_targets, relax, relaxation_plan
 from rai_utils.training import (
     Phase,
     Watch,
@@ -25,6 +25,28 @@ from rai_utils.training import (
 @pytest.fixture
 def data():
     return moons(examples=20, held_out=40).to("cpu", torch.float64)
+
+
+def disturbed_targets(model, x):
+    """Targets anywhere: from there no gradient is 0 but for rounding.
+
+    Rprop reads signs and Adam divides by the size of a gradient. From the forward pass on, many
+    gradients are 0 or a difference of nothing, and another processor's rounding moves a number as
+    far as a gradient of 1 would.
+    """
+    generator = torch.Generator().manual_seed(7)
+    targets = forward_targets(model, x, relaxation_plan(model.architecture))
+    values = [v + torch.randn(v.shape, dtype=v.dtype, generator=generator) for v in targets.values]
+    return Targets(targets.plan, tuple(values), x)
+
+
+def of_network(targets, position):
+    values = tuple(value[:, [position]] for value in targets.values)
+    return Targets(targets.plan, values, targets.x)
+
+
+# Rounding of two ways to compute a gradient lies far below this.
+SURE_SIGN = 1e-11
 
 
 def slow_twin(module, data, phase, relaxed=None, hidden_weight=1.0):
@@ -50,21 +72,31 @@ def slow_twin(module, data, phase, relaxed=None, hidden_weight=1.0):
             loss = loss + phase.weight_decay / 2 * sum(w.square().sum() for w in weights)
         optimizer.zero_grad()
         loss.backward()
+        if phase.optimizer != "sgd":
+            gradients = torch.cat([p.grad.flatten() for p in (*module.parameters(), *targets)])
+            assert gradients.abs().min() > SURE_SIGN, "the comparison hangs on rounding"
         optimizer.step()
     return losses
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-@pytest.mark.parametrize("optimizer", ["rprop", "sgd", "adam"])
-def test_relaxed_trajectory_equals_the_slow_twin(data, optimizer, weight_decay):
+@pytest.mark.parametrize(
+    ("optimizer", "start"),
+    [("sgd", "forward pass"), ("sgd", "anywhere"), ("rprop", "anywhere"), ("adam", "anywhere")],
+)
+def test_relaxed_trajectory_equals_the_slow_twin(data, optimizer, start, weight_decay):
     phase = Phase(15, 0.05, optimizer, weight_decay)
     model = build_mlp(Architecture((2, 6, 6, 6, 6, 1)), [0, 1], dtype=torch.float64)
-    fit = fit_relaxed(
-        model, data, phase, hidden_weight=0.5, watch=Watch(inspect_at=range(15), evaluate_at=[])
-    )
+    targets = disturbed_targets(model, data.x) if start == "anywhere" else None
+    watch = Watch(inspect_at=range(15), evaluate_at=[])
+    fit = fit_relaxed(model, data, phase, hidden_weight=0.5, targets=targets, watch=watch)
     for position in range(2):
         module = model.as_module(position)
         with relax(module, data.x) as relaxed:
+            if targets is not None:
+                with torch.no_grad():
+                    for layer in range(1, 6):
+                        relaxed.targets[f"linear{layer}"].copy_(targets.at(layer)[position])
             losses = slow_twin(module, data, phase, relaxed, 0.5)
             last = relaxed.targets["linear3"].detach()
         np.testing.assert_allclose(fit.history.relaxed_loss[:, position], losses, rtol=1e-9)
@@ -101,10 +133,18 @@ def test_no_step_of_rprop_shrinks_below_the_smallest(data, smallest_step):
     assert np.isclose(other.history.loss[-1, 0], losses[-1], rtol=1e-7) == (smallest_step < 1e-6)
 
 
+@pytest.mark.parametrize("rate", [1e-6, 50.0])
+def test_rprop_takes_its_first_step_as_it_is_given_up_to_both_limits(data, rate):
+    model = build_mlp(Architecture((2, 6, 1), "tanh"), [3], dtype=torch.float64)
+    fit = fit_backprop(model, data, Phase(1, rate))
+    moved = (fit.model.weights[0] - model.weights[0]).abs().detach()
+    torch.testing.assert_close(moved, torch.full_like(moved, rate))
+
+
 @pytest.mark.parametrize("hidden_weight", [0.1, 1.0])
 def test_training_by_targets_that_move_one_at_a_time_is_backpropagation(data, hidden_weight):
     model = build_mlp(Architecture((2, 6, 6, 6, 1), "tanh"), [3, 4], dtype=torch.float64)
-    phase, watch = Phase(15, 0.01), Watch(evaluate_at=range(16), inspect_at=(0,))
+    phase, watch = Phase(15, 0.5, "sgd"), Watch(evaluate_at=range(16), inspect_at=range(15))
     fit = fit_sequential(model, data, phase, hidden_weight=hidden_weight, watch=watch)
     expected = fit_backprop(model, data, phase, watch=watch)
     np.testing.assert_allclose(fit.history.loss, expected.history.loss, rtol=1e-9)
@@ -148,7 +188,7 @@ def test_accuracy_and_loss_are_those_of_the_plain_forward_pass(data):
     for position in range(2):
         z = fit.model.as_module(position)(data.held_out_x)[:, 0].detach()
         right = ((z > 0) == (data.held_out_y == 1)).double().mean().item()
-        assert fit.history.held_out_accuracy[0, position] == right
+        assert fit.history.held_out_accuracy[0, position] == pytest.approx(right)
         loss = nn.functional.binary_cross_entropy_with_logits(z, data.held_out_y).item()
         np.testing.assert_allclose(fit.history.held_out_loss[0, position], loss)
 
@@ -211,6 +251,63 @@ def test_regression_uses_the_squared_error_and_has_no_accuracy():
     assert np.isnan(history.accuracy).all()
 
 
+@pytest.mark.parametrize("fit", [fit_backprop, fit_relaxed, fit_sequential])
+def test_a_regression_by_cross_entropy_is_refused(fit):
+    x = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
+    data = Dataset("line", "regression", x, x[:, 0], x, x[:, 0])
+    for output in ("sigmoid", "identity"):
+        model = build_mlp(Architecture((3, 8, 1), "tanh", output), [0])
+        with pytest.raises(ValueError, match="regression must have the loss 'squared_error'"):
+            fit(model, data, Phase(5, 0.01), loss="cross_entropy")
+
+
+def test_labels_beyond_the_networks_classes_are_refused():
+    model = build_mlp(Architecture((2, 3), "tanh", "softmax"), [0])
+    for labels in ([0, 3], [-1, 2]):
+        with pytest.raises(ValueError, match=r"labels must lie in 0 … 2, .* got"):
+            evaluate(model, torch.zeros(2, 2), torch.tensor(labels), "multiclass")
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.int16, torch.int32])
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+def test_classes_may_be_integers_of_any_kind(kind, loss):
+    data = three_clusters(12, held_out=6)
+    other = Dataset(
+        data.name, data.task, data.x, data.y.to(kind), data.held_out_x, data.held_out_y.to(kind)
+    )
+    model = build_mlp(Architecture((2, 5, 3), "tanh", "softmax"), [0])
+    expected = fit_backprop(model, data, Phase(5, 0.1, "sgd"), loss=loss).history
+    found = fit_backprop(model, other, Phase(5, 0.1, "sgd"), loss=loss).history
+    np.testing.assert_array_equal(found.loss, expected.loss)
+    np.testing.assert_array_equal(found.held_out_accuracy, expected.held_out_accuracy)
+    of_kind = evaluate(model, data.x, data.y.to(kind), data.task, loss)
+    np.testing.assert_array_equal(of_kind, evaluate(model, data.x, data.y, data.task, loss))
+
+
+def test_arrays_and_ranges_are_sequences_too(data):
+    models = build_mlp(Architecture((2, 5, 5, 1)), np.arange(2), dtype=torch.float64)
+    steps = np.array([0, 3])
+    watch = Watch(evaluate_at=steps, inspect_at=torch.tensor([1, 2]), snapshot_at=range(0, 4, 3))
+    phase = Phase(np.int64(3), np.array([0.1, 0.2]), "sgd", [0.0, 0.1], np.float32(1e-3))
+    assert phase == Phase(3, (0.1, 0.2), "sgd", (0.0, 0.1), float(np.float32(1e-3)))
+    fit = fit_relaxed(models, data, phase, layers=np.array([1, 3]), watch=watch)
+    assert fit.targets.plan.layers == (1, 3)
+    assert fit.history.evaluated_at.tolist() == list(fit.snapshots) == [0, 3]
+    assert fit.history.inspected_at.tolist() == [1, 2]
+    expected = fit_relaxed(
+        models, data, Phase(3, (0.1, 0.2), "sgd", (0.0, 0.1)), layers=(1, 3), watch=Watch((0, 3))
+    )
+    np.testing.assert_array_equal(fit.history.loss, expected.history.loss)
+
+
+@pytest.mark.parametrize("layers", ["all", (1, 3), [1, 3], np.array([1, 3]), range(1, 4, 2)])
+def test_layers_may_be_named_again_beside_their_targets(data, layers):
+    model = build_mlp(Architecture((2, 5, 5, 1)), [0], dtype=torch.float64)
+    targets = forward_targets(model, data.x, relaxation_plan(model.architecture, (1, 3)))
+    fit = fit_relaxed(model, data, Phase(2, 0.1), layers=layers, targets=targets)
+    assert fit.targets.plan == targets.plan
+
+
 def test_classes_take_the_greatest_output():
     z = torch.tensor([[[0.1, 0.9, 0.3], [2.0, 1.0, 0.0]]])
     assert count_correct(z, torch.tensor([1, 2]), "softmax").tolist() == [1]
@@ -223,18 +320,19 @@ def test_a_loss_that_is_not_finite_sets_its_seed_aside_and_keeps_the_record(data
     with torch.no_grad():
         model.weights[1][0, 0] *= 1e200
         model.weights[0][0, 0] *= 1e200
-    fit = fit_backprop(model, data, Phase(10, 0.01), watch=Watch(evaluate_at=[0, 10]))
+    phase = Phase(10, 0.01, "sgd")
+    fit = fit_backprop(model, data, phase, watch=Watch(evaluate_at=[0, 10]))
     (failure,) = fit.history.failures
     assert (failure.position, failure.step, failure.layer) == (0, 0, 2)
     assert "after 0 steps, first in layer 2" in str(failure)
     assert np.isnan(fit.history.accuracy[:, 0]).all()
-    alone = fit_backprop(model.select([1]), data, Phase(10, 0.01), watch=Watch(evaluate_at=[10]))
-    np.testing.assert_array_equal(fit.history.loss[1, 1], alone.history.loss[0, 0])
+    alone = fit_backprop(model.select([1]), data, phase, watch=Watch(evaluate_at=[10]))
+    np.testing.assert_allclose(fit.history.loss[1, 1], alone.history.loss[0, 0], rtol=1e-10)
 
 
 def test_a_relaxed_loss_that_blows_up_names_its_step_and_layer(data):
     model = build_mlp(Architecture((2, 6, 6, 6, 1), "relu"), [0])
-    fit = fit_relaxed(model, data, Phase(400, 5.0, "sgd"), watch=Watch(evaluate_at=[0]))
+    fit = fit_relaxed(model, data, Phase(400, 100.0, "sgd"), watch=Watch(evaluate_at=[0]))
     (failure,) = fit.history.failures
     assert 0 < failure.step < 400
     assert 1 <= failure.layer <= 4
@@ -326,7 +424,7 @@ def test_schedule_starts_at_zero_and_ends_at_the_last_step():
     steps = schedule(1000, 10)
     assert steps[0] == 0 and steps[-1] == 1000
     assert list(steps) == sorted(set(steps))
-    with pytest.raises(ValueError, match="got 0 and 25"):
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
         schedule(0)
 
 
@@ -380,11 +478,57 @@ def test_the_time_of_every_step_is_taken(data):
             ),
             "one learning rate for each of the 2 networks, got 3",
         ),
-        (lambda model, data: Phase(5, (0.1, 0.0), "sgd"), r"above 0, got \(0.1, 0.0\)"),
-        (lambda model, data: Phase(5, (), "sgd"), r"above 0, got \(\)"),
+        (lambda model, data: Phase(5, (0.1, 0.0), "sgd"), "rate must be above 0, got 0.0"),
+        (lambda model, data: Phase(5, (), "sgd"), "one network or more, got none"),
+        (lambda model, data: Phase(1.5, 0.1), "steps must be a whole number, got 1.5"),
+        (lambda model, data: Phase(True, 0.1), "steps must be a whole number, got True"),
+        (lambda model, data: Phase(5, np.nan), "rate must be finite, got nan"),
+        (lambda model, data: Phase(5, np.inf, "sgd"), "rate must be finite, got inf"),
+        (lambda model, data: Phase(5, [0.1, np.inf], "adam"), "rate must be finite, got inf"),
+        (lambda model, data: Phase(5, 0.1, weight_decay=np.inf), "decay must be finite, got inf"),
+        (lambda model, data: Phase(5, 0.1, smallest_step=np.nan), "step must be finite, got nan"),
+        (lambda model, data: Phase(5, 1e-7), r"lie in \[1e-06, 50\], .*, got 1e-07"),
+        (lambda model, data: Phase(5, 1e4), r"lie in \[1e-06, 50\], .*, got 10000"),
+        (lambda model, data: Phase(5, 50.1), r"lie in \[1e-06, 50\], .*, got 50.1"),
+        (lambda model, data: Phase(5, (0.1, 1e-7)), r"lie in \[1e-06, 50\], .*, got 1e-07"),
+        (
+            lambda model, data: Phase(1, 1e-3, smallest_step=0.1),
+            r"lie in \[0.1, 50\], .*, got 0.001",
+        ),
+        (lambda model, data: Phase(1, 60, smallest_step=60), r"lie in \[60, 50\]"),
+        (lambda model, data: Watch(inspect_at=[1.5]), "inspect_at must be a whole number, got 1.5"),
+        (lambda model, data: Watch(evaluate_at=(-1,)), "evaluate_at must be at least 0, got -1"),
+        (lambda model, data: Watch(snapshot_at=[np.nan]), "snapshot_at must be a whole number"),
+        (lambda model, data: schedule(10, 2.5), "points must be a whole number, got 2.5"),
+        (
+            lambda model, data: fit_relaxed(model, data, Phase(5, 0.1), hidden_weight=np.inf),
+            "hidden weight must be finite",
+        ),
+        (
+            lambda model, data: fit_sequential(model, data, Phase(5, 0.1), hidden_weight=np.nan),
+            "hidden weight must be finite",
+        ),
+        (
+            lambda model, data: fit_relaxed(
+                model,
+                data,
+                Phase(5, 0.1),
+                layers=[1],
+                targets=forward_targets(model, data.x, relaxation_plan(model.architecture)),
+            ),
+            r"targets are of layers \(1, 2\), got \(1,\)",
+        ),
+        (
+            lambda model, data: fit_relaxed(model, data, Phase(5, 0.1), layers=[1, 1.5]),
+            "relaxed layers must be a whole number, got 1.5",
+        ),
+        (
+            lambda model, data: evaluate(model, data.x, data.y, "regression", "cross_entropy"),
+            "regression must have the loss 'squared_error', got 'cross_entropy'",
+        ),
         (lambda model, data: Phase(5, 0.1, smallest_step=0.0), "smallest step must be above 0"),
         (lambda model, data: Phase(5, 0.1, weight_decay=-1.0), "at least 0, got -1.0"),
-        (lambda model, data: Phase(5, 0.1, weight_decay=(0.1, -1.0)), r"got \(0.1, -1.0\)"),
+        (lambda model, data: Phase(5, 0.1, weight_decay=(0.1, -1.0)), "at least 0, got -1.0"),
         (
             lambda model, data: fit_backprop(model, data, Phase(5, 0.1, weight_decay=(0.0, 0.1))),
             "one weight decay for each of the 1 networks, got 2",
@@ -422,9 +566,13 @@ def test_wrong_input_is_refused_before_any_work(data, make, message):
 def test_settings_for_each_network_give_what_separate_fits_give(data, optimizer, fit):
     models = [build_mlp(Architecture((2, 6, 6, 1)), [s], dtype=torch.float64) for s in (0, 1)]
     rates, decays = (0.02, 0.3), (0.1, 0.0)
-    both = fit(stack(models), data, Phase(40, rates, optimizer, decays))
+    stacked_models, targets = stack(models), {}
+    if fit is fit_relaxed:
+        targets["targets"] = disturbed_targets(stacked_models, data.x)
+    both = fit(stacked_models, data, Phase(40, rates, optimizer, decays), **targets)
     for position, (model, rate, decay) in enumerate(zip(models, rates, decays, strict=True)):
-        alone = fit(model, data, Phase(40, rate, optimizer, decay))
+        own = {name: of_network(value, position) for name, value in targets.items()}
+        alone = fit(model, data, Phase(40, rate, optimizer, decay), **own)
         np.testing.assert_allclose(
             both.history.loss[:, position], alone.history.loss[:, 0], rtol=1e-9
         )
