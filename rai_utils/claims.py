@@ -310,7 +310,8 @@ def described(figure: Figure) -> str:
         drawn = f"{up} against {across}" if up and across else up or across
         parts = [_spoken(axes.get_title()), drawn]
         text = ": ".join(part for part in parts if part)
-        names = [] if axes.get_legend() is None else axes.get_legend().get_texts()
+        legend = axes.get_legend()
+        names = [] if legend is None else legend.get_texts()
         if names:
             text += f" ({', '.join(_spoken(name.get_text()) for name in names)})"
         panels += [text] if text else []
