@@ -129,7 +129,9 @@ check: $(ENVIRONMENT) ## lint and the fast unit tests, under a minute
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m pytest tests $(FAST_TESTS)
 
-# What `make study` runs, and how: SWEEPS="handover starts", CLUSTER=local or a Dask scheduler.
+# What `make study` runs, and how: SWEEPS="handover residuals", CLUSTER=local or a Dask scheduler.
+# SWEEPS="handover --adopt" says that a change of the code changed none of its numbers, "--replace"
+# publishes where published settings are left out.
 SWEEPS :=
 CLUSTER :=
 

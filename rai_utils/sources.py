@@ -17,7 +17,9 @@ from pathlib import Path
 PACKAGE = "rai_utils"
 READ = f"{PACKAGE}.sweep.read"
 
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_DOCUMENTED = (ast.Module, *_DEFINITIONS)
+_SCOPES = (*_DEFINITIONS, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 def notebook_sources(notebook: Path, folder: Path) -> list[Path]:
@@ -68,7 +70,8 @@ def module_sources(files: set[Path], folders: Sequence[Path]) -> set[Path]:
     while waiting:
         file = waiting.pop()
         found.add(file)
-        waiting |= set(_imports(file, tuple(folders))) - found
+        names = _imports(file.read_text(encoding="utf-8"), _package(file, folders))
+        waiting |= {path for name in names for path in _files(name, folders)} - found
     return found
 
 
@@ -100,26 +103,157 @@ def imported(tree: ast.AST, package: str = "") -> Iterator[str]:
 
 
 @cache
-def _imports(file: Path, folders: tuple[Path, ...]) -> tuple[Path, ...]:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    names = set(imported(tree, _package(file, folders)))
-    return tuple(path for name in names for path in _files(name, folders))
+def _imports(text: str, package: str) -> frozenset[str]:
+    return frozenset(imported(ast.parse(text), package))
 
 
-def fingerprint(files: set[Path]) -> str:
-    """Return a hash of what modules do: comments, docstrings and layout do not change it.
+# --- the fingerprint of a function ----------------------------------------------------------------
+
+
+def fingerprint(file: Path, name: str, folders: Sequence[Path]) -> str:
+    """Return a hash of the code that a function of a module runs, as far as it is our own.
+
+    It covers the definitions and constants that the function names, those that these name, and so
+    on through all modules of the folders; and what the modules do when they are imported besides
+    defining names. Comments, docstrings, layout and other definitions do not change it. What code
+    finds by a name made at run time (``getattr``) is not seen.
+
+    Args:
+        file: the module.
+        name: a name at its top level; all of the module counts if it is not there.
+        folders: where top-level modules and packages of our own lie.
 
     Raises:
         SyntaxError: code that this Python cannot parse.
     """
-    codes = []
-    for file in sorted(files, key=lambda file: (file.name, str(file))):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-                node.body = node.body[1:]
-        codes.append(f"{file.stem}: {ast.dump(tree)}")
-    return hashlib.sha256("\n".join(codes).encode()).hexdigest()[:16]
+    for kept in (_module, _bindings):
+        kept.cache_clear()  # a file may have changed since the last call
+    found: set[str] = set()
+    waiting = [(file, part) for part in _parts_of(file, name)]
+    for each in module_sources({file}, folders):
+        waiting += [(each, part) for part in _module(each) if _acts(part, each)]
+    seen: set[tuple[Path, ast.stmt]] = set()
+    while waiting:
+        place, part = waiting.pop()
+        if (place, part) in seen:
+            continue
+        seen.add((place, part))
+        found.add(f"{place.stem}: {_form(part)}")
+        for used in _used(part, _package(place, folders)):
+            first, _, rest = used.partition(".")
+            for binding in _binding(place, first):
+                if not isinstance(binding, ast.Import | ast.ImportFrom):
+                    waiting.append((place, binding))
+                    continue
+                meant = _meanings(binding, _package(place, folders)).get(first, first)
+                full = ".".join(filter(None, [meant, rest]))
+                found.add(f"{place.stem}: {used} is {full}")
+                waiting += _owned(full, folders)
+            if not _binding(place, first):
+                waiting += _owned(used, folders)
+    return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()[:16]
+
+
+def _form(node: object) -> object:
+    """Return a tree as tuples that no release of Python writes in another way.
+
+    ``ast.dump`` leaves out empty fields from 3.13 on, and later releases add fields.
+    """
+    if isinstance(node, ast.AST):
+        fields = [(name, _form(value)) for name, value in ast.iter_fields(node) if name != "ctx"]
+        return type(node).__name__, *[field for field in fields if field[1] not in (None, ())]
+    if isinstance(node, list):
+        return tuple(map(_form, node))
+    return None if node is None else repr(node)
+
+
+@cache
+def _module(file: Path) -> tuple[ast.stmt, ...]:
+    """Return the statements of a module, without any docstring."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+    return tuple(tree.body)
+
+
+@cache
+def _bindings(file: Path) -> dict[str, list[ast.stmt]]:
+    """Return each name of a module with the statements that give it its meaning."""
+    bindings: dict[str, list[ast.stmt]] = {}
+    for part in _module(file):
+        for name in _bound(part):
+            bindings.setdefault(name, []).append(part)
+    return bindings
+
+
+def _binding(file: Path, name: str) -> list[ast.stmt]:
+    return _bindings(file).get(name, [])
+
+
+def _parts_of(file: Path, name: str) -> Sequence[ast.stmt]:
+    return _binding(file, name) or _module(file)
+
+
+def _bound(part: ast.AST) -> frozenset[str]:
+    """Return the names that a statement binds where it stands."""
+    names, waiting = set(), [part]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, _SCOPES):
+            names |= {node.name} if hasattr(node, "name") else set()
+            continue
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            names.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+        waiting += ast.iter_child_nodes(node)
+    return frozenset(names)
+
+
+def _acts(part: ast.stmt, file: Path) -> bool:
+    """Return whether a statement does something on import besides giving names a meaning.
+
+    A decorator of our own may keep what it decorates in a register.
+    """
+    if isinstance(part, _DEFINITIONS):
+        names = [_name(getattr(each, "func", each)) for each in part.decorator_list]
+        places = [_binding(file, name.partition(".")[0]) for name in names]
+        return any(isinstance(binding, _DEFINITIONS) for place in places for binding in place)
+    if isinstance(part, ast.If) and "__name__" in ast.unparse(part.test):
+        return False
+    text = isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)
+    return not _bound(part) and not text
+
+
+def _used(part: ast.stmt, package: str) -> Iterator[str]:
+    """Yield the names that a statement reads, dotted as far as they are."""
+    if not isinstance(part, ast.Import | ast.ImportFrom):
+        yield from imported(part, package)
+    waiting: list[ast.AST] = [part]
+    while waiting:
+        node = waiting.pop()
+        name = _name(node)
+        if name:
+            yield name
+        else:
+            waiting += ast.iter_child_nodes(node)
+
+
+def _owned(name: str, folders: Sequence[Path]) -> list[tuple[Path, ast.stmt]]:
+    """Return what a dotted name means, if it leads into one of our modules."""
+    for folder in folders:
+        parts = name.split(".")
+        for length in range(len(parts), 0, -1):
+            path = folder.joinpath(*parts[:length])
+            for file in (path.with_suffix(".py"), path / "__init__.py"):
+                if file.is_file():
+                    chosen = _parts_of(file, parts[length]) if parts[length:] else _module(file)
+                    return [(file, part) for part in chosen]
+    return []
+
+
+# --- names ----------------------------------------------------------------------------------------
 
 
 def _files(name: str, folders: Sequence[Path]) -> Iterator[Path]:
@@ -145,7 +279,7 @@ def _package(file: Path, folders: Sequence[Path]) -> str:
     return ""
 
 
-def _name(node: ast.expr) -> str:
+def _name(node: ast.AST) -> str:
     """Return ``a.b.c`` for such an expression, an empty text for any other."""
     if isinstance(node, ast.Attribute):
         before = _name(node.value)
@@ -163,7 +297,7 @@ def _data(tree: ast.Module, folder: Path) -> Iterator[Path]:
         parts = text.rstrip("/").split("/")
         if parts[0] == "figures" and len(parts) == 2:
             yield from _existing(folder.joinpath(*parts, "metrics.json"))
-    study, meanings = folder / "figures" / "study", dict(_meanings(tree))
+    study, meanings = folder / "figures" / "study", _meanings(tree)
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or _meant(node.func, meanings) != READ:
             continue
@@ -186,14 +320,19 @@ def _meant(node: ast.expr, meanings: dict[str, str]) -> str:
     return ".".join(filter(None, [meanings.get(first, first), rest]))
 
 
-def _meanings(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Yield each name that an import binds, with what it stands for."""
+def _meanings(tree: ast.AST, package: str = "") -> dict[str, str]:
+    """Return each name that an import of a tree binds, with what it stands for."""
+    meanings = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((alias.asname, alias.name) for alias in node.names if alias.asname)
+            meanings |= {alias.asname: alias.name for alias in node.names if alias.asname}
         elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                yield alias.asname or alias.name, f"{node.module}.{alias.name}"
+            names = imported(node, package)
+            meanings |= {
+                alias.asname or alias.name: name
+                for alias, name in zip(node.names, names, strict=True)
+            }
+    return meanings
 
 
 def main(folder: Path) -> int:

@@ -9,7 +9,6 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from rai_utils import sources
 from rai_utils.pipeline import ROOT
 from rai_utils.sources import fingerprint, module_sources, notebook_sources
 
@@ -42,9 +41,7 @@ def project(tmp_path):
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text("{}")
     (tmp_path / "notebooks").mkdir()
-    sources._imports.cache_clear()
-    yield tmp_path
-    sources._imports.cache_clear()
+    return tmp_path
 
 
 def notebook(project, *cells):
@@ -115,44 +112,115 @@ def test_a_package_that_imports_its_modules_is_followed(project):
 # --- the fingerprint ---
 
 
-CODE = '''"""What it is."""
+CODE = {
+    "package/__init__.py": "",
+    "package/work.py": '''"""What it is."""
 import json
+from math import floor as down
+
+from package import tools as kit
+from package.base import Base, unused
+from . import late
+
+SCALE = 10  # ten times
+OTHER = 3
+
 
 def work(a):
     """What it does."""
-    return {"value": a * 10}  # ten times
-'''
+    return {"value": _inner(a), "kit": kit.used(a), "down": down(a)}
+
+
+def _inner(a):
+    def innermost():
+        return a * SCALE
+
+    return innermost() + late.shift(a)
+
+
+def apart(a):
+    return OTHER * a
+
+
+class Heir(Base):
+    pass
+
+
+SWEEP = [a + 1 for a in range(OTHER)]
+
+
+def kept(function):
+    return function
+
+
+@kept
+def registered():
+    return 9
+''',
+    "package/tools.py": (
+        "import package.base\n\ndef used(a):\n    return package.base.deep(a)\n\n"
+        "def idle():\n    return 7\n"
+    ),
+    "package/base.py": (
+        "REGISTER = {}\n\nclass Base:\n    size = 5\n\ndef unused():\n    return 8\n\n"
+        "def deep(a):\n    return REGISTER['deep'](a)\n\nREGISTER['deep'] = abs\n"
+    ),
+    "package/late.py": "def shift(a):\n    from package.far import STEP\n    return a + STEP\n",
+    "package/far.py": "STEP, SIDE = 2, 4\n\ndef nobody():\n    return 6\n",
+}
+
+
+def fingerprint_of(folder, name="work"):
+    return fingerprint(folder / "package" / "work.py", name, [folder])
+
+
+def written(folder, code):
+    for name, text in code.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "same"),
+    ("file", "old", "new", "same"),
     [
-        ("a * 10", "a*10", True),
-        ("  # ten times", "", True),
-        ('"""What it does."""', '"""Another text."""', True),
-        ('    """What it does."""\n', "", True),
-        ('"""What it is."""\n', "", True),
-        ("a * 10", "a * 1000", False),
-        ('"value"', '"worth"', False),
-        ("import json", "import math", False),
+        ("work", "a * SCALE", "(a*SCALE)", True),
+        ("work", "  # ten times", "", True),
+        ("work", '"""What it does."""', '"""Another text."""', True),
+        ("work", '    """What it does."""\n', "", True),
+        ("work", '"""What it is."""\n', "", True),
+        ("work", "import json", "import csv", True),
+        ("work", "OTHER = 3", "OTHER = 30", True),
+        ("work", "OTHER * a", "OTHER + a", True),
+        ("work", "class Heir(Base)", "class Heir", True),
+        ("work", "a + 1 for", "a + 2 for", True),
+        ("work", "return 9", "return 90", False),
+        ("tools", "return 7", "return 70", True),
+        ("base", "return 8", "return 80", True),
+        ("far", "return 6", "return 60", True),
+        ("work", "SCALE = 10", "SCALE = 1000", False),
+        ("work", "a * SCALE", "a + SCALE", False),
+        ("work", '"value"', '"worth"', False),
+        ("work", "floor as down", "ceil as down", False),
+        ("tools", "base.deep(a)", "base.deep(-a)", False),
+        ("base", "['deep'](a)", "['deep'](2 * a)", False),
+        ("base", "= abs", "= float", False),
+        ("late", "a + STEP", "a - STEP", False),
+        ("far", "= 2, 4", "= 3, 4", False),
     ],
 )
-def test_a_fingerprint_is_of_what_code_does(tmp_path, old, new, same):
-    path = tmp_path / "work.py"
-    path.write_text(CODE)
-    before = fingerprint({path})
-    assert old in CODE
-    path.write_text(CODE.replace(old, new))
-    assert (fingerprint({path}) == before) is same
+def test_a_fingerprint_is_of_what_a_function_does(tmp_path, file, old, new, same):
+    before = fingerprint_of(written(tmp_path, CODE))
+    assert old in CODE[f"package/{file}.py"]
+    changed = CODE[f"package/{file}.py"].replace(old, new)
+    (tmp_path / "package" / f"{file}.py").write_text(changed)
+    assert (fingerprint_of(tmp_path) == before) is same
 
 
-def test_a_fingerprint_holds_for_any_checkout(tmp_path):
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "a.py").write_text("x = 1\n")
-        (tmp_path / name / "b.py").write_text("y = 2\n")
-    one, two = ({tmp_path / name / file for file in ("a.py", "b.py")} for name in ("one", "two"))
-    assert fingerprint(one) == fingerprint(two)
+def test_a_fingerprint_holds_for_any_checkout_and_one_function(tmp_path):
+    one, two = (fingerprint_of(written(tmp_path / name, CODE)) for name in ("one", "two"))
+    assert one == two
+    assert fingerprint_of(tmp_path / "one", "apart") != one
 
 
 # --- this checkout ---
