@@ -149,7 +149,7 @@ def run(
             }
             _write(kept / f"{key}.json", records[key])
             bar.update()
-    trial = any(record["parameters"] not in sweep.cells for record in earlier) and not replace
+    trial = any(record.get("parameters") not in sweep.cells for record in earlier) and not replace
     target = kept.with_suffix(".json") if trial else published
     target.parent.mkdir(parents=True, exist_ok=True)
     data = _data(sweep, code, [records[_key(sweep, cell)] for cell in sweep.cells])
