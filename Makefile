@@ -43,10 +43,16 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PIPELINE := $(RUN) -m rai_utils.pipeline
-# What an executed notebook is made from. The commands and what they list change no result.
-NO_SOURCES := $(patsubst %,rai_utils/%.py,\
-	pipeline bench study catalogue markup chapters reference report)
-SOURCES := $(filter-out $(NO_SOURCES),$(wildcard rai_utils/*.py)) requirements.txt
+# What an executed notebook is made from: `notebook|file` words, the modules that it imports and
+# the data that it reads. Listed where a goal may run a notebook, by whatever Python is there; if
+# none can, by all modules.
+ifneq ($(filter figures notebooks build/% $(NOTEBOOKS),$(MAKECMDGOALS)),)
+LISTED := $(shell for python in $(RUN) $(PYTHONS); do \
+	PYTHONPATH= "$$python" -m rai_utils.sources 2>/dev/null && break; done; true)
+endif
+# $(call sources,notebook)
+sources = $(or $(patsubst $(1)|%,%,$(filter $(1)|%,$(LISTED))),\
+	$(wildcard rai_utils/*.py figures/bench/metrics.json figures/study/*.json))
 FAST_TESTS := -m "not slow" --ignore=tests/test_published.py
 
 .PHONY: help
@@ -76,17 +82,16 @@ $(NOTEBOOKS): %: notebooks/%.ipynb | $(ENVIRONMENT)
 		$(foreach parameter,$(PARAMETERS),--parameter '$(parameter)')
 endif
 
-$(NOTEBOOKS:%=build/full/%.ipynb): build/full/%.ipynb: notebooks/%.ipynb $(SOURCES) \
+$(NOTEBOOKS:%=build/full/%.ipynb): build/full/%.ipynb: notebooks/%.ipynb requirements.txt \
 		| $(ENVIRONMENT)
 	@$(PIPELINE) execute $* --profile full
 
 $(NOTEBOOKS:%=build/quick/%.ipynb): build/quick/%.ipynb: notebooks/%.ipynb \
-		notebooks/profiles/quick/%.yaml $(SOURCES) | $(ENVIRONMENT)
+		notebooks/profiles/quick/%.yaml requirements.txt | $(ENVIRONMENT)
 	@$(PIPELINE) execute $* --profile quick
 
-# Data of the sweeps.
-$(filter build/full/rai-questions-%,$(NOTEBOOKS:%=build/full/%.ipynb)): \
-	$(wildcard figures/study/*.json)
+$(foreach notebook,$(NOTEBOOKS),$(eval \
+	build/full/$(notebook).ipynb build/quick/$(notebook).ipynb: $(call sources,$(notebook))))
 
 # A published set that is gone is made again.
 $(foreach notebook,$(NOTEBOOKS),$(if $(wildcard figures/$(notebook)/metrics.json),,\
@@ -124,7 +129,9 @@ check: $(ENVIRONMENT) ## lint and the fast unit tests, under a minute
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m pytest tests $(FAST_TESTS)
 
-# What `make study` runs, and how: SWEEPS="handover starts", CLUSTER=local or a Dask scheduler.
+# What `make study` runs, and how: SWEEPS="handover residuals", CLUSTER=local or a Dask scheduler.
+# SWEEPS="handover --adopt" says that a change of the code changed none of its numbers, "--replace"
+# publishes where published settings are left out.
 SWEEPS :=
 CLUSTER :=
 

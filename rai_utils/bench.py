@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rai_utils import plotting, training
@@ -42,7 +43,7 @@ RPROP_TRANSFERS = 7  # parameter, gradient, previous gradient and step size in; 
 DEEP_WIDTH = 100
 SMALL = 1e-6  # a first step that leaves backpropagation's gradient in every layer
 
-Steps = Callable[[int], Sequence[float]]
+Steps = Callable[[int], Sequence[float] | NDArray[np.float64]]
 
 
 def deep(layers: int = 100, width: int = DEEP_WIDTH) -> Architecture:

@@ -8,11 +8,12 @@ and its interval, and the text of the rule is made from the same limits that dec
 import importlib.metadata
 import json
 import math
+import operator
 import platform
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from rai_utils import legibility
 
 Number = int | float | bool | None
 Interval = tuple[float, float]
-Verdict = Literal["reproduced", "partly", "not reproduced", "proved"]
+Verdict = Literal["reproduced", "partly", "not reproduced", "proved", "not measured"]
 
 METRICS_FILE = "metrics.json"
 FIGURE_SUFFIXES = (".png", ".pdf")
@@ -39,6 +40,8 @@ METRICS_KEYS = (
 )
 DOTS_PER_INCH = 200
 SIGNIFICANT_DIGITS = 10
+WIDEST = 0.5
+"""The widest tolerance, as a share of the effect that its number stands for."""
 
 _SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _KEBAB_CASE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -61,66 +64,116 @@ def root() -> Path:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A limit that is itself measured: ``Measured("logistic regression", 0.88, plus=0.02)``.
+
+    The text of a rule names it, and its number is published beside the rule.
+
+    Attributes:
+        name: what was measured.
+        value: its number; None where it is missing.
+        plus: typed margin that the limit lies above it, or below if negative.
+        within: tolerance of the number, as a share of it, from 0 to 0.5.
+
+    Raises:
+        ValueError: ``within`` is out of range.
+    """
+
+    name: str
+    value: Number
+    plus: float = 0.0
+    within: float = 0.02
+
+    def __post_init__(self) -> None:
+        _check_share(self.within, self.name)
+
+    @property
+    def limit(self) -> float | None:
+        """The limit; None where the number is missing."""
+        return None if _is_missing(self.value) else self.value + self.plus
+
+    @property
+    def text(self) -> str:
+        """The limit in words: its name and what is typed, no measured number."""
+        if not self.plus:
+            return self.name
+        return f"{self.name} {'+' if self.plus > 0 else '−'} {abs(self.plus):g}"
+
+
+Limit = float | Measured
+
+
+@dataclass(frozen=True)
 class Rule:
     """How a verdict follows from a measured number and its interval.
 
-    ``text`` says it in words; ``decide(measured, interval)`` returns the verdict.
+    Attributes:
+        text: the rule in words, with the limits that are typed.
+        decide: (measured, interval) -> the verdict; *not measured* where a number is None.
+        numbers: name -> (number, tolerance) of what was measured besides and decides too.
+        effect: what a number under this rule stands for, if not its own size.
     """
 
     text: str
     decide: Callable[[Number, Interval | None], Verdict]
+    numbers: Mapping[str, tuple[Number, float]] = field(default_factory=dict)
+    effect: float | None = None
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One part of a composite rule: what is asked, and whether it holds."""
+    """One part of a composite rule: what is asked, and whether it holds.
+
+    ``holds`` is None where a number is missing; ``numbers`` are as in :class:`Rule`.
+    """
 
     text: str
-    holds: bool
+    holds: bool | None
+    numbers: Mapping[str, tuple[Number, float]] = field(default_factory=dict)
 
 
-def at_least(reproduced: float, partly: float | None = None) -> Rule:
+def at_least(reproduced: Limit, partly: Limit | None = None) -> Rule:
     """Return the rule "the number is at least this", judged at the lower end of the interval.
 
-    Without an interval the number itself is judged. A number that is ``None`` reproduces nothing.
+    Without an interval the number itself is judged.
 
     Raises:
-        ValueError: ``partly`` is not below ``reproduced``.
+        ValueError: ``partly`` is a typed limit and not below ``reproduced``, typed too.
     """
-    if partly is not None and partly >= reproduced:
-        raise ValueError(f"expected partly below reproduced ({reproduced:g}), got {partly:g}")
-
-    def decide(measured: Number, interval: Interval | None) -> Verdict:
-        judged = measured if interval is None else interval[0]
-        if judged is not None and judged >= reproduced:
-            return "reproduced"
-        if judged is not None and partly is not None and judged >= partly:
-            return "partly"
-        return "not reproduced"
-
-    return Rule(_limits_text("≥", reproduced, partly, "lower"), decide)
+    return _bounded("≥", reproduced, partly)
 
 
-def at_most(reproduced: float, partly: float | None = None) -> Rule:
+def at_most(reproduced: Limit, partly: Limit | None = None) -> Rule:
     """Return the rule "the number is at most this", judged at the upper end of the interval.
 
-    Without an interval the number itself is judged. A number that is ``None`` reproduces nothing.
+    Without an interval the number itself is judged.
 
     Raises:
-        ValueError: ``partly`` is not above ``reproduced``.
+        ValueError: ``partly`` is a typed limit and not above ``reproduced``, typed too.
     """
-    if partly is not None and partly <= reproduced:
-        raise ValueError(f"expected partly above reproduced ({reproduced:g}), got {partly:g}")
+    return _bounded("≤", reproduced, partly)
+
+
+def _bounded(sign: Literal["≥", "≤"], reproduced: Limit, partly: Limit | None) -> Rule:
+    direction, end, beyond = (1, "lower", "below") if sign == "≥" else (-1, "upper", "above")
+    typed = isinstance(reproduced, int | float) and isinstance(partly, int | float)
+    if typed and direction * (reproduced - partly) <= 0:
+        raise ValueError(f"expected partly {beyond} reproduced ({reproduced:g}), got {partly:g}")
+    limits = [limit for limit in (reproduced, partly) if limit is not None]
+    values = [limit.limit if isinstance(limit, Measured) else limit for limit in limits]
 
     def decide(measured: Number, interval: Interval | None) -> Verdict:
-        judged = measured if interval is None else interval[1]
-        if judged is not None and judged <= reproduced:
-            return "reproduced"
-        if judged is not None and partly is not None and judged <= partly:
-            return "partly"
+        if _is_missing(measured) or any(value is None for value in values):
+            return "not measured"
+        judged = measured if interval is None else interval[0 if sign == "≥" else 1]
+        for value, verdict in zip(values, ("reproduced", "partly"), strict=False):
+            if direction * (judged - value) >= 0:
+                return verdict
         return "not reproduced"
 
-    return Rule(_limits_text("≤", reproduced, partly, "upper"), decide)
+    texts = [f"{sign} {_limit_text(limit)}" for limit in limits]
+    text = f"{'; partly: '.join(texts)} ({end} end of the interval)"
+    return Rule(text, decide, _limit_numbers(*limits))
 
 
 def between(low: float, high: float) -> Rule:
@@ -135,8 +188,8 @@ def between(low: float, high: float) -> Rule:
         raise ValueError(f"expected low below high, got {low:g} and {high:g}")
 
     def decide(measured: Number, interval: Interval | None) -> Verdict:
-        if measured is None:
-            return "not reproduced"
+        if _is_missing(measured):
+            return "not measured"
         lower, upper = (measured, measured) if interval is None else interval
         if low <= lower and upper <= high:
             return "reproduced"
@@ -149,7 +202,8 @@ def identity(tolerance: float) -> Rule:
     """Return the rule for an equality: the number is the largest deviation found.
 
     The verdict is *proved* where its absolute value is at most ``tolerance`` (at the far end of
-    the interval, if there is one), otherwise *not reproduced*.
+    the interval, if there is one), otherwise *not reproduced*. The deviation itself is rounding;
+    what it stands for is ``tolerance``.
 
     Raises:
         ValueError: ``tolerance`` is negative or not finite.
@@ -157,38 +211,50 @@ def identity(tolerance: float) -> Rule:
     _check_tolerance(tolerance)
 
     def decide(measured: Number, interval: Interval | None) -> Verdict:
+        if _is_missing(measured):
+            return "not measured"
         ends = (measured,) if interval is None else interval
-        close = all(end is not None and abs(end) <= tolerance for end in ends)
-        return "proved" if close else "not reproduced"
+        return "proved" if all(abs(end) <= tolerance for end in ends) else "not reproduced"
 
-    return Rule(f"|deviation| ≤ {tolerance:g}", decide)
+    return Rule(f"|deviation| ≤ {tolerance:g}", decide, effect=tolerance)
 
 
 def compare(
-    name: str, value: float, relation: Literal[">=", "<=", ">", "<", "=="], limit: float
+    name: str, value: Number, relation: Literal[">=", "<=", ">", "<", "=="], limit: Limit
 ) -> Condition:
     """Return the condition ``value relation limit``, with its text made from the same limit.
+
+    The value is published beside the rule; what it stands for is its distance from the limit, so
+    its tolerance is half of that. A missing number, None or NaN, makes the condition neither hold
+    nor fail.
 
     Raises:
         ValueError: ``relation`` is none of ``>=``, ``<=``, ``>``, ``<``, ``==``.
     """
-    outcomes = {
-        ">=": ("≥", value >= limit),
-        "<=": ("≤", value <= limit),
-        ">": (">", value > limit),
-        "<": ("<", value < limit),
-        "==": ("=", value == limit),
+    relations: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
+        ">=": ("≥", operator.ge),
+        "<=": ("≤", operator.le),
+        ">": (">", operator.gt),
+        "<": ("<", operator.lt),
+        "==": ("=", operator.eq),
     }
-    if relation not in outcomes:
-        raise ValueError(f"expected a relation of {', '.join(outcomes)}, got {relation!r}")
-    sign, holds = outcomes[relation]
-    return Condition(f"{name} {sign} {limit:g}", bool(holds))
+    if relation not in relations:
+        raise ValueError(f"expected a relation of {', '.join(relations)}, got {relation!r}")
+    sign, relate = relations[relation]
+    text = f"{name} {sign} {_limit_text(limit)}"
+    bound = limit.limit if isinstance(limit, Measured) else limit
+    if _is_missing(value) or bound is None:
+        return Condition(text, None, {name: (None, 0.0), **_limit_numbers(limit)})
+    distance = abs(float(value) - float(bound))
+    shown = (value, WIDEST * distance) if math.isfinite(distance) else (None, 0.0)
+    return Condition(text, bool(relate(value, bound)), {name: shown, **_limit_numbers(limit)})
 
 
 def all_of(*conditions: Condition, partly: int | None = None) -> Rule:
     """Return the rule "all conditions hold"; with ``partly``, that many of them hold it in part.
 
-    The conditions decide alone: the measured number and its interval are only shown.
+    The conditions decide alone: the measured number and its interval are only shown. Where a
+    number of a condition is missing, the verdict is *not measured*.
 
     Raises:
         ValueError: no condition, or ``partly`` outside ``1 … number of conditions − 1``.
@@ -200,22 +266,41 @@ def all_of(*conditions: Condition, partly: int | None = None) -> Rule:
             f"expected partly from 1 to {len(conditions) - 1} for {len(conditions)} conditions, "
             f"got {partly}"
         )
-    holding = sum(condition.holds for condition in conditions)
+    missing = any(condition.holds is None for condition in conditions)
+    holding = sum(bool(condition.holds) for condition in conditions)
 
     def decide(measured: Number, interval: Interval | None) -> Verdict:
+        if missing:
+            return "not measured"
         if holding == len(conditions):
             return "reproduced"
         return "partly" if partly is not None and holding >= partly else "not reproduced"
 
     text = " and ".join(condition.text for condition in conditions)
-    return Rule(text if partly is None else f"{text}; partly: {partly} of them", decide)
-
-
-def _limits_text(sign: str, reproduced: float, partly: float | None, end: str) -> str:
-    text = f"{sign} {reproduced:g}"
     if partly is not None:
-        text += f"; partly: {sign} {partly:g}"
-    return f"{text} ({end} end of the interval)"
+        text += f"; partly: {partly} of them"
+    numbers = {name: pair for each in conditions for name, pair in each.numbers.items()}
+    return Rule(text, decide, numbers)
+
+
+def _limit_text(limit: Limit) -> str:
+    return limit.text if isinstance(limit, Measured) else f"{limit:g}"
+
+
+def _limit_numbers(*limits: Limit) -> dict[str, tuple[Number, float]]:
+    return {
+        limit.name: (
+            (None, 0.0)
+            if _is_missing(limit.value)
+            else (limit.value, limit.within * abs(limit.value))
+        )
+        for limit in limits
+        if isinstance(limit, Measured)
+    }
+
+
+def _is_missing(value: Number) -> bool:
+    return value is None or math.isnan(value)
 
 
 # --- intervals --------------------------------------------------------------------------------
@@ -310,7 +395,8 @@ def described(figure: Figure) -> str:
         drawn = f"{up} against {across}" if up and across else up or across
         parts = [_spoken(axes.get_title()), drawn]
         text = ": ".join(part for part in parts if part)
-        names = [] if axes.get_legend() is None else axes.get_legend().get_texts()
+        legend = axes.get_legend()
+        names = [] if legend is None else legend.get_texts()
         if names:
             text += f" ({', '.join(_spoken(name.get_text()) for name in names)})"
         panels += [text] if text else []
@@ -341,6 +427,7 @@ class Claim:
     rule: str
     verdict: Verdict
     tolerance: float
+    numbers: dict[str, dict[str, Number]]
 
 
 class Study:
@@ -380,29 +467,43 @@ class Study:
     def metric(
         self,
         name: str,
-        value: float,
+        value: float | None,
         *,
-        tolerance: float,
+        tolerance: float | None = None,
+        within: float | None = None,
+        effect: float | None = None,
         interval: Interval | None = None,
         seeds: int | None = None,
-    ) -> float:
+    ) -> float | None:
         """Record a number under a snake_case name and return it unchanged.
 
-        ``tolerance`` is the absolute difference within which another run's number must lie.
-        A number that does not exist is given as ``None``; NaN and infinity are refused.
+        Its tolerance is the absolute difference within which another run's number must lie. It is
+        at most half of the effect that the number stands for: its own size, or what ``effect``
+        says (its distance from chance, from a limit, or between two methods; what a deviation of
+        rounding must stay below). A number that does not exist is given as ``None``; NaN and
+        infinity are refused.
+
+        Args:
+            name: snake_case.
+            value: the number.
+            tolerance: absolute; 0 for a number that must be the same. One of this and ``within``.
+            within: tolerance as a share of the effect, from 0 to 0.5.
+            effect: what the number stands for, above 0; None for its absolute value.
+            interval: its interval.
+            seeds: how many seeds it is of.
 
         Raises:
             ValueError: a name that is not snake_case or is used already, a number that is not
-                finite, a negative tolerance, an interval whose ends are out of order, or seeds
-                below 1.
-            TypeError: a value that is not a number.
+                finite, a tolerance that is negative or above half of the effect, an interval
+                whose ends are out of order, or seeds below 1.
+            TypeError: a value that is not a number, or not one of ``tolerance`` and ``within``.
         """
         _check_name(name, _SNAKE_CASE, "a metric", "snake_case", "share_solved")
         _check_new(name, self._metrics, "metric")
-        _check_tolerance(tolerance)
+        number = _plain_number(value, name)
         self._metrics[name] = {
-            "value": _plain_number(value, name),
-            "tolerance": _plain_number(tolerance, f"tolerance of {name}"),
+            "value": number,
+            "tolerance": _plain_tolerance(name, number, tolerance, within, effect),
             "interval": _plain_interval(interval, name),
             "seeds": _plain_seeds(seeds, name),
         }
@@ -423,16 +524,18 @@ class Study:
         id: str,
         *,
         statement: str,
-        measured: float,
+        measured: float | None,
         rule: Rule,
-        tolerance: float,
+        tolerance: float | None = None,
+        within: float | None = None,
+        effect: float | None = None,
         interval: Interval | None = None,
         seeds: int | None = None,
     ) -> Claim:
         """Judge a claim by ``rule``, record it and return it.
 
         ``statement`` is the claim in one plain sentence; the other arguments are as for
-        :meth:`metric`.
+        :meth:`metric`. Under :func:`identity` the effect is the limit of the identity.
 
         Raises:
             ValueError: an id that does not look like ``P8`` or is used already, an empty
@@ -441,7 +544,6 @@ class Study:
         """
         _check_name(id, _CLAIM_ID, "a claim", "capital letters and a number", "P8")
         _check_new(id, self._claims, "claim")
-        _check_tolerance(tolerance)
         if not statement.strip():
             raise ValueError(f"expected the statement of claim {id} in a sentence, got none")
         if not isinstance(rule, Rule):
@@ -456,7 +558,16 @@ class Study:
             seeds=_plain_seeds(seeds, id),
             rule=rule.text,
             verdict=rule.decide(number, ends),
-            tolerance=_plain_number(tolerance, f"tolerance of {id}"),
+            tolerance=_plain_tolerance(
+                id, number, tolerance, within, rule.effect if effect is None else effect
+            ),
+            numbers={
+                name: {
+                    "value": _plain_number(value, f"{name} of {id}"),
+                    "tolerance": _plain_number(near, f"tolerance of {name} of {id}"),
+                }
+                for name, (value, near) in rule.numbers.items()
+            },
         )
         return self._claims[id]
 
@@ -534,7 +645,7 @@ class Study:
                 _shown(claim.measured),
                 interval,
                 _shown(claim.seeds),
-                claim.rule,
+                rule_shown(asdict(claim)),
                 claim.verdict,
             ]
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
@@ -554,10 +665,16 @@ class Study:
                 (self.publish_to / f"{name}{suffix}").unlink(missing_ok=True)
 
 
+def rule_shown(claim: Mapping[str, Any]) -> str:
+    """Return the rule of a published claim with what was measured for it, as far as it is there."""
+    numbers = [f"{name}: {_shown(number['value'])}" for name, number in claim["numbers"].items()]
+    return f"{claim['rule']} [{', '.join(numbers)}]" if numbers else claim["rule"]
+
+
 def read_metrics(path: str | Path) -> dict[str, Any]:
     """Return what :meth:`Study.publish` wrote; ``path`` is the file or its folder.
 
-    A set of before figures had descriptions has none.
+    A set of before figures had descriptions, or claims the numbers of their rules, has none.
 
     Raises:
         ValueError: no such file, not JSON, or other keys than those that ``publish`` writes.
@@ -576,6 +693,8 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
     if not isinstance(record, dict) or tuple(record) != METRICS_KEYS:
         found = ", ".join(record) if isinstance(record, dict) else type(record).__name__
         raise ValueError(f"expected {', '.join(METRICS_KEYS)} in {file}, got {found}")
+    for claim in record["claims"]:
+        claim.setdefault("numbers", {})
     return record
 
 
@@ -615,6 +734,36 @@ def _check_new(name: str, taken: Sequence[str] | Mapping[str, Any], what: str) -
 def _check_tolerance(tolerance: float) -> None:
     if not (isinstance(tolerance, int | float) and math.isfinite(tolerance) and tolerance >= 0):
         raise ValueError(f"expected a tolerance of 0 or above, got {tolerance!r}")
+
+
+def _check_share(within: float, name: str) -> None:
+    if not (isinstance(within, int | float) and 0 <= within <= WIDEST):
+        raise ValueError(f"within of {name} must be from 0 to {WIDEST}, got {within!r}")
+
+
+def _plain_tolerance(
+    name: str,
+    number: Number,
+    tolerance: float | None,
+    within: float | None,
+    effect: float | None,
+) -> float:
+    """Return the absolute tolerance of a number, at most half of the effect that it stands for."""
+    if (tolerance is None) == (within is None):
+        raise TypeError(f"expected one of tolerance and within for {name}, got {tolerance, within}")
+    if effect is not None and not (math.isfinite(effect) and effect >= 0):
+        raise ValueError(f"effect of {name} must be a finite number of 0 or above, got {effect!r}")
+    size = abs(number or 0) if effect is None else effect
+    if within is not None:
+        _check_share(within, name)
+        return _plain_number(float(within * size), f"tolerance of {name}")
+    _check_tolerance(tolerance)
+    if number is not None and tolerance > WIDEST * size * (1 + 1e-9):
+        raise ValueError(
+            f"tolerance of {name} must be at most {WIDEST} of its effect {size:.4g}, "
+            f"got {tolerance:g}"
+        )
+    return _plain_number(tolerance, f"tolerance of {name}")
 
 
 def plain(value: Any, where: str) -> Any:

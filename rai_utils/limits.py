@@ -499,8 +499,8 @@ def sequential_deviation(model: StackedMLP, data: Dataset, hidden_weight: float 
     examples = data.to(torch.device("cpu"), torch.float64)
     found = sequential_gradients(exact, examples.x, examples.y, hidden_weight=hidden_weight)
     expected = loss_gradients(exact, examples)
-    difference = sum((a - b).square().sum() for a, b in zip(found, expected, strict=True))
-    return float(difference.sqrt() / sum(b.square().sum() for b in expected).sqrt())
+    difference = torch.cat([(a - b).flatten() for a, b in zip(found, expected, strict=True)])
+    return float(difference.norm() / torch.cat([b.flatten() for b in expected]).norm())
 
 
 def _lowest(history: History) -> int:

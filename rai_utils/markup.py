@@ -184,4 +184,4 @@ def _aligned(align: str | None) -> str:
 def to_html(text: str, renderer: Renderer) -> str:
     """Return Markdown as HTML; the comments of its markers are left out."""
     markdown = mistune.create_markdown(renderer=renderer, plugins=["table", "math"])
-    return markdown(prose.without_markers(text))
+    return str(markdown(prose.without_markers(text)))

@@ -41,7 +41,7 @@ from rai_utils.relaxation import (
     relaxed_loss,
 )
 from rai_utils.sweep import Sweep
-from rai_utils.timing import interleaved, summarise
+from rai_utils.timing import Timed, clocked, interleaved, summarise
 from rai_utils.training import LARGEST_STEP, check_data, check_rprop_rates, evaluate, loss_for
 
 # --- optimisers -------------------------------------------------------------------------------
@@ -811,8 +811,11 @@ def train(
     weight_rates = [trial.weight_rate for trial in trials]
     if method == "backprop":
         return fit_backprop_batches(model, dataset, budget, weight_rates)
-    rates = weight_rates, [trial.target_rate for trial in trials]
+    target_rates = [trial.target_rate for trial in trials if trial.target_rate is not None]
+    rates = weight_rates, target_rates
     if method == "fresh targets":
+        if option is None:
+            raise ValueError("trials of fresh targets must name their inner steps, got None")
         return fit_fresh(model, dataset, budget, *rates, inner_steps=option)
     if method == "shared targets":
         return fit_shared(model, dataset, budget, *rates)
@@ -900,7 +903,7 @@ def durations(rounds: int, work: float, batch: int, rows: list[int]) -> dict[str
         rows: sizes of tables of random examples, ascending.
 
     Returns:
-        ``time_ratio``: method -> [median, first, third quartile] of its time over that of
+        ``time_ratio``: method -> [median, first quartile, third quartile] of its time over that of
         backpropagation at the same work. ``traffic_ratio``: the same of taking a batch out of
         each table and putting it back, over the first.
     """
@@ -908,13 +911,15 @@ def durations(rounds: int, work: float, batch: int, rows: list[int]) -> dict[str
     budget = Budget(work, batch, evaluations=1)
     names = [name for name, method in METHODS.items() if not method.whole]
 
-    def training(name: str) -> Callable[[], object]:
+    def training(name: str) -> Timed:
         trial = METHODS[name].trials[len(METHODS[name].trials) // 2]
-        return lambda: train(name, [trial], dataset, budget, 0)
+        return clocked(lambda: train(name, [trial], dataset, budget, 0))
 
     spent = interleaved({name: training(name) for name in names}, rounds, warm_up=1)
     traffic = interleaved(
-        {str(count): _traffic(count, batch) for count in rows}, rounds, repeats=100, warm_up=1
+        {str(count): clocked(_traffic(count, batch), repeats=100) for count in rows},
+        rounds,
+        warm_up=1,
     )
 
     def ratios(seconds: dict[str, NDArray[np.float64]], first: str) -> dict[str, list[float]]:

@@ -1,15 +1,19 @@
 """Sweeps that are too long for ``make figures``: many cells, run in parallel, kept one by one.
 
 A cell is one call of a function with plain arguments. A finished cell is written at once, so a
-run that is interrupted loses none and the next one goes on where it ended. The published file is
-data that a notebook reads, with the command, the time and the machine that made it.
+run that is interrupted loses none and the next one goes on where it ended; a fresh checkout goes
+on from the cells that are published. Each is kept with a fingerprint of the code that made it, and
+computed again when that code changes. The published file is data that a notebook reads, with the
+command, the time and the machine that made it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -22,9 +26,12 @@ from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
 from rai_utils.claims import environment, plain, root
+from rai_utils.sources import fingerprint
 from rai_utils.training import configure
 
 Cell = dict[str, Any]
+Record = dict[str, Any]
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -73,10 +80,19 @@ class Published:
     machine: dict[str, Any]
 
 
-def run(sweep: Sweep, *, jobs: int = 2, backend: str = "loky", folder: Path | None = None) -> Path:
-    """Run the cells that no earlier run finished, and publish all of them.
+def run(
+    sweep: Sweep,
+    *,
+    jobs: int = 2,
+    backend: str = "loky",
+    folder: Path | None = None,
+    replace: bool = False,
+) -> Path:
+    """Run the cells that this code has not finished yet, and publish all of them.
 
-    Each process uses one thread, so that a cell's numbers do not depend on ``jobs``.
+    Each process uses one thread, so that a cell's numbers do not depend on ``jobs``. A sweep that
+    lacks settings of the published data is a trial: its data goes to ``build/study/<name>.json``,
+    and what is published stays.
 
     Args:
         sweep: what to run.
@@ -84,48 +100,89 @@ def run(sweep: Sweep, *, jobs: int = 2, backend: str = "loky", folder: Path | No
         backend: of joblib: ``"loky"`` (processes of this machine), ``"dask"`` (the cluster of the
             active ``distributed.Client``), or another that is registered.
         folder: the checkout to write to; None for this one.
+        replace: publish even where published settings are left out.
 
     Returns:
-        The published file.
+        The file with the data of all cells.
 
     Raises:
         ValueError: ``jobs`` is below 1, or a result holds NaN or infinity.
-        TypeError: a result that JSON cannot hold.
+        TypeError: a result that JSON cannot hold, or work that no module file defines.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
     place = root() if folder is None else folder
     kept = place / "build" / "study" / sweep.name
     kept.mkdir(parents=True, exist_ok=True)
-    files = {_key(sweep, cell): kept / f"{_key(sweep, cell)}.json" for cell in sweep.cells}
-    missing = {
-        key: cell
-        for (key, file), cell in zip(files.items(), sweep.cells, strict=True)
-        if not file.is_file()
-    }
+    code, machine = _code(sweep.work), _machine()
+    published = _published_file(sweep.name, place)
+    earlier = _published_records(published)
+    records: dict[str, Record] = {}
+    missing: dict[str, Cell] = {}
+    for cell in sweep.cells:
+        key = _key(sweep, cell)
+        found = [_record(kept / f"{key}.json"), *earlier]
+        current = [each for each in found if _is_current(each, cell, code, machine)]
+        if current:
+            records[key] = current[0]
+        else:
+            missing[key] = cell
+    # A child that takes Ctrl-C as well would write its traceback over the one line that is due.
+    ignoring: dict[str, Any] = {}
+    if backend == "loky":
+        ignoring = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
     with (
-        parallel_config(backend=backend, n_jobs=jobs),
-        tqdm(total=len(files), initial=len(files) - len(missing), desc=sweep.name) as bar,
+        parallel_config(backend=backend, n_jobs=jobs, **ignoring),
+        tqdm(total=len(sweep.cells), initial=len(records), desc=sweep.name) as bar,
     ):
         # Whoever started the run writes: the processes may be on machines that share no disk.
         finished = Parallel(return_as="generator_unordered")(
             delayed(_call)(sweep.work, key, cell) for key, cell in missing.items()
         )
         for key, result, seconds in finished:
-            record = {
+            records[key] = {
                 "parameters": missing[key],
                 "result": plain(result, f"cell {missing[key]} of {sweep.name}"),
                 "seconds": round(seconds, 2),
+                "code": code,
+                "machine": machine,
             }
-            _write(files[key], record)
+            _write(kept / f"{key}.json", records[key])
             bar.update()
-    records = [json.loads(file.read_text(encoding="utf-8")) for file in files.values()]
-    published = place / "figures" / "study" / f"{sweep.name}.json"
-    published.parent.mkdir(parents=True, exist_ok=True)
-    machine = {**environment(), "threads": 1, "processors": os.cpu_count()}
-    command = f"make study SWEEPS={sweep.name}"
-    _write(published, {"command": command, "machine": machine, "cells": records})
-    return published
+    trial = any(record.get("parameters") not in sweep.cells for record in earlier) and not replace
+    target = kept.with_suffix(".json") if trial else published
+    target.parent.mkdir(parents=True, exist_ok=True)
+    data = _data(sweep, code, [records[_key(sweep, cell)] for cell in sweep.cells])
+    # A file of the same content keeps its time, which make reads.
+    if _record(target) != data:
+        _write(target, data)
+    return target
+
+
+def adopt(sweep: Sweep, folder: Path | None = None) -> Path:
+    """Say that published data is what the present code makes, without computing it again.
+
+    For a change of the code that changes no number.
+
+    Args:
+        sweep: whose data.
+        folder: the checkout; None for this one.
+
+    Returns:
+        The published file.
+
+    Raises:
+        ValueError: there is no published data.
+        TypeError: work that no module file defines.
+    """
+    file = _published_file(sweep.name, root() if folder is None else folder)
+    data = _record(file)
+    if data is None:
+        raise ValueError(f"expected published data at {file.name}, found none: make study")
+    command, machine, cells = data["command"], data["machine"], data["cells"]
+    code = _code(sweep.work)
+    _write(file, {"command": command, "code": code, "machine": machine, "cells": cells})
+    return file
 
 
 def read(name: str, folder: Path | None = None) -> Published:
@@ -138,7 +195,7 @@ def read(name: str, folder: Path | None = None) -> Published:
     Raises:
         ValueError: there is no such file, or it is not one that ``run`` writes.
     """
-    file = (root() if folder is None else folder) / "figures" / "study" / f"{name}.json"
+    file = _published_file(name, root() if folder is None else folder)
     if not file.is_file():
         raise ValueError(f"expected published data at {file.name}, found none: make study")
     try:
@@ -157,10 +214,74 @@ def read(name: str, folder: Path | None = None) -> Published:
 
 
 def _key(sweep: Sweep, cell: Cell) -> str:
-    """Name a cell by all that its result depends on, but for the code of this package."""
+    """Name a cell by its work and its arguments."""
     work = f"{sweep.work.__module__}.{sweep.work.__qualname__}"
-    text = json.dumps([work, cell, environment()["torch"]], sort_keys=True)
+    text = json.dumps([work, cell], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _code(work: Callable[..., dict[str, Any]]) -> str:
+    """Return the fingerprint of what a cell runs: its function and all of ours that it names."""
+    source = inspect.getsourcefile(work)
+    if source is None or not Path(source).is_file():
+        raise TypeError(f"the work of a sweep must be a function of a module, got {work}")
+    file = Path(source).resolve()
+    top = file.parents[work.__module__.count(".")]
+    return fingerprint(file, work.__qualname__.partition(".")[0], [top, ROOT])
+
+
+def _machine() -> dict[str, Any]:
+    return {**environment(), "threads": 1, "processors": os.cpu_count()}
+
+
+def _is_current(record: Record | None, cell: Cell, code: str, machine: dict[str, Any]) -> bool:
+    """Whether this code made a record, with this release of torch in whatever build."""
+    return (
+        record is not None
+        and record.keys() >= {"result", "seconds", "machine"}
+        and record.get("parameters") == cell
+        and record.get("code") == code
+        and _release(record["machine"]) == _release(machine)
+    )
+
+
+def _release(machine: dict[str, Any]) -> str:
+    return machine["torch"].partition("+")[0]
+
+
+def _published_file(name: str, folder: Path) -> Path:
+    return folder / "figures" / "study" / f"{name}.json"
+
+
+def _record(path: Path) -> Record | None:
+    """Return what a file holds, or None where there is none or it was cut off."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _published_records(file: Path) -> list[Record]:
+    """Return the cells of a published file as they were kept when they were made."""
+    data = _record(file) or {}
+    shared = {"code": data.get("code"), "machine": data.get("machine")}
+    return [{**shared, **cell} for cell in data.get("cells", [])]
+
+
+def _data(sweep: Sweep, code: str, records: list[Record]) -> Record:
+    """Return what is published; a cell names its machine where it is not the first one's."""
+    machine = records[0]["machine"]
+    cells = [
+        {
+            name: value
+            for name, value in record.items()
+            if name != "code" and (name, value) != ("machine", machine)
+        }
+        for record in records
+    ]
+    command = f"make study SWEEPS={sweep.name}"
+    return {"command": command, "code": code, "machine": machine, "cells": cells}
 
 
 def _call(

@@ -86,7 +86,9 @@ def clocked(
     return timed
 
 
-def steady(run: Callable[[int], Sequence[float]], steps: int, warm_up: int = 2) -> Timed:
+def steady(
+    run: Callable[[int], Sequence[float] | NDArray[np.float64]], steps: int, warm_up: int = 2
+) -> Timed:
     """Make a function that returns the median seconds of a step in a row of steps.
 
     Args:

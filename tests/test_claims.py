@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,6 +11,7 @@ from scipy import stats
 from rai_utils import claims
 from rai_utils.claims import (
     Condition,
+    Measured,
     Rule,
     Study,
     all_of,
@@ -22,6 +24,7 @@ from rai_utils.claims import (
     identity,
     mean_interval,
     read_metrics,
+    rule_shown,
     share_interval,
 )
 
@@ -53,20 +56,28 @@ def figure():
         (at_least(0.9, 0.5), 0.95, (0.89, 0.99), "partly"),
         (at_least(0.9, 0.5), 0.95, (0.9, 0.99), "reproduced"),
         (at_least(0.9, 0.5), 0.4, None, "not reproduced"),
-        (at_least(0.9, 0.5), None, None, "not reproduced"),
+        (at_least(0.9, 0.5), None, None, "not measured"),
         (at_most(0.1), 0.1, None, "reproduced"),
         (at_most(0.1), 0.05, (0.0, 0.11), "not reproduced"),
         (at_most(0.1, 0.2), 0.05, (0.0, 0.11), "partly"),
         (at_most(0.1, 0.2), 0.3, None, "not reproduced"),
-        (at_most(0.1, 0.2), None, None, "not reproduced"),
+        (at_most(0.1, 0.2), None, None, "not measured"),
         (between(0.4, 0.6), 0.5, (0.4, 0.6), "reproduced"),
         (between(0.4, 0.6), 0.5, (0.39, 0.6), "partly"),
         (between(0.4, 0.6), 0.7, (0.5, 0.9), "not reproduced"),
-        (between(0.4, 0.6), None, None, "not reproduced"),
+        (between(0.4, 0.6), None, None, "not measured"),
         (identity(1e-9), -1e-9, None, "proved"),
         (identity(1e-9), -2e-9, None, "not reproduced"),
         (identity(1e-9), 0.0, (-2e-9, 0.0), "not reproduced"),
-        (identity(1e-9), None, None, "not reproduced"),
+        (identity(1e-9), None, None, "not measured"),
+        (at_least(0.9), math.nan, None, "not measured"),
+        (at_most(0.1), None, (0.0, 0.05), "not measured"),
+        (at_least(Measured("line", 0.8)), 0.81, (0.79, 0.83), "not reproduced"),
+        (at_least(Measured("line", 0.8)), 0.82, (0.8, 0.83), "reproduced"),
+        (at_least(0.95, Measured("line", 0.8, plus=0.02)), 0.84, (0.83, 0.85), "partly"),
+        (at_least(0.95, Measured("line", 0.8, plus=0.02)), 0.84, (0.81, 0.85), "not reproduced"),
+        (at_most(Measured("line", 0.75, plus=-0.25)), 0.5, None, "reproduced"),
+        (at_most(Measured("line", None)), 0.7, None, "not measured"),
     ],
 )
 def test_a_rule_judges_the_conservative_end(rule, measured, interval, verdict):
@@ -99,12 +110,55 @@ def test_compare(relation, below, equal, above, sign):
     assert compare("gap", 1, relation, 2).text == f"gap {sign} 2"
 
 
+def test_a_measured_limit_is_named_in_the_text_and_its_number_stands_beside_it():
+    line = Measured("logistic regression", 0.8795, plus=0.02, within=0.1)
+    condition = compare("accuracy, lower end", 0.91, ">", line)
+    assert condition.text == "accuracy, lower end > logistic regression + 0.02"
+    assert condition.holds
+    assert not compare("accuracy", 0.89, ">", line).holds
+    assert condition.numbers == {
+        "accuracy, lower end": (0.91, pytest.approx((0.91 - 0.8995) / 2)),
+        "logistic regression": (0.8795, pytest.approx(0.08795)),
+    }
+    assert all_of(condition, compare("steps", 3, "==", 4)).numbers.keys() == {
+        "accuracy, lower end",
+        "logistic regression",
+        "steps",
+    }
+    rule = at_least(0.95, partly=Measured("logistic regression", 0.8795, plus=-0.01))
+    assert rule.text == "≥ 0.95; partly: ≥ logistic regression − 0.01 (lower end of the interval)"
+    assert rule.numbers == {"logistic regression": (0.8795, pytest.approx(0.02 * 0.8795))}
+    # On a machine where the line comes out elsewhere, the text is the same.
+    assert compare("accuracy, lower end", 0.91, ">", replace(line, value=0.88)).text == (
+        condition.text
+    )
+
+
+@pytest.mark.parametrize("missing", [None, math.nan, np.float64("nan")])
+def test_a_missing_number_neither_holds_nor_fails(missing):
+    for condition in (
+        compare("gap", missing, ">", 0),
+        compare("gap", 1.0, ">", Measured("line", missing)),
+    ):
+        assert condition.holds is None
+    assert compare("gap", missing, ">", 0).numbers == {"gap": (None, 0.0)}
+
+
+def test_a_value_without_bound_decides_and_is_published_as_missing():
+    condition = compare("steps", math.inf, "<=", 3)
+    assert condition.holds is False
+    assert condition.numbers == {"steps": (None, 0.0)}
+
+
 def test_all_of_counts_the_conditions_that_hold():
     yes, no = compare("share", 1.0, ">=", 0.9), Condition("the front moves", False)
     assert all_of(yes, yes).decide(None, None) == "reproduced"
     assert all_of(yes, no).decide(1.0, None) == "not reproduced"
     assert all_of(yes, no, partly=1).decide(1.0, None) == "partly"
     assert all_of(no, no, partly=1).decide(1.0, None) == "not reproduced"
+    missing = compare("loss", None, "<", 0.1)
+    assert all_of(yes, missing).decide(1.0, None) == "not measured"
+    assert all_of(no, missing, partly=1).decide(1.0, None) == "not measured"
     assert all_of(yes, no, partly=1).text == "share ≥ 0.9 and the front moves; partly: 1 of them"
 
 
@@ -115,6 +169,7 @@ def test_all_of_counts_the_conditions_that_hold():
         (lambda: at_most(0.5, 0.5), "above reproduced"),
         (lambda: between(1, 1), "low below high"),
         (lambda: identity(-1), "tolerance of 0 or above"),
+        (lambda: Measured("line", 1.0, within=0.6), "within of line must be from 0 to 0.5"),
         (lambda: identity(math.nan), "tolerance of 0 or above"),
         (lambda: compare("gap", 1, "≥", 2), "expected a relation"),
         (lambda: all_of(), "one condition or more"),
@@ -240,6 +295,7 @@ def test_publish_writes_what_was_collected(study, figure, tmp_path):
             "rule": "≥ 0.9 (lower end of the interval)",
             "verdict": "reproduced",
             "tolerance": 0.05,
+            "numbers": {},
         }
     ]
     assert record["figures"] == ["deep-landscape"]
@@ -313,11 +369,80 @@ def test_verdict_lines_and_table(study):
     study.claim(
         "P10", statement="c", measured=None, rule=at_most(1), tolerance=0, interval=(0, 2), seeds=4
     )
-    assert study.verdict_lines() == "P5   reproduced\nP10  not reproduced"
+    assert study.verdict_lines() == "P5   reproduced\nP10  not measured"
     table = study.claims_table().splitlines()
     assert len(table) == 4
     assert table[2].startswith("| P5 | a \\| b | 1 | – | – | ≥ 1 ")
     assert table[3].startswith("| P10 | c | – | [0, 2] | 4 | ≤ 1 ")
+
+
+def test_the_numbers_of_a_rule_are_published_and_shown(study):
+    line = Measured("line", 0.8, plus=0.02, within=0.1)
+    study.claim("P8", **claim(rule=all_of(compare("least", 1 / 3, ">", line))))
+    study.publish()
+    (record,) = read_metrics(study.publish_to)["claims"]
+    assert record["rule"] == "least > line + 0.02"
+    assert record["numbers"] == {
+        "least": {"value": 0.3333333333, "tolerance": 0.2433333333},
+        "line": {"value": 0.8, "tolerance": 0.08},
+    }
+    assert rule_shown(record) == "least > line + 0.02 [least: 0.3333, line: 0.8]"
+    assert rule_shown(record) in study.claims_table()
+
+
+# --- tolerances ---
+
+
+@pytest.mark.parametrize(
+    ("value", "given", "tolerance"),
+    [
+        (1.0, {"tolerance": 0.5}, 0.5),
+        (-0.2, {"tolerance": 0.1}, 0.1),
+        (0.0, {"tolerance": 0}, 0),
+        (5, {"tolerance": 0}, 0),
+        (0.001, {"tolerance": 0.01, "effect": 0.02}, 0.01),
+        (0.0, {"tolerance": 1e-13, "effect": 1e-12}, 1e-13),
+        (-0.4, {"within": 0.25}, 0.1),
+        (0.0, {"within": 0.25}, 0),
+        (0.001, {"within": 0.25, "effect": 0.4}, 0.1),
+        (None, {"within": 0.25}, 0),
+        (None, {"tolerance": 0.1}, 0.1),
+    ],
+)
+def test_a_tolerance_is_at_most_half_of_the_effect(study, value, given, tolerance):
+    study.metric("number", value, **given)
+    assert study._metrics["number"]["tolerance"] == pytest.approx(tolerance)
+    made = study.claim("P1", **claim(measured=value, tolerance=None) | given)
+    assert made.tolerance == pytest.approx(tolerance)
+
+
+@pytest.mark.parametrize(
+    ("value", "given", "error", "message"),
+    [
+        (1.0, {"tolerance": 0.51}, ValueError, "at most 0.5 of its effect 1, got 0.51"),
+        (-0.2, {"tolerance": 0.2}, ValueError, "at most 0.5 of its effect 0.2"),
+        (0.0, {"tolerance": 1e-9}, ValueError, "at most 0.5 of its effect 0"),
+        (5.0, {"tolerance": 0.2, "effect": 0.3}, ValueError, "at most 0.5 of its effect 0.3"),
+        (1.0, {"within": 0.51}, ValueError, "from 0 to 0.5, got 0.51"),
+        (1.0, {"within": -0.1}, ValueError, "from 0 to 0.5, got -0.1"),
+        (1.0, {"within": 0.1, "effect": -1.0}, ValueError, "effect of .* got -1.0"),
+        (1.0, {"within": 0.1, "effect": math.inf}, ValueError, "effect of .* got inf"),
+        (1.0, {"within": 0.1, "tolerance": 0.1}, TypeError, "one of tolerance and within"),
+        (1.0, {}, TypeError, "one of tolerance and within"),
+    ],
+)
+def test_a_wider_tolerance_is_refused(study, value, given, error, message):
+    with pytest.raises(error, match=message):
+        study.metric("number", value, **given)
+    with pytest.raises(error, match=message):
+        study.claim("P1", **claim(measured=value, tolerance=None) | given)
+
+
+def test_a_deviation_stands_for_the_limit_of_its_identity(study):
+    made = study.claim("P1", **claim(measured=1e-16, rule=identity(1e-12), tolerance=5e-13))
+    assert (made.verdict, made.tolerance) == ("proved", 5e-13)
+    with pytest.raises(ValueError, match=r"at most 0\.5 of its effect 1e-12"):
+        study.claim("P2", **claim(measured=1e-16, rule=identity(1e-12), tolerance=1e-12))
 
 
 def claim(**changes):

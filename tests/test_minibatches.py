@@ -17,7 +17,6 @@ from rai_utils.minibatches import (
     TargetTable,
     Trial,
     compare,
-    durations,
     filled_table,
     fit_backprop_batches,
     fit_fresh,
@@ -543,17 +542,3 @@ def test_a_replication_judges_the_trial_with_the_lowest_validation_loss(method):
     }
     assert result["test_accuracy"][-1] == best["test_accuracy"]
     assert result["work"][-1] >= 0.4
-
-
-def test_durations_are_ratios_to_backpropagation_and_to_the_smallest_table(monkeypatch):
-    monkeypatch.setattr(
-        minibatches,
-        "interleaved",
-        lambda work, rounds, **_: {
-            name: np.arange(1.0, rounds + 1) * (position + 1) for position, name in enumerate(work)
-        },
-    )
-    result = durations(rounds=3, work=0.1, batch=8, rows=[10, 20])
-    assert result["time_ratio"]["backprop"] == [1, 1, 1]
-    assert result["time_ratio"]["table"] == [2, 2, 2]
-    assert result["traffic_ratio"] == {"10": [1, 1, 1], "20": [2, 2, 2]}

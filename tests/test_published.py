@@ -7,19 +7,7 @@ import pytest
 
 from rai_utils.claims import read_metrics
 from rai_utils.pipeline import ROOT
-
-# As in the Makefile: the runner, the benchmark and the report change no result.
-NO_SOURCES = {
-    "pipeline",
-    "bench",
-    "study",
-    "catalogue",
-    "markup",
-    "chapters",
-    "reference",
-    "report",
-}
-SOURCES = [path for path in (ROOT / "rai_utils").glob("*.py") if path.stem not in NO_SOURCES]
+from rai_utils.sources import notebook_sources
 
 
 def disagreements(published, fresh):
@@ -64,7 +52,8 @@ def distances(name, published, value, again, interval):
 def test_the_published_numbers_are_what_the_notebook_computes(notebook_name):
     scratch = ROOT / "build" / "scratch" / notebook_name / "metrics.json"
     assert scratch.is_file(), "the notebook has not published in build/scratch: run make test"
-    newest = max([ROOT / "notebooks" / f"{notebook_name}.ipynb", *SOURCES], key=modified)
+    notebook = ROOT / "notebooks" / f"{notebook_name}.ipynb"
+    newest = max([notebook, *notebook_sources(notebook, ROOT)], key=modified)
     assert modified(scratch) > modified(newest), f"older than {newest.name}: run make test"
     published = read_metrics(ROOT / "figures" / notebook_name)
     assert disagreements(published, read_metrics(scratch)) == []

@@ -36,6 +36,7 @@ ABSOLUTE_PATH = re.compile(
 )
 # A module imports only from those to its left.
 ORDER = (
+    "sources",
     "data",
     "models",
     "relaxation",
