@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from scipy import special
 
 from rai_utils import legibility
+from rai_utils.parameters import check_study
 
 Number = int | float | bool | None
 Interval = tuple[float, float]
@@ -355,8 +356,10 @@ class Study:
     failure is never taken for the result of this run.
 
     Raises:
-        ValueError: a name that is not in kebab-case, or a number that is not finite.
-        TypeError: a parameter that is no number, text, ``None``, or list or mapping of these.
+        ValueError: a name that is not in kebab-case, a number that is not finite, or a parameter
+            out of the range that the notebook declares for it.
+        TypeError: a parameter that is no number, text, ``None``, or list or mapping of these, or
+            not of the type of its default in the notebook.
     """
 
     def __init__(
@@ -369,6 +372,7 @@ class Study:
             for name, value in parameters.items()
             if name != "publish_to"
         }
+        check_study(root() / "notebooks" / f"{notebook}.ipynb", self.parameters)
         self.publish_to = root() / publish_to
         self._metrics: dict[str, dict[str, Any]] = {}
         self._claims: dict[str, Claim] = {}

@@ -10,7 +10,6 @@ committed notebook.
 """
 
 import argparse
-import ast
 import contextlib
 import fcntl
 import logging
@@ -23,7 +22,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import nbformat
 import yaml
@@ -31,12 +30,18 @@ from nbformat import NotebookNode
 
 from rai_utils import catalogue, prose
 from rai_utils.claims import FIGURE_SUFFIXES, METRICS_FILE, read_metrics, root
+from rai_utils.parameters import (
+    PUBLISH_TO,
+    check_ranges,
+    checked_parameters,
+    declared_parameters,
+    declared_ranges,
+    parse_assignments,
+)
 
 ROOT = root()
 PROFILES = ("full", "quick")
 CUSTOM = "custom"
-PUBLISH_TO = "publish_to"
-PARAMETERS_TAG = "parameters"
 INJECTED_TAG = "injected-parameters"
 ERROR_MARKER_TAG = "papermill-error-cell-tag"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -57,60 +62,6 @@ class NotebookError(RuntimeError):
 # --- parameters -------------------------------------------------------------------------------
 
 
-def declared_parameters(notebook: NotebookNode) -> dict[str, Any]:
-    """Return the names and defaults of the one code cell that is tagged ``parameters``.
-
-    Raises:
-        ValueError: no such cell or several, a line in it that is not ``name = literal``, or no
-            ``publish_to``.
-    """
-    cells = [cell for cell in notebook.cells if PARAMETERS_TAG in _tags(cell)]
-    if len(cells) != 1 or cells[0].cell_type != "code":
-        raise ValueError(f"expected one code cell tagged {PARAMETERS_TAG!r}, got {len(cells)}")
-    parameters: dict[str, Any] = {}
-    for statement in ast.parse(cells[0].source).body:
-        match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=expression):
-                pass
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as expression):
-                pass
-            case _:
-                _refuse_statement(statement)
-        try:
-            parameters[name] = ast.literal_eval(expression)
-        except ValueError:
-            _refuse_statement(statement)
-    if not isinstance(parameters.get(PUBLISH_TO), str):
-        raise ValueError(
-            f"expected {PUBLISH_TO} = 'build/scratch/…' among the parameters, got none"
-        )
-    return parameters
-
-
-def checked_parameters(
-    declared: Mapping[str, Any], overrides: Mapping[str, Any], where: str
-) -> dict[str, Any]:
-    """Return ``overrides`` with each value in the type of its default.
-
-    ``where`` names the place that the overrides come from, for the messages.
-
-    Raises:
-        ValueError: a name that the notebook does not declare, or ``publish_to``.
-        TypeError: a value of another type than its default (a whole number may stand for a float).
-    """
-    checked: dict[str, Any] = {}
-    for name, value in overrides.items():
-        if name == PUBLISH_TO:
-            raise ValueError(
-                f"expected parameters of the study in {where}, got {name}, which the pipeline sets"
-            )
-        if name not in declared:
-            known = ", ".join(key for key in declared if key != PUBLISH_TO)
-            raise ValueError(f"expected a parameter of {known} in {where}, got {name!r}")
-        checked[name] = _in_type_of(declared[name], value, f"{name} in {where}")
-    return checked
-
-
 def read_profile(path: Path) -> dict[str, Any]:
     """Return the parameters that a profile file sets.
 
@@ -126,50 +77,6 @@ def read_profile(path: Path) -> dict[str, Any]:
     if not isinstance(profile, dict):
         raise ValueError(f"expected name: value lines in {path}, got {type(profile).__name__}")
     return profile
-
-
-def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
-    """Return ``["depth=50", "seeds=[1,2]"]`` as a mapping; values are Python literals or text.
-
-    Raises:
-        ValueError: an entry without ``=`` or without a name.
-    """
-    parsed: dict[str, Any] = {}
-    for assignment in assignments:
-        name, sign, value = assignment.partition("=")
-        if not sign or not name.isidentifier():
-            raise ValueError(f"expected a parameter as name=value, got {assignment!r}")
-        try:
-            parsed[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            parsed[name] = value
-    return parsed
-
-
-def _in_type_of(default: Any, value: Any, where: str) -> Any:
-    if default is None:
-        return value
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(default, list | tuple) and isinstance(value, list | tuple):
-        if not default:
-            return list(value)
-        return [_in_type_of(default[0], item, f"an entry of {where}") for item in value]
-    if type(value) is not type(default):
-        hint = ""
-        if isinstance(default, float) and isinstance(value, str):
-            hint = " (YAML reads 1e-3 as text: write 1.0e-3)"
-        raise TypeError(
-            f"expected {type(default).__name__} for {where}, "
-            f"got {type(value).__name__} {value!r}{hint}"
-        )
-    return value
-
-
-def _refuse_statement(statement: ast.stmt) -> NoReturn:
-    raise ValueError(
-        f"expected only name = literal in the parameters cell, got {ast.unparse(statement)!r}"
-    )
 
 
 # --- running ----------------------------------------------------------------------------------
@@ -282,7 +189,9 @@ def run_parameters(
         path = folder / "notebooks" / "profiles" / profile / f"{source.stem}.yaml"
         where = str(path.relative_to(folder))
         chosen |= checked_parameters(declared, read_profile(path), where)
-    return chosen | checked_parameters(declared, overrides, "the command")
+    chosen |= checked_parameters(declared, overrides, "the command")
+    check_ranges(declared | chosen, declared_ranges(notebook))
+    return chosen
 
 
 def _run_papermill(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
@@ -573,7 +482,7 @@ def main(arguments: Sequence[str] | None = None, folder: Path = ROOT) -> int:
     run.add_argument("notebook")
     run.add_argument("--profile", default="full", help=f"one of {', '.join(PROFILES)}")
     run.add_argument(
-        "--parameter", action="append", default=[], metavar="NAME=VALUE", help="may be repeated"
+        "--parameters", default="", metavar="ASSIGNMENTS", help='like "depth=50 rates=[0.1, 0.01]"'
     )
     back = commands.add_parser("write-back", help="store the outputs of the full run")
     back.add_argument("notebook", nargs="+")
@@ -603,7 +512,7 @@ def main(arguments: Sequence[str] | None = None, folder: Path = ROOT) -> int:
 
 def _run_command(chosen: argparse.Namespace, folder: Path) -> None:
     if chosen.command == "execute":
-        overrides = parse_assignments(chosen.parameter)
+        overrides = parse_assignments(chosen.parameters)
         execute(Path(chosen.notebook).stem, chosen.profile, overrides, folder)
         return
     for name in (Path(given).stem for given in chosen.notebook):

@@ -15,20 +15,17 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from rai_utils import pipeline
 from rai_utils.claims import read_metrics
 from rai_utils.pipeline import (
-    checked_parameters,
-    declared_parameters,
     kernel_environment,
     main,
-    parse_assignments,
     publish,
     repair,
 )
 
 PARAMETERS = """\
 publish_to = "build/scratch/tiny"
-steps = 3
-rate = 0.5
-sizes = [1, 2]
+steps = 3  # [1, 9] to take
+rate = 0.5  # (0, 1] of each
+sizes = [1, 2]  # [1, steps], ascending; a bound is another parameter
 """
 STUDY = """\
 from rai_utils.claims import Study
@@ -51,7 +48,7 @@ sys.exit(main(sys.argv[2:], Path(sys.argv[1])))
 def project(tmp_path):
     """A project with one notebook that publishes one number and one figure."""
     (tmp_path / "notebooks" / "profiles" / "quick").mkdir(parents=True)
-    (tmp_path / "notebooks" / "profiles" / "quick" / "tiny.yaml").write_text("steps: 1\n")
+    (tmp_path / "notebooks" / "profiles" / "quick" / "tiny.yaml").write_text("steps: 2\n")
     write(tmp_path, STUDY, PUBLISH)
     return tmp_path
 
@@ -204,14 +201,14 @@ def test_a_quick_run_and_a_custom_run_leave_the_published_set(project, capfd):
     assert main(["execute", "notebooks/tiny.ipynb", "--profile", "quick"], project) == 0
     assert capfd.readouterr().out.endswith("s -> build/quick/figures/tiny\n")
     quick = read_metrics(project / "build" / "quick" / "figures" / "tiny")
-    assert quick["parameters"] == {"steps": 1, "rate": 0.5}
+    assert quick["parameters"] == {"steps": 2, "rate": 0.5}
     assert (project / "build" / "quick" / "tiny.ipynb").is_file()
 
-    command = ["execute", "tiny", "--profile", "quick", "--parameter", "rate=1e-3"]
+    command = ["execute", "tiny", "--profile", "quick", "--parameters", "rate=1e-3"]
     assert main(command, project) == 0
     assert capfd.readouterr().out.endswith("s -> build/custom/figures/tiny\n")
     custom = read_metrics(project / "build" / "custom" / "figures" / "tiny")
-    assert custom["parameters"] == {"steps": 1, "rate": 0.001}
+    assert custom["parameters"] == {"steps": 2, "rate": 0.001}
     assert (project / "build" / "custom" / "tiny.ipynb").is_file()
 
     assert state(project / "figures" / "tiny") == kept
@@ -224,12 +221,20 @@ def test_a_quick_run_and_a_custom_run_leave_the_published_set(project, capfd):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tiny", "--parameter", "step=1"], "a parameter of steps, rate, sizes in the command"),
-        (["tiny", "--parameter", "steps=1.5"], "expected int for steps .* got float 1.5"),
-        (["tiny", "--parameter", "steps=True"], "got bool True"),
-        (["tiny", "--parameter", "steps"], "name=value, got 'steps'"),
-        (["tiny", "--parameter", "sizes=[1,'a']"], "expected int for an entry of sizes"),
-        (["tiny", "--parameter", "publish_to=x"], "publish_to, which the pipeline sets"),
+        (["tiny", "--parameters", "step=1"], "a parameter of steps, rate, sizes in the command"),
+        (["tiny", "--parameters", "steps=1.5"], "expected int for steps .* got float 1.5"),
+        (["tiny", "--parameters", "steps=True"], "got bool True"),
+        (["tiny", "--parameters", "steps"], "name=value, got 'steps'"),
+        (["tiny", "--parameters", "sizes=[1,'a']"], "expected int for an entry of sizes"),
+        (["tiny", "--parameters", "rate=nan"], "expected float for rate .* got str 'nan'$"),
+        (["tiny", "--parameters", "rate=1e999"], "a finite number for rate .* got inf"),
+        (["tiny", "--parameters", f"rate={10**400}"], "a finite number for rate"),
+        (["tiny", "--parameters", "sizes=[]"], r"sizes must be 1 or more of \[1, steps\]"),
+        (["tiny", "--parameters", "sizes=[1, 4]"], r"with steps = 3, got \[1, 4\]"),
+        (["tiny", "--parameters", "steps=1"], r"sizes must be .* with steps = 1, got \[1, 2\]"),
+        (["tiny", "--parameters", "steps=0"], r"^execute: steps must be in \[1, 9\], got 0$"),
+        (["tiny", "--parameters", "rate=0"], r"rate must be in \(0, 1\], got 0.0"),
+        (["tiny", "--parameters", "publish_to=x"], "publish_to, which the pipeline sets"),
         (["tiny", "--profile", "fast"], "profile of full, quick, got 'fast'"),
         (["tinny"], "a notebook of tiny, got 'tinny'"),
     ],
@@ -248,6 +253,9 @@ def test_a_wrong_command_is_refused_in_one_line(project, capfd, arguments, messa
     [
         ("steps: 1\nstep: 2\n", "notebooks/profiles/quick/tiny.yaml, got 'step'"),
         ("rate: 1e-3\n", "YAML reads 1e-3 as text"),
+        ("rate: .nan\n", "a finite number for rate in notebooks/profiles/quick/tiny.yaml, got nan"),
+        ("rate: nan\n", "expected float for rate in notebooks/profiles/quick/tiny.yaml, got str"),
+        ("steps: 1\n", "sizes must be 1 or more of [1, steps], ascending with steps = 1"),
         ("steps\n", "name: value lines"),
         ("steps: [1\n", "expected YAML"),
         (None, "expected a profile"),
@@ -266,52 +274,6 @@ def test_a_wrong_marker_is_refused_before_the_run(project, capfd):
     assert main(["execute", "tiny"], project) == 2
     assert "after '<!--=doubled-->', got none" in capfd.readouterr().err
     assert not (project / "build").exists()
-
-
-@pytest.mark.parametrize(
-    "cell",
-    ["half = steps / 2", "steps, rate = 1, 2", "import torch", "steps += 1", "steps: int", "f(1)"],
-)
-def test_a_parameters_cell_holds_only_literals(project, cell):
-    write(project, parameters=f"{PARAMETERS}{cell}\n")
-    with pytest.raises(ValueError, match="only name = literal"):
-        declared_parameters(nbformat.read(source_of(project), as_version=4))
-
-
-def test_declared_parameters(project):
-    cell = 'publish_to = "x"\nlr: float = 1e-3  # a comment\nwidths = (-1, 2)\nname = None\n'
-    write(project, parameters=cell)
-    assert declared_parameters(nbformat.read(source_of(project), as_version=4)) == {
-        "publish_to": "x",
-        "lr": 1e-3,
-        "widths": (-1, 2),
-        "name": None,
-    }
-    write(project, parameters="steps = 1\n")
-    with pytest.raises(ValueError, match="expected publish_to"):
-        declared_parameters(nbformat.read(source_of(project), as_version=4))
-    with pytest.raises(ValueError, match="one code cell tagged 'parameters', got 0"):
-        declared_parameters(new_notebook())
-
-
-def test_values_take_the_type_of_their_default():
-    declared = {"rate": 0.5, "steps": 3, "sizes": (1,), "empty": [], "name": "a", "free": None}
-    given = {"rate": 1, "steps": 4, "sizes": [2, 3], "empty": ["x"], "name": "b", "free": 1.5}
-    checked = checked_parameters(declared, given, "here")
-    assert checked == given
-    assert isinstance(checked["rate"], float)
-
-
-def test_parse_assignments():
-    given = ["rate=1e-3", "sizes=[1,2]", "name=relu", "flag=True", "text=a=b", "quoted='1'"]
-    assert parse_assignments(given) == {
-        "rate": 1e-3,
-        "sizes": [1, 2],
-        "name": "relu",
-        "flag": True,
-        "text": "a=b",
-        "quoted": "1",
-    }
 
 
 def test_the_environment_of_a_kernel():

@@ -47,6 +47,7 @@ ORDER = (
     "diagnostics",
     "timing",
     "legibility",
+    "parameters",
     "claims",
     "sweep",
     "limits",
