@@ -93,11 +93,11 @@ endif
 
 $(NOTEBOOKS:%=build/full/%.ipynb): build/full/%.ipynb: notebooks/%.ipynb $(SOURCES) \
 		| $(ENVIRONMENT)
-	@$(PIPELINE) execute $* --profile full
+	@$(PIPELINE) execute $* --profile full --newer='$?'
 
 $(NOTEBOOKS:%=build/quick/%.ipynb): build/quick/%.ipynb: notebooks/%.ipynb \
 		notebooks/profiles/quick/%.yaml $(SOURCES) | $(ENVIRONMENT)
-	@$(PIPELINE) execute $* --profile quick
+	@$(PIPELINE) execute $* --profile quick --newer='$?'
 
 # Data of the sweeps.
 $(filter build/full/rai-questions-%,$(NOTEBOOKS:%=build/full/%.ipynb)): \
@@ -117,7 +117,7 @@ report: $(ENVIRONMENT) ## build/report/: one HTML page of all that is published,
 
 .PHONY: lab
 lab: $(ENVIRONMENT) ## open the notebooks in JupyterLab
-	$(RUN) -m jupyter lab notebooks
+	$(RUN) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
 # --- tests ------------------------------------------------------------------------------------
 

@@ -1,8 +1,13 @@
 """Runs the Makefile in a folder of its own; a stand-in for Python writes down how it is called."""
 
+import contextlib
 import os
 import shutil
+import socket
 import subprocess
+import sys
+import time
+import urllib.request
 
 import pytest
 
@@ -163,3 +168,54 @@ def test_a_python_that_does_not_exist_is_refused_also_where_venv_stands(folder):
     assert "none was found among: /nonexistent/python" in ran.stderr
     assert (folder / ".venv" / ".stamp").exists()
     assert not any("pip" in call or "venv" in call for call in calls(folder))
+
+
+def test_the_pipeline_hears_what_is_newer_than_the_executed_notebook(folder):
+    executed, notebook = folder / "build" / "full" / "rai-grads.ipynb", "notebooks/rai-grads.ipynb"
+    for path in (executed, folder / "figures" / "rai-grads" / "metrics.json"):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    for path, seconds in ((executed, 2000), (folder / notebook, 3000)):
+        os.utime(path, (seconds, seconds))
+    os.utime(folder / "requirements.txt", (1000, 1000))
+    make(folder, "rai-grads", "ENV=active")
+    assert calls(folder)[-1][-1] == f"--newer={notebook}"
+    os.utime(folder / "requirements.txt", (3000, 3000))
+    make(folder, "rai-grads", "ENV=active")
+    assert calls(folder)[-1][-1] == f"--newer={notebook} requirements.txt"
+    executed.unlink()
+    make(folder, "rai-grads", "ENV=active")
+    assert "requirements.txt" in calls(folder)[-1][-1]
+
+
+@pytest.mark.slow
+def test_lab_serves_what_the_notebooks_show(folder):
+    """The command of `make lab`, run in the project: its pictures are above its notebooks."""
+    make(folder, "lab", "ENV=active")
+    (command,) = [call for call in calls(folder) if "jupyter" in call]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--no-browser", "--allow-root", f"--ServerApp.port={port}"]
+    options += ["--IdentityProvider.token=", "--ServerApp.port_retries=0"]
+    server = subprocess.Popen(
+        [sys.executable, *command, *options],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        picture = "figures/rai-demo/boundaries.png"
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(600):
+            with contextlib.suppress(OSError), urllib.request.urlopen(url + "/api"):
+                break
+            time.sleep(0.1)
+        request = urllib.request.Request(f"{url}/files/{picture}", headers={"Referer": url})
+        with urllib.request.urlopen(request) as answer:
+            assert answer.read() == (ROOT / picture).read_bytes()
+        with urllib.request.urlopen(url) as answer:
+            assert answer.geturl() == f"{url}/lab/tree/notebooks"
+    finally:
+        server.terminate()
+        server.wait()

@@ -36,6 +36,14 @@ from matplotlib.figure import Figure
 study.figure("empty", Figure(figsize=(1, 1)))
 study.publish()"""
 PROSE = "# Tiny\n\nTwice is <!--=doubled-->0<!--/-->."
+LINKS = (
+    PROSE
+    + """
+
+![drawn](../figures/tiny/empty.png) [other](other.ipynb#part) [at](https://example.org/a.png)
+<img src="../figures/other/a.png"> [here](#part) [kept](attachment:a.png) [readme](<../README.md>)
+"""
+)
 CALL = """\
 import sys
 from pathlib import Path
@@ -46,11 +54,15 @@ sys.exit(main(sys.argv[2:], Path(sys.argv[1])))
 
 @pytest.fixture
 def project(tmp_path):
-    """A project with one notebook that publishes one number and one figure."""
-    (tmp_path / "notebooks" / "profiles" / "quick").mkdir(parents=True)
-    (tmp_path / "notebooks" / "profiles" / "quick" / "tiny.yaml").write_text("steps: 2\n")
-    write(tmp_path, STUDY, PUBLISH)
-    return tmp_path
+    """A project with one notebook that publishes one number and one figure.
+
+    Its folder's name holds what papermill, make and a shell would read as more than a name.
+    """
+    place = tmp_path / "a {proj} 100% $HOME it's"
+    (place / "notebooks" / "profiles" / "quick").mkdir(parents=True)
+    (place / "notebooks" / "profiles" / "quick" / "tiny.yaml").write_text("steps: 2\n")
+    write(place, STUDY, PUBLISH)
+    return place
 
 
 def write(project, *sources, prose=PROSE, parameters=PARAMETERS):
@@ -86,10 +98,11 @@ def files(folder):
     )
 
 
-def start(project, *arguments):
+def start(project, *arguments, **environment):
     return subprocess.Popen(
         [sys.executable, "-c", CALL, str(project), *arguments],
         cwd=pipeline.ROOT,
+        env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -215,6 +228,69 @@ def test_a_quick_run_and_a_custom_run_leave_the_published_set(project, capfd):
     assert not (project / "build" / "full").exists()
 
 
+@pytest.mark.slow
+def test_links_lead_where_they_led_and_a_saved_notebook_is_not_run_again(project, capfd):
+    write(project, STUDY, PUBLISH, prose=LINKS)
+    make = ["execute", "tiny", "--profile", "quick", "--newer"]
+    assert main([*make, "notebooks/tiny.ipynb notebooks/profiles/quick/tiny.yaml"], project) == 0
+    executed = project / "build" / "quick" / "tiny.ipynb"
+    text = nbformat.read(executed, as_version=4).cells[0].source
+    assert text.splitlines()[4:] == [
+        "![drawn](figures/tiny/empty.png) [other](../../notebooks/other.ipynb#part) "
+        "[at](https://example.org/a.png)",
+        '<img src="../../figures/other/a.png"> [here](#part) [kept](attachment:a.png) '
+        "[readme](<../../README.md>)",
+    ]
+
+    # JupyterLab writes metadata and outputs of its own.
+    saved = nbformat.read(source_of(project), as_version=4)
+    saved.metadata["language_info"] = {"name": "python", "version": "3.11.9"}
+    saved.cells[2].execution_count = 7
+    saved.cells[2].metadata["execution"] = {"iopub.status.idle": "now"}
+    nbformat.write(saved, source_of(project))
+    capfd.readouterr()
+    assert main([*make, "notebooks/tiny.ipynb"], project) == 0
+    assert capfd.readouterr().out == "tiny  quick  saved without a change, not run again\n"
+    assert executed.stat().st_mtime_ns >= source_of(project).stat().st_mtime_ns
+
+
+@pytest.mark.parametrize(
+    ("newer", "change"),
+    [
+        ("notebooks/tiny.ipynb rai_utils/models.py", None),
+        ("notebooks/tiny.ipynb always", None),
+        ("notebooks/tiny.ipynb", "cell-0"),
+        ("notebooks/tiny.ipynb", "prose"),
+        ("notebooks/tiny.ipynb", "figures"),
+        ("notebooks/tiny.ipynb", "executed"),
+    ],
+)
+def test_a_notebook_is_run_again_where_more_than_its_file_is_new(
+    project, monkeypatch, newer, change
+):
+    (project / "build" / "full").mkdir(parents=True)
+    executed = project / "build" / "full" / "tiny.ipynb"
+    nbformat.write(nbformat.read(source_of(project), as_version=4), executed)
+    figures = project / "figures" / "tiny"
+    figures.mkdir(parents=True)
+    record = {"metrics": {"doubled": {"value": 0, "interval": None}}, "claims": []}
+    record = {"notebook": "tiny", "parameters": {}, "environment": {}, **record, "figures": []}
+    (figures / "metrics.json").write_text(json.dumps(record))
+    monkeypatch.setattr(pipeline, "_run_papermill", None)  # a run would call it, and fail
+    assert main(["execute", "tiny", "--newer", "notebooks/tiny.ipynb"], project) == 0
+
+    changed = nbformat.read(source_of(project), as_version=4)
+    for cell in changed.cells:
+        cell.source += " more" if cell.id == change == "prose" else ""
+        cell.source += "\n1" if cell.id == change == "cell-0" else ""
+    nbformat.write(changed, source_of(project))
+    if change == "figures":
+        (figures / "metrics.json").unlink()
+    if change == "executed":
+        executed.unlink()
+    assert main(["execute", "tiny", "--newer", newer], project) == 1
+
+
 # --- what is refused before any work ---
 
 
@@ -277,13 +353,15 @@ def test_a_wrong_marker_is_refused_before_the_run(project, capfd):
 
 
 def test_the_environment_of_a_kernel():
-    given = {"MPLBACKEND": "Agg", "PYTHONPATH": "/other", "HOME": "/home"}
+    given = {"MPLBACKEND": "Agg", "PYTHONPATH": "/other", "HOME": "/home", "PYTHONSTARTUP": "x.py"}
+    before = dict(given)
     made = kernel_environment(given)
-    assert "MPLBACKEND" not in made
+    assert not {"MPLBACKEND", "PYTHONSTARTUP"} & made.keys()
+    assert made["MATPLOTLIBRC"] == os.devnull
     assert made["PYTHONPATH"].split(os.pathsep) == [str(pipeline.ROOT), "/other"]
     assert made["HOME"] == "/home"
     assert kernel_environment({})["PYTHONPATH"] == str(pipeline.ROOT)
-    assert given == {"MPLBACKEND": "Agg", "PYTHONPATH": "/other", "HOME": "/home"}
+    assert given == before
 
 
 # --- a run that fails ---
@@ -367,7 +445,9 @@ def test_after_a_kill_the_next_run_starts_anew(project):
     note = project / "kernel"
     wait = f"import os, pathlib, time\npathlib.Path({str(note)!r}).write_text(str(os.getpid()))\n"
     write(project, f"{wait}time.sleep(100)")
-    run = start(project, "execute", "tiny")
+    elsewhere = project / "temporary"
+    elsewhere.mkdir()
+    run = start(project, "execute", "tiny", TMPDIR=str(elsewhere))
     wait_until(lambda: note.exists() and note.read_text())
     second = start(project, "execute", "tiny")
     assert "one run of tiny (full) at a time" in second.communicate(timeout=60)[1]
@@ -377,10 +457,115 @@ def test_after_a_kill_the_next_run_starts_anew(project):
     assert state(project / "figures" / "tiny") == kept
     assert not (project / "build" / "full" / "tiny.ipynb").exists()
     assert files(project / "build" / "full" / "running")
+    assert list(elsewhere.iterdir()) == []
     write(project, STUDY, PUBLISH)
-    assert main(["execute", "tiny"], project) == 0
+    # On a terminal that does not know the dots of "running …".
+    third = start(project, "execute", "tiny", PYTHONIOENCODING="ascii")
+    output, errors = third.communicate(timeout=60)
+    assert (third.returncode, errors) == (0, "")
+    assert output.startswith("tiny  full  running ?\ntiny  full  done in ")
     assert files(project / "build") == ["full/tiny.ipynb"]
     wait_until(lambda: not is_running(note.read_text()))
+
+
+# --- settings of a reader ---
+
+DRAW = """\
+import matplotlib.pyplot as plt
+from rai_utils.plotting import figure, use_style
+use_style()
+drawn, axes = figure()
+_ = axes.plot([1, 2], label="a line")
+_ = axes.legend()
+study.figure("drawn", drawn)"""
+LOOK = """\
+import builtins, numpy, sys
+precision = numpy.get_printoptions()["precision"]
+getattr(builtins, "startup", None), "seaborn" in sys.modules, precision"""
+
+
+@pytest.mark.slow
+def test_a_reader_s_own_settings_change_nothing(project, monkeypatch, tmp_path):
+    write(project, STUDY, DRAW, LOOK, PUBLISH)
+    assert main(["execute", "tiny"], project) == 0
+    plain = state(project / "figures" / "tiny")
+
+    settings = "axes.grid: True\nfont.weight: bold\nlines.linewidth: 9\nsavefig.bbox: tight\n"
+    home = tmp_path / "home"
+    startup = home / ".ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    seaborn = "import builtins, numpy, seaborn\nseaborn.set_theme()\n"
+    seaborn += "builtins.startup = True\nnumpy.set_printoptions(precision=1)\n"
+    (startup / "theme.py").write_text(seaborn)
+    (home / "startup.py").write_text(seaborn)
+    config = "c.InlineBackend.figure_formats = {'svg'}\nc.InlineBackend.rc = {'axes.grid': True}\n"
+    for name in ("ipython_config.py", "ipython_kernel_config.py"):
+        (startup.parent / name).write_text(config)
+    places = (home / ".config" / "matplotlib", home / "given", project / "notebooks")
+    for place in places:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "matplotlibrc").write_text(settings)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("MATPLOTLIBRC", str(home / "given"))
+    monkeypatch.setenv("IPYTHONDIR", str(home / ".ipython"))
+    monkeypatch.setenv("PYTHONSTARTUP", str(home / "startup.py"))
+    assert main(["execute", "tiny"], project) == 0
+
+    assert state(project / "figures" / "tiny") == plain
+    executed = nbformat.read(project / "build" / "full" / "tiny.ipynb", as_version=4)
+    outputs = {cell.source: cell.outputs for cell in executed.cells if cell.cell_type == "code"}
+    assert outputs[LOOK][0].data["text/plain"] == "(None, False, 8)"
+    assert [*outputs[DRAW][0].data] == ["image/png", "text/plain"]
+
+
+# --- a place that cannot be written ---
+
+
+def test_figures_that_cannot_be_written_are_found_before_the_run(project, monkeypatch, capfd):
+    monkeypatch.setattr(pipeline, "_run_papermill", None)
+    place = project / "figures"
+    place.symlink_to("/proc")
+    assert main(["execute", "tiny"], project) == 2
+    assert re.search("figures must be writable and have room in .*/figures", capfd.readouterr().err)
+    place.unlink()
+    place.touch()
+    assert main(["execute", "tiny"], project) == 2
+    assert "figures must be writable" in capfd.readouterr().err
+    place.unlink()
+    full = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115
+    monkeypatch.setattr(pipeline.tempfile, "TemporaryFile", lambda dir: full)
+    assert main(["execute", "tiny"], project) == 2
+    assert "No space left on device" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_that_cannot_be_published_is_kept_and_published_later(project, capfd):
+    spoil = f"import pathlib\npathlib.Path({str(project / 'figures')!r}, '.tiny.new').touch()"
+    write(project, STUDY, PUBLISH, spoil)
+    assert main(["execute", "tiny"], project) == 1
+    errors = capfd.readouterr().err
+    command = "python -m rai_utils.pipeline publish tiny --tree full"
+    assert "tiny  full  finished, but not published: " in errors
+    assert f"it is kept in build/full/finished/tiny: {command}\n" in errors
+    kept = state(project / "build" / "full" / "finished" / "tiny" / "figures")
+    assert {*kept} == {"metrics.json", "empty.png", "empty.pdf"}
+    assert not (project / "figures" / "tiny").exists()
+
+    # The next run, which fails, says so and leaves it.
+    (project / "figures" / ".tiny.new").unlink()
+    good = source_of(project).read_text()
+    write(project, "1 / 0")
+    assert main(["execute", "tiny"], project) == 1
+    assert f"an earlier run is not published: {command}\n" in capfd.readouterr().out
+    source_of(project).write_text(good)
+
+    assert main(["publish", "tiny"], project) == 0
+    assert capfd.readouterr().out == "tiny  full  published\n"
+    assert state(project / "figures" / "tiny") == kept
+    assert "## tiny" in (project / "figures" / "README.md").read_text()
+    assert (project / "build" / "full" / "tiny.ipynb").is_file()
+    assert main(["publish", "tiny"], project) == 2
+    assert "a finished run at build/full/finished/tiny, found none" in capfd.readouterr().err
 
 
 # --- a kill in the middle of publishing ---
