@@ -49,13 +49,18 @@ _CLAIM_ID = re.compile(r"[A-Z]+[0-9]+[a-z]?")
 def root() -> Path:
     """Return the folder that relative paths start from.
 
-    It is the checkout that this file belongs to. Where the package is installed without its
-    notebooks (from a wheel), it is the current folder.
+    It is the checkout that this file belongs to. Where the package is installed outside of one, it
+    is the checkout that the current folder is in; where there is none either, the current folder.
     """
-    checkout = Path(__file__).resolve().parent.parent
-    if (checkout / "pyproject.toml").is_file() and (checkout / "notebooks").is_dir():
-        return checkout
-    return Path.cwd()
+    here = Path.cwd()
+    for folder in (Path(__file__).resolve().parent.parent, here, *here.parents):
+        if (folder / "notebooks").is_dir() and _is_of_this_project(folder / "pyproject.toml"):
+            return folder
+    return here
+
+
+def _is_of_this_project(file: Path) -> bool:
+    return file.is_file() and 'name = "rai-study"' in file.read_text(encoding="utf-8")
 
 
 # --- rules ------------------------------------------------------------------------------------
