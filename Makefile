@@ -7,8 +7,14 @@ NOTEBOOKS := rai-demo rai-grads network-basics activation-saturation softmax-hid
 # quick: smaller runs, set in notebooks/profiles/quick/, kept in build/quick/.
 PROFILE := full
 
-# Other values for the parameters of one notebook: PARAMETERS="depth=50 seeds=3".
+# Other values for the parameters of one notebook: PARAMETERS="depth=50 rates=[0.1, 0.01]".
 PARAMETERS :=
+
+# What `make study` runs, and how: SWEEPS="handover residuals", CLUSTER=local or a Dask scheduler.
+# SWEEPS="handover --adopt" says that a change of the code changed none of its numbers, "--replace"
+# publishes where published settings are left out.
+SWEEPS :=
+CLUSTER :=
 
 # ENV=active uses the python on PATH (conda, a venv of your own) and makes no .venv.
 ENV ?=
@@ -16,7 +22,14 @@ ENV ?=
 # The Python that .venv is made from. Without it, the first of these that is new enough; the lock
 # was made with 3.11.
 PYTHON :=
-PYTHONS := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3)
+PYTHONS := python3.11 python3.12 python3.13 python3
+
+ENV_ORIGIN := $(origin ENV)
+# What a person gives is text: make does not expand it, and it reaches a recipe through the
+# environment, where the shell does not read it again.
+GIVEN := PROFILE PARAMETERS SWEEPS CLUSTER ENV PYTHON
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
+export PARAMETERS SWEEPS CLUSTER PYTHON
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -24,14 +37,19 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 
-ifeq ($(filter $(PROFILE),full quick),)
+ifneq ($(PROFILE),full)
+ifneq ($(PROFILE),quick)
 $(error PROFILE is full or quick, not "$(PROFILE)")
 endif
+endif
 ifeq ($(ENV),active)
+ifneq ($(PYTHON),)
+$(error PYTHON is what .venv is made from, and ENV=active makes none: give one of the two)
+endif
 RUN := python
 ENVIRONMENT := active-environment
 else
-ifeq ($(origin ENV),command line)
+ifeq ($(ENV_ORIGIN),command line)
 $(error ENV is active or not given, not "$(ENV)")
 endif
 RUN := .venv/bin/python
@@ -78,17 +96,16 @@ ifneq ($(words $(filter $(NOTEBOOKS),$(MAKECMDGOALS)))-$(words $(MAKECMDGOALS)),
 $(error PARAMETERS goes with one notebook: make rai-demo PARAMETERS="$(PARAMETERS)")
 endif
 $(NOTEBOOKS): %: notebooks/%.ipynb | $(ENVIRONMENT)
-	@$(PIPELINE) execute $* --profile $(PROFILE) \
-		$(foreach parameter,$(PARAMETERS),--parameter '$(parameter)')
+	@$(PIPELINE) execute $* --profile $(PROFILE) --parameters="$$PARAMETERS"
 endif
 
 $(NOTEBOOKS:%=build/full/%.ipynb): build/full/%.ipynb: notebooks/%.ipynb requirements.txt \
 		| $(ENVIRONMENT)
-	@$(PIPELINE) execute $* --profile full
+	@$(PIPELINE) execute $* --profile full --newer='$?'
 
 $(NOTEBOOKS:%=build/quick/%.ipynb): build/quick/%.ipynb: notebooks/%.ipynb \
 		notebooks/profiles/quick/%.yaml requirements.txt | $(ENVIRONMENT)
-	@$(PIPELINE) execute $* --profile quick
+	@$(PIPELINE) execute $* --profile quick --newer='$?'
 
 $(foreach notebook,$(NOTEBOOKS),$(eval \
 	build/full/$(notebook).ipynb build/quick/$(notebook).ipynb: $(call sources,$(notebook))))
@@ -107,7 +124,7 @@ report: $(ENVIRONMENT) ## build/report/: one HTML page of all that is published,
 
 .PHONY: lab
 lab: $(ENVIRONMENT) ## open the notebooks in JupyterLab
-	$(RUN) -m jupyter lab notebooks
+	$(RUN) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
 # --- tests ------------------------------------------------------------------------------------
 
@@ -129,15 +146,9 @@ check: $(ENVIRONMENT) ## lint and the fast unit tests, under a minute
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m pytest tests $(FAST_TESTS)
 
-# What `make study` runs, and how: SWEEPS="handover residuals", CLUSTER=local or a Dask scheduler.
-# SWEEPS="handover --adopt" says that a change of the code changed none of its numbers, "--replace"
-# publishes where published settings are left out.
-SWEEPS :=
-CLUSTER :=
-
 .PHONY: study
 study: $(ENVIRONMENT) ## run the long sweeps behind the rai-questions notebooks (about an hour)
-	@$(RUN) -m rai_utils.study $(SWEEPS) $(if $(CLUSTER),--cluster $(CLUSTER))
+	@$(RUN) -m rai_utils.study $$SWEEPS $${CLUSTER:+--cluster "$$CLUSTER"}
 
 .PHONY: bench
 bench: $(ENVIRONMENT) ## time a step, and publish figures/bench/
@@ -154,14 +165,15 @@ active-environment:
 			"python -m pip install -r requirements.txt" >&2; exit 1; }
 
 define FIND_PYTHON
+if [ -n "$$PYTHON" ]; then set -- "$$PYTHON"; else set -- $(PYTHONS); fi; \
 found=; \
-for candidate in $(PYTHONS); do \
+for candidate; do \
 	if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 		found=$$candidate; break; \
 	fi; \
 done; \
 if [ -z "$$found" ]; then \
-	echo "Python 3.11 or later is needed, and none was found among: $(PYTHONS)." \
+	echo "Python 3.11 or later is needed, and none was found among: $$*." \
 		"Install it, or name it with PYTHON=/path/to/python." >&2; exit 1; \
 fi; \
 if ! "$$found" -c 'import ensurepip, venv' 2>/dev/null; then \
@@ -184,17 +196,29 @@ if ! $(1) -m pip install --progress-bar off $(2) >$(3) 2>&1; then \
 fi
 endef
 
+# A Python that is named is looked at each time: .venv is made anew if it is from another one.
+ifneq ($(PYTHON),)
+.venv/.stamp: always
+endif
+ORIGIN := import sys; print(sys.base_prefix, sys.version)
 .venv/.stamp: requirements.txt pyproject.toml
-	@rm -f $@
-	@if ! .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	@remake=; \
+	if ! .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+		remake=yes; $(FIND_PYTHON); \
+	elif [ -n "$$PYTHON" ]; then \
 		$(FIND_PYTHON); \
+		[ "$$("$$found" -c '$(ORIGIN)')" = "$$(.venv/bin/python -c '$(ORIGIN)')" ] || remake=yes; \
+	fi; \
+	if [ -z "$$remake" ] && [ $@ -nt requirements.txt ] && [ $@ -nt pyproject.toml ]; then exit; fi; \
+	rm -f $@; \
+	if [ -n "$$remake" ]; then \
 		echo "environment  making .venv with $$found"; \
 		"$$found" -m venv --clear .venv; \
-	fi
-	@echo "environment  installing the packages of requirements.txt (minutes on first use)"
-	@$(call INSTALL,.venv/bin/python,-r requirements.txt,.venv/install.log)
-	@$(call INSTALL,.venv/bin/python,--no-deps --editable .,.venv/install.log)
-	@touch $@
+	fi; \
+	echo "environment  installing the packages of requirements.txt (minutes on first use)"; \
+	$(call INSTALL,.venv/bin/python,-r requirements.txt,.venv/install.log); \
+	$(call INSTALL,.venv/bin/python,--no-deps --editable .,.venv/install.log); \
+	touch $@
 
 .PHONY: lock
 lock: ## make requirements.txt anew from the newest packages that pyproject.toml allows

@@ -32,7 +32,7 @@ from rai_utils import plotting, training
 from rai_utils.claims import Study, root
 from rai_utils.data import Dataset, moons
 from rai_utils.models import Architecture, StackedMLP, build_mlp
-from rai_utils.pipeline import publish_with_index
+from rai_utils.pipeline import publish_with_index, replace_unprintable
 from rai_utils.prose import markdown_table
 from rai_utils.relaxation import relax
 from rai_utils.timing import activation_costs, backward_over_forward, interleaved, steady
@@ -387,6 +387,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         _report_memory(sys.argv[1])
         return
+    replace_unprintable()
     configure()
     plotting.use_style()
     with tempfile.TemporaryDirectory() as folder:

@@ -5,8 +5,12 @@ The short table of claims in the README, ``figures/README.md`` (which figure com
 alone: the same sets give the same bytes.
 """
 
+import contextlib
+import fcntl
 import json
+import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,9 +55,18 @@ def notebook_order(folder: Path) -> list[str]:
 def published_sets(folder: Path) -> dict[str, dict[str, Any]]:
     """Return each published set by its name: notebooks in their order, then all others.
 
+    A set that is being swapped is waited for, and one whose swap was cut short is repaired first.
+
     Raises:
         ValueError: a set that :func:`rai_utils.claims.read_metrics` refuses.
     """
+    # Where nothing can be written, nothing is being swapped.
+    writable = os.access(folder / "figures", os.W_OK)
+    with sets_to_itself(folder) if writable else contextlib.nullcontext():
+        return _read_sets(folder)
+
+
+def _read_sets(folder: Path) -> dict[str, dict[str, Any]]:
     order = notebook_order(folder)
     names = sorted(
         path.parent.name
@@ -62,6 +75,33 @@ def published_sets(folder: Path) -> dict[str, dict[str, Any]]:
     )
     names.sort(key=lambda name: order.index(name) if name in order else len(order))
     return {name: read_metrics(folder / "figures" / name) for name in names}
+
+
+@contextlib.contextmanager
+def sets_to_itself(folder: Path) -> Iterator[None]:
+    """Hold the lock under which sets are swapped and read, with every cut swap repaired."""
+    figures = folder / "figures"
+    figures.mkdir(exist_ok=True)
+    with (figures / ".index.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for leftover in {*figures.glob(".*.old"), *figures.glob(".*.new")}:
+            repair(figures / leftover.stem[1:])
+        yield
+
+
+def repair(figures: Path) -> None:
+    """Undo what a kill in the middle of a swap left: the last good set stands again."""
+    new, old = aside(figures)
+    if old.exists() and not figures.exists():
+        old.rename(figures)
+    for leftover in (new, old):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+
+
+def aside(figures: Path) -> tuple[Path, Path]:
+    """Return where the new and the old set of ``figures`` stand during a swap."""
+    return figures.with_name(f".{figures.name}.new"), figures.with_name(f".{figures.name}.old")
 
 
 @dataclass(frozen=True)
@@ -257,8 +297,8 @@ def numbers_tex(records: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def write_index(folder: Path) -> None:
-    """Write ``figures/README.md`` and ``figures/numbers.tex`` from the published sets."""
-    records = published_sets(folder)
+    """Write ``figures/README.md`` and ``figures/numbers.tex``; :func:`sets_to_itself` is held."""
+    records = _read_sets(folder)
     for name, text in (
         (INDEX_FILE, figures_index(records)),
         (NUMBERS_FILE, numbers_tex(records)),

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from scipy import special
 
 from rai_utils import legibility
+from rai_utils.parameters import check_study
 
 Number = int | float | bool | None
 Interval = tuple[float, float]
@@ -51,13 +52,18 @@ _CLAIM_ID = re.compile(r"[A-Z]+[0-9]+[a-z]?")
 def root() -> Path:
     """Return the folder that relative paths start from.
 
-    It is the checkout that this file belongs to. Where the package is installed without its
-    notebooks (from a wheel), it is the current folder.
+    It is the checkout that this file belongs to. Where the package is installed outside of one, it
+    is the checkout that the current folder is in; where there is none either, the current folder.
     """
-    checkout = Path(__file__).resolve().parent.parent
-    if (checkout / "pyproject.toml").is_file() and (checkout / "notebooks").is_dir():
-        return checkout
-    return Path.cwd()
+    here = Path.cwd()
+    for folder in (Path(__file__).resolve().parent.parent, here, *here.parents):
+        if (folder / "notebooks").is_dir() and _is_of_this_project(folder / "pyproject.toml"):
+            return folder
+    return here
+
+
+def _is_of_this_project(file: Path) -> bool:
+    return file.is_file() and 'name = "rai-study"' in file.read_text(encoding="utf-8")
 
 
 # --- rules ------------------------------------------------------------------------------------
@@ -442,8 +448,10 @@ class Study:
     failure is never taken for the result of this run.
 
     Raises:
-        ValueError: a name that is not in kebab-case, or a number that is not finite.
-        TypeError: a parameter that is no number, text, ``None``, or list or mapping of these.
+        ValueError: a name that is not in kebab-case, a number that is not finite, or a parameter
+            out of the range that the notebook declares for it.
+        TypeError: a parameter that is no number, text, ``None``, or list or mapping of these, or
+            not of the type of its default in the notebook.
     """
 
     def __init__(
@@ -456,6 +464,7 @@ class Study:
             for name, value in parameters.items()
             if name != "publish_to"
         }
+        check_study(root() / "notebooks" / f"{notebook}.ipynb", self.parameters)
         self.publish_to = root() / publish_to
         self._metrics: dict[str, dict[str, Any]] = {}
         self._claims: dict[str, Claim] = {}

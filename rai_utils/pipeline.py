@@ -1,20 +1,25 @@
 """Run a notebook with parameters, and publish its results only when it has finished.
 
 ``python -m rai_utils.pipeline execute rai-demo --profile full`` runs a notebook in a folder of its
-own under ``build/``. When the last cell is done, the figure folder is swapped for the new one, and
-the executed notebook is moved to ``build/<tree>/<notebook>.ipynb`` last: make reads the time of
-that file. A failure, Ctrl-C or ``kill -9`` at any moment leaves the last good set whole.
+own under ``build/``. When the last cell is done, the run is moved to ``build/<tree>/finished/``,
+the figure folder is swapped for the new one, and the executed notebook is moved to
+``build/<tree>/<notebook>.ipynb`` last: make reads the time of that file. A failure, Ctrl-C or
+``kill -9`` at any moment leaves the last good set whole.
+
+``python -m rai_utils.pipeline publish rai-demo`` publishes a run that finished and could not be
+published, because the disk was full or a folder could not be written.
 
 ``python -m rai_utils.pipeline write-back rai-demo`` puts the outputs of the full run into the
 committed notebook.
 """
 
 import argparse
-import ast
 import contextlib
 import fcntl
+import io
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -23,23 +28,34 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import nbformat
 import yaml
 from nbformat import NotebookNode
 
 from rai_utils import catalogue, prose
+from rai_utils.catalogue import aside, repair
 from rai_utils.claims import FIGURE_SUFFIXES, METRICS_FILE, read_metrics, root
+from rai_utils.parameters import (
+    PUBLISH_TO,
+    check_ranges,
+    checked_parameters,
+    declared_parameters,
+    declared_ranges,
+    parse_assignments,
+)
 
 ROOT = root()
 PROFILES = ("full", "quick")
 CUSTOM = "custom"
-PUBLISH_TO = "publish_to"
-PARAMETERS_TAG = "parameters"
 INJECTED_TAG = "injected-parameters"
 ERROR_MARKER_TAG = "papermill-error-cell-tag"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+# A link or a picture, in Markdown or HTML, that is no address, no anchor and no attachment.
+_RELATIVE_LINK = re.compile(
+    r"""(?P<opening>\]\(<?|\b(?:src|href)=["'])(?![a-zA-Z][\w+.-]*:|[/#])(?P<path>[^\s()<>"'#?]+)"""
+)
 NOTEBOOK_METADATA = {
     "kernelspec": {
         "display_name": "Python 3 (ipykernel)",
@@ -55,60 +71,6 @@ class NotebookError(RuntimeError):
 
 
 # --- parameters -------------------------------------------------------------------------------
-
-
-def declared_parameters(notebook: NotebookNode) -> dict[str, Any]:
-    """Return the names and defaults of the one code cell that is tagged ``parameters``.
-
-    Raises:
-        ValueError: no such cell or several, a line in it that is not ``name = literal``, or no
-            ``publish_to``.
-    """
-    cells = [cell for cell in notebook.cells if PARAMETERS_TAG in _tags(cell)]
-    if len(cells) != 1 or cells[0].cell_type != "code":
-        raise ValueError(f"expected one code cell tagged {PARAMETERS_TAG!r}, got {len(cells)}")
-    parameters: dict[str, Any] = {}
-    for statement in ast.parse(cells[0].source).body:
-        match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=expression):
-                pass
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as expression):
-                pass
-            case _:
-                _refuse_statement(statement)
-        try:
-            parameters[name] = ast.literal_eval(expression)
-        except ValueError:
-            _refuse_statement(statement)
-    if not isinstance(parameters.get(PUBLISH_TO), str):
-        raise ValueError(
-            f"expected {PUBLISH_TO} = 'build/scratch/…' among the parameters, got none"
-        )
-    return parameters
-
-
-def checked_parameters(
-    declared: Mapping[str, Any], overrides: Mapping[str, Any], where: str
-) -> dict[str, Any]:
-    """Return ``overrides`` with each value in the type of its default.
-
-    ``where`` names the place that the overrides come from, for the messages.
-
-    Raises:
-        ValueError: a name that the notebook does not declare, or ``publish_to``.
-        TypeError: a value of another type than its default (a whole number may stand for a float).
-    """
-    checked: dict[str, Any] = {}
-    for name, value in overrides.items():
-        if name == PUBLISH_TO:
-            raise ValueError(
-                f"expected parameters of the study in {where}, got {name}, which the pipeline sets"
-            )
-        if name not in declared:
-            known = ", ".join(key for key in declared if key != PUBLISH_TO)
-            raise ValueError(f"expected a parameter of {known} in {where}, got {name!r}")
-        checked[name] = _in_type_of(declared[name], value, f"{name} in {where}")
-    return checked
 
 
 def read_profile(path: Path) -> dict[str, Any]:
@@ -128,58 +90,20 @@ def read_profile(path: Path) -> dict[str, Any]:
     return profile
 
 
-def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
-    """Return ``["depth=50", "seeds=[1,2]"]`` as a mapping; values are Python literals or text.
-
-    Raises:
-        ValueError: an entry without ``=`` or without a name.
-    """
-    parsed: dict[str, Any] = {}
-    for assignment in assignments:
-        name, sign, value = assignment.partition("=")
-        if not sign or not name.isidentifier():
-            raise ValueError(f"expected a parameter as name=value, got {assignment!r}")
-        try:
-            parsed[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            parsed[name] = value
-    return parsed
-
-
-def _in_type_of(default: Any, value: Any, where: str) -> Any:
-    if default is None:
-        return value
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(default, list | tuple) and isinstance(value, list | tuple):
-        if not default:
-            return list(value)
-        return [_in_type_of(default[0], item, f"an entry of {where}") for item in value]
-    if type(value) is not type(default):
-        hint = ""
-        if isinstance(default, float) and isinstance(value, str):
-            hint = " (YAML reads 1e-3 as text: write 1.0e-3)"
-        raise TypeError(
-            f"expected {type(default).__name__} for {where}, "
-            f"got {type(value).__name__} {value!r}{hint}"
-        )
-    return value
-
-
-def _refuse_statement(statement: ast.stmt) -> NoReturn:
-    raise ValueError(
-        f"expected only name = literal in the parameters cell, got {ast.unparse(statement)!r}"
-    )
-
-
 # --- running ----------------------------------------------------------------------------------
 
 
 def kernel_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return ``environment`` as the kernels of the pipeline and of nbval need it."""
     changed = dict(environment)
-    # It would keep the figures out of the notebook.
-    changed.pop("MPLBACKEND", None)
+    # MPLBACKEND would keep the figures out of the notebook; the others are a reader's own.
+    for name in ("MPLBACKEND", "PYTHONSTARTUP", "PYTHONIOENCODING"):
+        changed.pop(name, None)
+    # No settings but those of the study: matplotlib's defaults, and an IPython without a profile.
+    changed["MATPLOTLIBRC"] = os.devnull
+    changed["IPYTHONDIR"] = str(root() / "build" / "ipython")
+    changed["JUPYTER_CONFIG_DIR"] = str(root() / "build" / "jupyter")
+    changed["JUPYTER_NO_CONFIG"] = "1"
     # A bar is written to stderr, and no stored output may hold stderr.
     changed["RAI_PROGRESS"] = "off"
     # The debugger of the kernel is not used, and warns on the terminal.
@@ -195,7 +119,11 @@ def kernel_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def execute(
-    notebook: str, profile: str, overrides: Mapping[str, Any] | None = None, folder: Path = ROOT
+    notebook: str,
+    profile: str,
+    overrides: Mapping[str, Any] | None = None,
+    folder: Path = ROOT,
+    newer: Sequence[str] | None = None,
 ) -> Path:
     """Run ``notebooks/<notebook>.ipynb`` and publish what it made; return the executed notebook.
 
@@ -207,37 +135,53 @@ def execute(
         profile: ``"full"`` (the notebook's own defaults) or ``"quick"``.
         overrides: parameters to set besides the profile's.
         folder: the project's folder.
+        newer: what make found to be newer than the executed notebook. Where that is the notebook
+            alone, and the code and the text are those of the last run, it was only saved, and is
+            not run again. None runs it.
 
     Raises:
-        ValueError: unknown notebook, profile or parameter, a malformed marker in its prose, or
-            another run of the same notebook in the same tree.
+        ValueError: unknown notebook, profile or parameter, a parameter out of range, a malformed
+            marker in its prose, figures that cannot be written, or another run of the same
+            notebook in the same tree.
         TypeError: a parameter of the wrong type.
-        NotebookError: a cell failed, the kernel died, or the notebook did not publish.
+        NotebookError: a cell failed, the kernel died, the notebook did not publish, or what it
+            published could not be put in its place.
         KeyboardInterrupt: the run was interrupted.
     """
     source = folder / "notebooks" / f"{notebook}.ipynb"
     parameters = run_parameters(source, profile, overrides or {}, folder)
     tree = CUSTOM if overrides else profile
-    build = folder / "build" / tree
-    figures = (folder if tree == "full" else build) / "figures" / notebook
-    with _only_run(build / "running", notebook, tree) as running:
-        repair(figures)
+    target, figures = _executed_path(folder, tree, notebook), _figures_path(folder, tree, notebook)
+    with _only_run(folder / "build" / tree / "running", notebook, tree) as running:
+        _check_room(figures)
+        with catalogue.sets_to_itself(folder) if tree == "full" else contextlib.nullcontext():
+            repair(figures)
+        if newer == [str(source.relative_to(folder))] and _is_only_saved(source, target, figures):
+            os.utime(target)
+            _say(f"{notebook}  {tree}  saved without a change, not run again")
+            return target
+        finished = target.parent / "finished" / notebook
+        if (finished / source.name).exists():
+            _say(
+                f"{notebook}  {tree}  an earlier run is not published: {_how_to_publish(finished)}"
+            )
         shutil.rmtree(running, ignore_errors=True)
         running.mkdir(parents=True)
-        for outdated in (build / "failed").glob(f"{notebook}.*"):
+        for outdated in (target.parent / "failed").glob(f"{notebook}.*"):
             outdated.unlink()
         workplace = Path(tempfile.mkdtemp(dir=running))
         _say(f"{notebook}  {tree}  running …")
         start = time.monotonic()
-        executed, log = workplace / source.name, workplace / f"{notebook}.log"
+        executed, log = workplace / source.name, running / f"{notebook}.log"
         made = workplace / "figures"
         try:
-            with _quiet(log):
+            with _quiet(log), _temporary_files_in(running):
                 _run_papermill(source, executed, {**parameters, PUBLISH_TO: str(made)})
             record = _finished_set(made, notebook)
             _fill_prose(executed, record)
+            _move_links(executed, source, target, figures)
         except BaseException as error:
-            failed = _keep_failed(executed, log, build / "failed")
+            failed = _keep_failed(executed, log, source, target.parent / "failed")
             shutil.rmtree(running, ignore_errors=True)
             where = f"; see {failed.relative_to(folder)}" if failed else ""
             if isinstance(error, KeyboardInterrupt):
@@ -246,16 +190,101 @@ def execute(
             raise NotebookError(
                 f"{notebook}  {tree}  failed {_reason(failed, error)}{where}"
             ) from error
-        if tree == "full":
-            publish_with_index(made, folder, notebook)
-        else:
-            publish(made, figures)
-        target = build / source.name
-        executed.replace(target)
+        shutil.rmtree(finished, ignore_errors=True)
+        finished.parent.mkdir(exist_ok=True)
+        workplace.rename(finished)
         shutil.rmtree(running, ignore_errors=True)
+        _publish_finished(notebook, tree, folder)
     duration = _duration(time.monotonic() - start)
     _say(f"{notebook}  {tree}  done in {duration} -> {figures.relative_to(folder)}")
     return target
+
+
+def publish_finished(notebook: str, tree: str, folder: Path = ROOT) -> Path:
+    """Publish a run that finished but could not be published; return the executed notebook.
+
+    Args:
+        notebook: name without suffix.
+        tree: ``"full"``, ``"quick"`` or ``"custom"``.
+        folder: the project's folder.
+
+    Raises:
+        ValueError: there is no such run, or the notebook is running.
+        NotebookError: it can still not be published.
+    """
+    finished = folder / "build" / tree / "finished" / notebook
+    if not (finished / f"{notebook}.ipynb").is_file():
+        raise ValueError(f"expected a finished run at {finished.relative_to(folder)}, found none")
+    with _only_run(folder / "build" / tree / "running", notebook, tree):
+        _publish_finished(notebook, tree, folder)
+    return _executed_path(folder, tree, notebook)
+
+
+def _publish_finished(notebook: str, tree: str, folder: Path) -> None:
+    target = _executed_path(folder, tree, notebook)
+    finished = target.parent / "finished" / notebook
+    try:
+        if tree == "full":
+            publish_with_index(finished / "figures", folder, notebook)
+        else:
+            publish(finished / "figures", _figures_path(folder, tree, notebook))
+        (finished / target.name).replace(target)
+    except (OSError, ValueError) as error:
+        raise NotebookError(
+            f"{notebook}  {tree}  finished, but not published: {error}; it is kept in "
+            f"{finished.relative_to(folder)}: {_how_to_publish(finished)}"
+        ) from error
+    shutil.rmtree(finished)
+
+
+def _how_to_publish(finished: Path) -> str:
+    # build/<tree>/finished/<notebook>
+    tree, folder = finished.parents[1].name, finished.parents[3]
+    own = Path(sys.prefix) == folder / ".venv"
+    python = ".venv/bin/python" if own else "python"
+    return f"{python} -m rai_utils.pipeline publish {finished.name} --tree {tree}"
+
+
+def _executed_path(folder: Path, tree: str, notebook: str) -> Path:
+    return folder / "build" / tree / f"{notebook}.ipynb"
+
+
+def _figures_path(folder: Path, tree: str, notebook: str) -> Path:
+    return (folder if tree == "full" else folder / "build" / tree) / "figures" / notebook
+
+
+def _check_room(figures: Path) -> None:
+    """Refuse a place that will not take a set as large as the last one, before the long run."""
+    last = sum(path.stat().st_size for path in figures.glob("*")) if figures.is_dir() else 0
+    try:
+        figures.parent.mkdir(parents=True, exist_ok=True)
+        if figures.exists() and not os.access(figures, os.W_OK):
+            raise PermissionError(f"no permission to write to {figures.name}")
+        with tempfile.TemporaryFile(dir=figures.parent) as probe:
+            probe.write(bytes(last + 2**20))
+    except OSError as error:
+        raise ValueError(
+            f"figures must be writable and have room in {figures.parent}, got {error}"
+        ) from error
+
+
+def _is_only_saved(source: Path, target: Path, figures: Path) -> bool:
+    """Return whether the last run in ``target`` was of the code and the text of ``source``."""
+    if not target.is_file():
+        return False
+    committed, executed = (nbformat.read(path, as_version=4).cells for path in (source, target))
+    try:
+        record = read_metrics(figures)
+        for cell in committed:
+            if cell.cell_type == "markdown":
+                text = prose.fill(cell.source, record)
+                cell.source = _with_links_moved(text, source, target, figures)
+    except ValueError:  # no set, or a number that it does not have
+        return False
+    executed = [cell for cell in executed if INJECTED_TAG not in _tags(cell)]
+    return [(cell.cell_type, cell.source) for cell in committed] == [
+        (cell.cell_type, cell.source) for cell in executed
+    ]
 
 
 def run_parameters(
@@ -282,7 +311,9 @@ def run_parameters(
         path = folder / "notebooks" / "profiles" / profile / f"{source.stem}.yaml"
         where = str(path.relative_to(folder))
         chosen |= checked_parameters(declared, read_profile(path), where)
-    return chosen | checked_parameters(declared, overrides, "the command")
+    chosen |= checked_parameters(declared, overrides, "the command")
+    check_ranges(declared | chosen, declared_ranges(notebook))
+    return chosen
 
 
 def _run_papermill(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
@@ -297,8 +328,8 @@ def _run_papermill(source: Path, target: Path, parameters: Mapping[str, Any]) ->
             # What the tools below papermill warn of is nothing that a reader can change.
             warnings.simplefilter("ignore")
             papermill.execute_notebook(
-                source,
-                target,
+                _without_fields(source),
+                _without_fields(target),
                 parameters=dict(parameters),
                 kernel_name="python3",
                 language="python",
@@ -308,6 +339,26 @@ def _run_papermill(source: Path, target: Path, parameters: Mapping[str, Any]) ->
     finally:
         os.environ.clear()
         os.environ.update(previous)
+
+
+def _without_fields(path: Path) -> str:
+    """Return a path for papermill, which reads ``{name}`` in it as a parameter."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Let this process and its kernel make their temporary files where a killed run is cleaned."""
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    variable = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        os.environ.pop("TMPDIR")
+        if variable is not None:
+            os.environ["TMPDIR"] = variable
 
 
 def _finished_set(made: Path, notebook: str) -> dict[str, Any]:
@@ -331,12 +382,37 @@ def _fill_prose(path: Path, record: Mapping[str, Any]) -> None:
     nbformat.write(notebook, path)
 
 
-def _keep_failed(executed: Path, log: Path, folder: Path) -> Path | None:
+def _move_links(path: Path, source: Path, target: Path, figures: Path) -> None:
+    """Let the relative links of the text lead where they led, from where the notebook will be."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _with_links_moved(cell.source, source, target, figures)
+    nbformat.write(notebook, path)
+
+
+def _with_links_moved(text: str, source: Path, target: Path, figures: Path) -> str:
+    published = source.parent.parent / "figures" / source.stem
+
+    def moved(link: re.Match[str]) -> str:
+        place = Path(os.path.normpath(source.parent / link["path"]))
+        if place.is_relative_to(published):
+            place = figures / place.relative_to(published)
+        return link["opening"] + Path(os.path.relpath(place, target.parent)).as_posix()
+
+    return _RELATIVE_LINK.sub(moved, text)
+
+
+def _keep_failed(executed: Path, log: Path, source: Path, folder: Path) -> Path | None:
     """Move what a failed run left into ``folder``; return the notebook, if it got that far."""
     folder.mkdir(parents=True, exist_ok=True)
     if log.is_file():
         log.replace(folder / log.name)
-    return executed.replace(folder / executed.name) if executed.is_file() else None
+    if not executed.is_file():
+        return None
+    failed = folder / executed.name
+    _move_links(executed, source, failed, source.parent.parent / "figures" / source.stem)
+    return executed.replace(failed)
 
 
 def _reason(failed: Path | None, error: BaseException) -> str:
@@ -411,7 +487,7 @@ def publish(made: Path, figures: Path) -> None:
 
     The new set is first copied beside the old one, so that each step is one rename.
     """
-    new, old = _aside(figures)
+    new, old = aside(figures)
     figures.parent.mkdir(parents=True, exist_ok=True)
     try:
         shutil.copytree(made, new)
@@ -430,26 +506,9 @@ def publish_with_index(made: Path, folder: Path, name: str) -> None:
 
     One run at a time does so: no list is made while another set is being swapped.
     """
-    figures = folder / "figures"
-    figures.mkdir(exist_ok=True)
-    with (figures / ".index.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        publish(made, figures / name)
+    with catalogue.sets_to_itself(folder):
+        publish(made, folder / "figures" / name)
         catalogue.write_index(folder)
-
-
-def repair(figures: Path) -> None:
-    """Undo what a kill in the middle of :func:`publish` left: the last good set stands again."""
-    new, old = _aside(figures)
-    if old.exists() and not figures.exists():
-        old.rename(figures)
-    for leftover in (new, old):
-        if leftover.exists():
-            shutil.rmtree(leftover)
-
-
-def _aside(figures: Path) -> tuple[Path, Path]:
-    return figures.with_name(f".{figures.name}.new"), figures.with_name(f".{figures.name}.old")
 
 
 # --- writing back -----------------------------------------------------------------------------
@@ -477,7 +536,8 @@ def write_back(notebook: str, folder: Path = ROOT) -> bool:
         if INJECTED_TAG not in _tags(cell)
     ]
     _check_same_code(committed.cells, executed, notebook)
-    record = read_metrics(folder / "figures" / notebook)
+    with catalogue.sets_to_itself(folder):
+        record = read_metrics(folder / "figures" / notebook)
     count = 0
     for cell, run in zip(committed.cells, executed, strict=True):
         if cell.cell_type == "markdown":
@@ -573,11 +633,16 @@ def main(arguments: Sequence[str] | None = None, folder: Path = ROOT) -> int:
     run.add_argument("notebook")
     run.add_argument("--profile", default="full", help=f"one of {', '.join(PROFILES)}")
     run.add_argument(
-        "--parameter", action="append", default=[], metavar="NAME=VALUE", help="may be repeated"
+        "--parameters", default="", metavar="ASSIGNMENTS", help='like "depth=50 rates=[0.1, 0.01]"'
     )
+    run.add_argument("--newer", help="what make found to be newer than the executed notebook")
+    late = commands.add_parser("publish", help="publish a run that could not be published")
+    late.add_argument("notebook")
+    late.add_argument("--tree", default="full", choices=(*PROFILES, CUSTOM))
     back = commands.add_parser("write-back", help="store the outputs of the full run")
     back.add_argument("notebook", nargs="+")
     chosen = parser.parse_args(arguments)
+    replace_unprintable()
     # make ends its children with SIGTERM, a closed terminal with SIGHUP: both like Ctrl-C.
     handlers = {
         number: signal.signal(number, signal.default_int_handler)
@@ -601,10 +666,22 @@ def main(arguments: Sequence[str] | None = None, folder: Path = ROOT) -> int:
     return 0
 
 
+def replace_unprintable() -> None:
+    """Let what the terminal cannot show be printed as a question mark."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def _run_command(chosen: argparse.Namespace, folder: Path) -> None:
     if chosen.command == "execute":
-        overrides = parse_assignments(chosen.parameter)
-        execute(Path(chosen.notebook).stem, chosen.profile, overrides, folder)
+        overrides = parse_assignments(chosen.parameters)
+        newer = None if chosen.newer is None else chosen.newer.split()
+        execute(Path(chosen.notebook).stem, chosen.profile, overrides, folder, newer)
+        return
+    if chosen.command == "publish":
+        published = publish_finished(Path(chosen.notebook).stem, chosen.tree, folder)
+        _say(f"{published.stem}  {chosen.tree}  published")
         return
     for name in (Path(given).stem for given in chosen.notebook):
         changed = write_back(name, folder)

@@ -85,7 +85,11 @@ _HALO = [patheffects.withStroke(linewidth=2.2, foreground="white")]
 
 
 def use_style() -> None:
-    """Set matplotlib's defaults to the style of the study, for all figures made from now on."""
+    """Set matplotlib's defaults to the style of the study, for all figures made from now on.
+
+    What a reader's own settings changed is undone first: a figure looks the same for everybody.
+    """
+    mpl.rcdefaults()
     mpl.rcParams.update(
         {
             "font.family": "sans-serif",

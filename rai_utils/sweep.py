@@ -197,7 +197,10 @@ def read(name: str, folder: Path | None = None) -> Published:
     """
     file = _published_file(name, root() if folder is None else folder)
     if not file.is_file():
-        raise ValueError(f"expected published data at {file.name}, found none: make study")
+        raise ValueError(
+            f"expected published data at {file}, found none: run this in a clone of the "
+            f"repository, or make the data there with make study"
+        )
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         cells, command, machine = record["cells"], record["command"], record["machine"]

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import re
 import shutil
@@ -14,12 +15,14 @@ from rai_utils.catalogue import (
     notebook_order,
     numbers_tex,
     published_sets,
+    sets_to_itself,
     shown,
     shown_interval,
     tex_value,
     write_index,
 )
-from rai_utils.pipeline import ROOT
+from rai_utils.pipeline import ROOT, fill_readme
+from rai_utils.report import report_page
 
 
 def record(notebook="rai-demo", **changes):
@@ -51,7 +54,7 @@ def record(notebook="rai-demo", **changes):
 @pytest.fixture
 def project(tmp_path):
     (tmp_path / "Makefile").write_text("A := b\nNOTEBOOKS := zeta rai-demo \\\n\tlast\nX := y\n")
-    for name in ("alpha", "last", "rai-demo", "zeta", ".gone.old"):
+    for name in ("alpha", "last", "rai-demo", "zeta", ".zeta.old", ".last.new"):
         folder = tmp_path / "figures" / name
         folder.mkdir(parents=True)
         (folder / "metrics.json").write_text(json.dumps(record(name)))
@@ -63,6 +66,40 @@ def test_sets_come_in_the_order_of_the_makefile(project):
     assert list(published_sets(project)) == ["zeta", "rai-demo", "last", "alpha"]
     (project / "Makefile").unlink()
     assert list(published_sets(project)) == ["alpha", "last", "rai-demo", "zeta"]
+
+
+def test_a_swap_that_was_cut_short_drops_no_set(project):
+    whole = published_sets(project)
+    figures = project / "figures"
+    assert not (figures / ".zeta.old").exists()
+    assert not (figures / ".last.new").exists()
+    # The first of two renames was the last thing that happened.
+    (figures / "alpha").rename(figures / ".alpha.old")
+    assert published_sets(project) == whole
+    (figures / "alpha").rename(figures / ".alpha.old")
+    with sets_to_itself(project):
+        write_index(project)
+    assert "## alpha" in (figures / "README.md").read_text()
+
+
+@pytest.mark.parametrize("reader", [published_sets, fill_readme, report_page])
+def test_nobody_reads_while_a_set_is_swapped(project, monkeypatch, reader):
+    (project / "README.md").touch()
+    flock = fcntl.flock
+    monkeypatch.setattr(
+        "rai_utils.catalogue.fcntl.flock", lambda lock, how: flock(lock, how | fcntl.LOCK_NB)
+    )
+    with (project / "figures" / ".index.lock").open("w") as swapping:
+        flock(swapping, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError):
+            reader(project)
+
+
+def test_sets_are_read_where_nothing_can_be_written(project, monkeypatch):
+    whole = published_sets(project)
+    monkeypatch.setattr("rai_utils.catalogue.os.access", lambda path, how: False)
+    monkeypatch.setattr("rai_utils.catalogue.sets_to_itself", None)
+    assert published_sets(project) == whole
 
 
 def test_claims_come_by_source_and_number():

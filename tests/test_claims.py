@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -27,6 +28,7 @@ from rai_utils.claims import (
     rule_shown,
     share_interval,
 )
+from rai_utils.pipeline import ROOT
 
 
 @pytest.fixture
@@ -362,6 +364,19 @@ def test_without_a_checkout_the_root_is_the_current_folder(monkeypatch, tmp_path
     assert claims.root() != tmp_path
     monkeypatch.setattr(claims, "__file__", str(tmp_path / "packages" / "rai_utils" / "claims.py"))
     assert claims.root() == tmp_path
+
+
+def test_a_package_that_is_installed_elsewhere_finds_the_clone_it_is_run_in(monkeypatch, tmp_path):
+    monkeypatch.setattr(claims, "__file__", str(tmp_path / "packages" / "rai_utils" / "claims.py"))
+    clone = tmp_path / "clone"
+    (clone / "notebooks" / "profiles").mkdir(parents=True)
+    monkeypatch.chdir(clone / "notebooks" / "profiles")
+    assert claims.root() == clone / "notebooks" / "profiles"
+    # Another project that has notebooks too.
+    (clone / "pyproject.toml").write_text('[project]\nname = "other"\n')
+    assert claims.root() == clone / "notebooks" / "profiles"
+    shutil.copy(ROOT / "pyproject.toml", clone)
+    assert claims.root() == clone
 
 
 def test_verdict_lines_and_table(study):

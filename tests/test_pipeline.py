@@ -15,20 +15,17 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from rai_utils import pipeline
 from rai_utils.claims import read_metrics
 from rai_utils.pipeline import (
-    checked_parameters,
-    declared_parameters,
     kernel_environment,
     main,
-    parse_assignments,
     publish,
     repair,
 )
 
 PARAMETERS = """\
 publish_to = "build/scratch/tiny"
-steps = 3
-rate = 0.5
-sizes = [1, 2]
+steps = 3  # [1, 9] to take
+rate = 0.5  # (0, 1] of each
+sizes = [1, 2]  # [1, steps], ascending; a bound is another parameter
 """
 STUDY = """\
 from rai_utils.claims import Study
@@ -39,6 +36,14 @@ from matplotlib.figure import Figure
 study.figure("empty", Figure(figsize=(1, 1)))
 study.publish()"""
 PROSE = "# Tiny\n\nTwice is <!--=doubled-->0<!--/-->."
+LINKS = (
+    PROSE
+    + """
+
+![drawn](../figures/tiny/empty.png) [other](other.ipynb#part) [at](https://example.org/a.png)
+<img src="../figures/other/a.png"> [here](#part) [kept](attachment:a.png) [readme](<../README.md>)
+"""
+)
 CALL = """\
 import sys
 from pathlib import Path
@@ -49,11 +54,15 @@ sys.exit(main(sys.argv[2:], Path(sys.argv[1])))
 
 @pytest.fixture
 def project(tmp_path):
-    """A project with one notebook that publishes one number and one figure."""
-    (tmp_path / "notebooks" / "profiles" / "quick").mkdir(parents=True)
-    (tmp_path / "notebooks" / "profiles" / "quick" / "tiny.yaml").write_text("steps: 1\n")
-    write(tmp_path, STUDY, PUBLISH)
-    return tmp_path
+    """A project with one notebook that publishes one number and one figure.
+
+    Its folder's name holds what papermill, make and a shell would read as more than a name.
+    """
+    place = tmp_path / "a {proj} 100% $HOME it's"
+    (place / "notebooks" / "profiles" / "quick").mkdir(parents=True)
+    (place / "notebooks" / "profiles" / "quick" / "tiny.yaml").write_text("steps: 2\n")
+    write(place, STUDY, PUBLISH)
+    return place
 
 
 def write(project, *sources, prose=PROSE, parameters=PARAMETERS):
@@ -89,10 +98,11 @@ def files(folder):
     )
 
 
-def start(project, *arguments):
+def start(project, *arguments, **environment):
     return subprocess.Popen(
         [sys.executable, "-c", CALL, str(project), *arguments],
         cwd=pipeline.ROOT,
+        env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -204,18 +214,81 @@ def test_a_quick_run_and_a_custom_run_leave_the_published_set(project, capfd):
     assert main(["execute", "notebooks/tiny.ipynb", "--profile", "quick"], project) == 0
     assert capfd.readouterr().out.endswith("s -> build/quick/figures/tiny\n")
     quick = read_metrics(project / "build" / "quick" / "figures" / "tiny")
-    assert quick["parameters"] == {"steps": 1, "rate": 0.5}
+    assert quick["parameters"] == {"steps": 2, "rate": 0.5}
     assert (project / "build" / "quick" / "tiny.ipynb").is_file()
 
-    command = ["execute", "tiny", "--profile", "quick", "--parameter", "rate=1e-3"]
+    command = ["execute", "tiny", "--profile", "quick", "--parameters", "rate=1e-3"]
     assert main(command, project) == 0
     assert capfd.readouterr().out.endswith("s -> build/custom/figures/tiny\n")
     custom = read_metrics(project / "build" / "custom" / "figures" / "tiny")
-    assert custom["parameters"] == {"steps": 1, "rate": 0.001}
+    assert custom["parameters"] == {"steps": 2, "rate": 0.001}
     assert (project / "build" / "custom" / "tiny.ipynb").is_file()
 
     assert state(project / "figures" / "tiny") == kept
     assert not (project / "build" / "full").exists()
+
+
+@pytest.mark.slow
+def test_links_lead_where_they_led_and_a_saved_notebook_is_not_run_again(project, capfd):
+    write(project, STUDY, PUBLISH, prose=LINKS)
+    make = ["execute", "tiny", "--profile", "quick", "--newer"]
+    assert main([*make, "notebooks/tiny.ipynb notebooks/profiles/quick/tiny.yaml"], project) == 0
+    executed = project / "build" / "quick" / "tiny.ipynb"
+    text = nbformat.read(executed, as_version=4).cells[0].source
+    assert text.splitlines()[4:] == [
+        "![drawn](figures/tiny/empty.png) [other](../../notebooks/other.ipynb#part) "
+        "[at](https://example.org/a.png)",
+        '<img src="../../figures/other/a.png"> [here](#part) [kept](attachment:a.png) '
+        "[readme](<../../README.md>)",
+    ]
+
+    # JupyterLab writes metadata and outputs of its own.
+    saved = nbformat.read(source_of(project), as_version=4)
+    saved.metadata["language_info"] = {"name": "python", "version": "3.11.9"}
+    saved.cells[2].execution_count = 7
+    saved.cells[2].metadata["execution"] = {"iopub.status.idle": "now"}
+    nbformat.write(saved, source_of(project))
+    capfd.readouterr()
+    assert main([*make, "notebooks/tiny.ipynb"], project) == 0
+    assert capfd.readouterr().out == "tiny  quick  saved without a change, not run again\n"
+    assert executed.stat().st_mtime_ns >= source_of(project).stat().st_mtime_ns
+
+
+@pytest.mark.parametrize(
+    ("newer", "change"),
+    [
+        ("notebooks/tiny.ipynb rai_utils/models.py", None),
+        ("notebooks/tiny.ipynb always", None),
+        ("notebooks/tiny.ipynb", "cell-0"),
+        ("notebooks/tiny.ipynb", "prose"),
+        ("notebooks/tiny.ipynb", "figures"),
+        ("notebooks/tiny.ipynb", "executed"),
+    ],
+)
+def test_a_notebook_is_run_again_where_more_than_its_file_is_new(
+    project, monkeypatch, newer, change
+):
+    (project / "build" / "full").mkdir(parents=True)
+    executed = project / "build" / "full" / "tiny.ipynb"
+    nbformat.write(nbformat.read(source_of(project), as_version=4), executed)
+    figures = project / "figures" / "tiny"
+    figures.mkdir(parents=True)
+    record = {"metrics": {"doubled": {"value": 0, "interval": None}}, "claims": []}
+    record = {"notebook": "tiny", "parameters": {}, "environment": {}, **record, "figures": []}
+    (figures / "metrics.json").write_text(json.dumps(record))
+    monkeypatch.setattr(pipeline, "_run_papermill", None)  # a run would call it, and fail
+    assert main(["execute", "tiny", "--newer", "notebooks/tiny.ipynb"], project) == 0
+
+    changed = nbformat.read(source_of(project), as_version=4)
+    for cell in changed.cells:
+        cell.source += " more" if cell.id == change == "prose" else ""
+        cell.source += "\n1" if cell.id == change == "cell-0" else ""
+    nbformat.write(changed, source_of(project))
+    if change == "figures":
+        (figures / "metrics.json").unlink()
+    if change == "executed":
+        executed.unlink()
+    assert main(["execute", "tiny", "--newer", newer], project) == 1
 
 
 # --- what is refused before any work ---
@@ -224,12 +297,20 @@ def test_a_quick_run_and_a_custom_run_leave_the_published_set(project, capfd):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tiny", "--parameter", "step=1"], "a parameter of steps, rate, sizes in the command"),
-        (["tiny", "--parameter", "steps=1.5"], "expected int for steps .* got float 1.5"),
-        (["tiny", "--parameter", "steps=True"], "got bool True"),
-        (["tiny", "--parameter", "steps"], "name=value, got 'steps'"),
-        (["tiny", "--parameter", "sizes=[1,'a']"], "expected int for an entry of sizes"),
-        (["tiny", "--parameter", "publish_to=x"], "publish_to, which the pipeline sets"),
+        (["tiny", "--parameters", "step=1"], "a parameter of steps, rate, sizes in the command"),
+        (["tiny", "--parameters", "steps=1.5"], "expected int for steps .* got float 1.5"),
+        (["tiny", "--parameters", "steps=True"], "got bool True"),
+        (["tiny", "--parameters", "steps"], "name=value, got 'steps'"),
+        (["tiny", "--parameters", "sizes=[1,'a']"], "expected int for an entry of sizes"),
+        (["tiny", "--parameters", "rate=nan"], "expected float for rate .* got str 'nan'$"),
+        (["tiny", "--parameters", "rate=1e999"], "a finite number for rate .* got inf"),
+        (["tiny", "--parameters", f"rate={10**400}"], "a finite number for rate"),
+        (["tiny", "--parameters", "sizes=[]"], r"sizes must be 1 or more of \[1, steps\]"),
+        (["tiny", "--parameters", "sizes=[1, 4]"], r"with steps = 3, got \[1, 4\]"),
+        (["tiny", "--parameters", "steps=1"], r"sizes must be .* with steps = 1, got \[1, 2\]"),
+        (["tiny", "--parameters", "steps=0"], r"^execute: steps must be in \[1, 9\], got 0$"),
+        (["tiny", "--parameters", "rate=0"], r"rate must be in \(0, 1\], got 0.0"),
+        (["tiny", "--parameters", "publish_to=x"], "publish_to, which the pipeline sets"),
         (["tiny", "--profile", "fast"], "profile of full, quick, got 'fast'"),
         (["tinny"], "a notebook of tiny, got 'tinny'"),
     ],
@@ -248,6 +329,9 @@ def test_a_wrong_command_is_refused_in_one_line(project, capfd, arguments, messa
     [
         ("steps: 1\nstep: 2\n", "notebooks/profiles/quick/tiny.yaml, got 'step'"),
         ("rate: 1e-3\n", "YAML reads 1e-3 as text"),
+        ("rate: .nan\n", "a finite number for rate in notebooks/profiles/quick/tiny.yaml, got nan"),
+        ("rate: nan\n", "expected float for rate in notebooks/profiles/quick/tiny.yaml, got str"),
+        ("steps: 1\n", "sizes must be 1 or more of [1, steps], ascending with steps = 1"),
         ("steps\n", "name: value lines"),
         ("steps: [1\n", "expected YAML"),
         (None, "expected a profile"),
@@ -268,60 +352,16 @@ def test_a_wrong_marker_is_refused_before_the_run(project, capfd):
     assert not (project / "build").exists()
 
 
-@pytest.mark.parametrize(
-    "cell",
-    ["half = steps / 2", "steps, rate = 1, 2", "import torch", "steps += 1", "steps: int", "f(1)"],
-)
-def test_a_parameters_cell_holds_only_literals(project, cell):
-    write(project, parameters=f"{PARAMETERS}{cell}\n")
-    with pytest.raises(ValueError, match="only name = literal"):
-        declared_parameters(nbformat.read(source_of(project), as_version=4))
-
-
-def test_declared_parameters(project):
-    cell = 'publish_to = "x"\nlr: float = 1e-3  # a comment\nwidths = (-1, 2)\nname = None\n'
-    write(project, parameters=cell)
-    assert declared_parameters(nbformat.read(source_of(project), as_version=4)) == {
-        "publish_to": "x",
-        "lr": 1e-3,
-        "widths": (-1, 2),
-        "name": None,
-    }
-    write(project, parameters="steps = 1\n")
-    with pytest.raises(ValueError, match="expected publish_to"):
-        declared_parameters(nbformat.read(source_of(project), as_version=4))
-    with pytest.raises(ValueError, match="one code cell tagged 'parameters', got 0"):
-        declared_parameters(new_notebook())
-
-
-def test_values_take_the_type_of_their_default():
-    declared = {"rate": 0.5, "steps": 3, "sizes": (1,), "empty": [], "name": "a", "free": None}
-    given = {"rate": 1, "steps": 4, "sizes": [2, 3], "empty": ["x"], "name": "b", "free": 1.5}
-    checked = checked_parameters(declared, given, "here")
-    assert checked == given
-    assert isinstance(checked["rate"], float)
-
-
-def test_parse_assignments():
-    given = ["rate=1e-3", "sizes=[1,2]", "name=relu", "flag=True", "text=a=b", "quoted='1'"]
-    assert parse_assignments(given) == {
-        "rate": 1e-3,
-        "sizes": [1, 2],
-        "name": "relu",
-        "flag": True,
-        "text": "a=b",
-        "quoted": "1",
-    }
-
-
 def test_the_environment_of_a_kernel():
-    given = {"MPLBACKEND": "Agg", "PYTHONPATH": "/other", "HOME": "/home"}
+    given = {"MPLBACKEND": "Agg", "PYTHONPATH": "/other", "HOME": "/home", "PYTHONSTARTUP": "x.py"}
+    before = dict(given)
     made = kernel_environment(given)
-    assert "MPLBACKEND" not in made
+    assert not {"MPLBACKEND", "PYTHONSTARTUP"} & made.keys()
+    assert made["MATPLOTLIBRC"] == os.devnull
     assert made["PYTHONPATH"].split(os.pathsep) == [str(pipeline.ROOT), "/other"]
     assert made["HOME"] == "/home"
     assert kernel_environment({})["PYTHONPATH"] == str(pipeline.ROOT)
-    assert given == {"MPLBACKEND": "Agg", "PYTHONPATH": "/other", "HOME": "/home"}
+    assert given == before
 
 
 # --- a run that fails ---
@@ -405,7 +445,9 @@ def test_after_a_kill_the_next_run_starts_anew(project):
     note = project / "kernel"
     wait = f"import os, pathlib, time\npathlib.Path({str(note)!r}).write_text(str(os.getpid()))\n"
     write(project, f"{wait}time.sleep(100)")
-    run = start(project, "execute", "tiny")
+    elsewhere = project / "temporary"
+    elsewhere.mkdir()
+    run = start(project, "execute", "tiny", TMPDIR=str(elsewhere))
     wait_until(lambda: note.exists() and note.read_text())
     second = start(project, "execute", "tiny")
     assert "one run of tiny (full) at a time" in second.communicate(timeout=60)[1]
@@ -415,10 +457,115 @@ def test_after_a_kill_the_next_run_starts_anew(project):
     assert state(project / "figures" / "tiny") == kept
     assert not (project / "build" / "full" / "tiny.ipynb").exists()
     assert files(project / "build" / "full" / "running")
+    assert list(elsewhere.iterdir()) == []
     write(project, STUDY, PUBLISH)
-    assert main(["execute", "tiny"], project) == 0
+    # On a terminal that does not know the dots of "running …".
+    third = start(project, "execute", "tiny", PYTHONIOENCODING="ascii")
+    output, errors = third.communicate(timeout=60)
+    assert (third.returncode, errors) == (0, "")
+    assert output.startswith("tiny  full  running ?\ntiny  full  done in ")
     assert files(project / "build") == ["full/tiny.ipynb"]
     wait_until(lambda: not is_running(note.read_text()))
+
+
+# --- settings of a reader ---
+
+DRAW = """\
+import matplotlib.pyplot as plt
+from rai_utils.plotting import figure, use_style
+use_style()
+drawn, axes = figure()
+_ = axes.plot([1, 2], label="a line")
+_ = axes.legend()
+study.figure("drawn", drawn)"""
+LOOK = """\
+import builtins, numpy, sys
+precision = numpy.get_printoptions()["precision"]
+getattr(builtins, "startup", None), "seaborn" in sys.modules, precision"""
+
+
+@pytest.mark.slow
+def test_a_reader_s_own_settings_change_nothing(project, monkeypatch, tmp_path):
+    write(project, STUDY, DRAW, LOOK, PUBLISH)
+    assert main(["execute", "tiny"], project) == 0
+    plain = state(project / "figures" / "tiny")
+
+    settings = "axes.grid: True\nfont.weight: bold\nlines.linewidth: 9\nsavefig.bbox: tight\n"
+    home = tmp_path / "home"
+    startup = home / ".ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    seaborn = "import builtins, numpy, seaborn\nseaborn.set_theme()\n"
+    seaborn += "builtins.startup = True\nnumpy.set_printoptions(precision=1)\n"
+    (startup / "theme.py").write_text(seaborn)
+    (home / "startup.py").write_text(seaborn)
+    config = "c.InlineBackend.figure_formats = {'svg'}\nc.InlineBackend.rc = {'axes.grid': True}\n"
+    for name in ("ipython_config.py", "ipython_kernel_config.py"):
+        (startup.parent / name).write_text(config)
+    places = (home / ".config" / "matplotlib", home / "given", project / "notebooks")
+    for place in places:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "matplotlibrc").write_text(settings)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("MATPLOTLIBRC", str(home / "given"))
+    monkeypatch.setenv("IPYTHONDIR", str(home / ".ipython"))
+    monkeypatch.setenv("PYTHONSTARTUP", str(home / "startup.py"))
+    assert main(["execute", "tiny"], project) == 0
+
+    assert state(project / "figures" / "tiny") == plain
+    executed = nbformat.read(project / "build" / "full" / "tiny.ipynb", as_version=4)
+    outputs = {cell.source: cell.outputs for cell in executed.cells if cell.cell_type == "code"}
+    assert outputs[LOOK][0].data["text/plain"] == "(None, False, 8)"
+    assert [*outputs[DRAW][0].data] == ["image/png", "text/plain"]
+
+
+# --- a place that cannot be written ---
+
+
+def test_figures_that_cannot_be_written_are_found_before_the_run(project, monkeypatch, capfd):
+    monkeypatch.setattr(pipeline, "_run_papermill", None)
+    place = project / "figures"
+    place.symlink_to("/proc")
+    assert main(["execute", "tiny"], project) == 2
+    assert re.search("figures must be writable and have room in .*/figures", capfd.readouterr().err)
+    place.unlink()
+    place.touch()
+    assert main(["execute", "tiny"], project) == 2
+    assert "figures must be writable" in capfd.readouterr().err
+    place.unlink()
+    full = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115
+    monkeypatch.setattr(pipeline.tempfile, "TemporaryFile", lambda dir: full)
+    assert main(["execute", "tiny"], project) == 2
+    assert "No space left on device" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_that_cannot_be_published_is_kept_and_published_later(project, capfd):
+    spoil = f"import pathlib\npathlib.Path({str(project / 'figures')!r}, '.tiny.new').touch()"
+    write(project, STUDY, PUBLISH, spoil)
+    assert main(["execute", "tiny"], project) == 1
+    errors = capfd.readouterr().err
+    command = "python -m rai_utils.pipeline publish tiny --tree full"
+    assert "tiny  full  finished, but not published: " in errors
+    assert f"it is kept in build/full/finished/tiny: {command}\n" in errors
+    kept = state(project / "build" / "full" / "finished" / "tiny" / "figures")
+    assert {*kept} == {"metrics.json", "empty.png", "empty.pdf"}
+    assert not (project / "figures" / "tiny").exists()
+
+    # The next run, which fails, says so and leaves it.
+    (project / "figures" / ".tiny.new").unlink()
+    good = source_of(project).read_text()
+    write(project, "1 / 0")
+    assert main(["execute", "tiny"], project) == 1
+    assert f"an earlier run is not published: {command}\n" in capfd.readouterr().out
+    source_of(project).write_text(good)
+
+    assert main(["publish", "tiny"], project) == 0
+    assert capfd.readouterr().out == "tiny  full  published\n"
+    assert state(project / "figures" / "tiny") == kept
+    assert "## tiny" in (project / "figures" / "README.md").read_text()
+    assert (project / "build" / "full" / "tiny.ipynb").is_file()
+    assert main(["publish", "tiny"], project) == 2
+    assert "a finished run at build/full/finished/tiny, found none" in capfd.readouterr().err
 
 
 # --- a kill in the middle of publishing ---

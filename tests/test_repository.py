@@ -4,7 +4,11 @@ import ast
 import copy
 import importlib.metadata
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 
 import nbformat
@@ -48,6 +52,7 @@ ORDER = (
     "diagnostics",
     "timing",
     "legibility",
+    "parameters",
     "claims",
     "sweep",
     "limits",
@@ -418,6 +423,48 @@ def test_the_lock_holds_every_direct_dependency():
         pin = pinned[canonicalize_name(requirement.name)]
         (version,) = [specifier.version for specifier in pin.specifier]
         assert requirement.specifier.contains(version), requirement
+
+
+def test_only_the_lock_pins():
+    """Who installs the package keeps the torch that is there; the numbers are the lock's."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for line in project["dependencies"]:
+        operators = {each.operator for each in Requirement(line).specifier}
+        assert operators & {">="}, line
+        assert not operators & {"==", "===", "~="}, line
+    (torch,) = [pin for pin in lock() if pin.name == "torch"]
+    assert f"pip install {torch} --index-url" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_steps_for_colab_find_the_published_data(tmp_path):
+    """What they run, with copies for the clone and for the installed package."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert (
+        "git clone ADDRESS rai-study\n%cd rai-study\n%pip install --quiet --no-deps .\n" in readme
+    )
+    packages, clone = tmp_path / "packages", tmp_path / "rai-study"
+    shutil.copytree(ROOT / "rai_utils", packages / "rai_utils")
+    shutil.copytree(ROOT / "figures" / "study", clone / "figures" / "study")
+    shutil.copytree(ROOT / "notebooks" / "profiles", clone / "notebooks" / "profiles")
+    shutil.copy(ROOT / "pyproject.toml", clone)
+    read = "from rai_utils import claims, sweep\n"
+    read += "print(claims.__file__, sweep.read('handover').command)"
+
+    def run(folder):
+        return subprocess.run(
+            [sys.executable, "-P", "-c", read],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(packages)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    found = run(clone)
+    assert found.stdout == f"{packages / 'rai_utils' / 'claims.py'} make study SWEEPS=handover\n"
+    outside = run(tmp_path)
+    assert outside.returncode != 0
+    assert "run this in a clone of the repository" in outside.stderr
 
 
 def test_conda_installs_the_same_lock():
