@@ -1,7 +1,8 @@
 # One way to run everything. `make` alone lists the targets.
 # Works with GNU Make 3.81 (macOS) and later, with -j too.
 
-NOTEBOOKS := rai-demo rai-grads network-basics activation-saturation softmax-hidden-layer rai-questions-initialisation rai-questions-generalisation rai-questions-minibatches
+# The longest first: with several at a time no processor then waits for the last one.
+NOTEBOOKS := rai-grads softmax-hidden-layer rai-demo activation-saturation network-basics rai-questions-initialisation rai-questions-minibatches rai-questions-generalisation
 
 # full: the defaults in the notebooks, published in figures/.
 # quick: smaller runs, set in notebooks/profiles/quick/, kept in build/quick/.
@@ -71,7 +72,6 @@ endif
 # $(call sources,notebook)
 sources = $(or $(patsubst $(1)|%,%,$(filter $(1)|%,$(LISTED))),\
 	$(wildcard rai_utils/*.py figures/bench/metrics.json figures/study/*.json))
-FAST_TESTS := -m "not slow" --ignore=tests/test_published.py
 
 .PHONY: help
 help: ## list the targets
@@ -85,8 +85,14 @@ help: ## list the targets
 
 # --- notebooks --------------------------------------------------------------------------------
 
+# A notebook computes in one thread, and as many run at a time as there are processors.
+JOBS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+TOGETHER = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
+
 .PHONY: figures $(NOTEBOOKS) always
-figures: $(NOTEBOOKS) ## run the notebooks and publish figures/ (PROFILE=quick: build/quick/)
+figures: $(ENVIRONMENT) ## run the notebooks and publish figures/ (PROFILE=quick: build/quick/)
+	@$(TOGETHER) $(NOTEBOOKS)
 
 ifeq ($(strip $(PARAMETERS)),)
 $(NOTEBOOKS): %: build/$(PROFILE)/%.ipynb
@@ -115,7 +121,8 @@ $(foreach notebook,$(NOTEBOOKS),$(if $(wildcard figures/$(notebook)/metrics.json
 	$(eval build/full/$(notebook).ipynb: always)))
 
 .PHONY: notebooks
-notebooks: $(NOTEBOOKS:%=build/full/%.ipynb) ## write the outputs of the full run into the notebooks
+notebooks: $(ENVIRONMENT) ## write the outputs of the full run into the notebooks
+	@$(TOGETHER) $(NOTEBOOKS:%=build/full/%.ipynb)
 	@$(PIPELINE) write-back $(NOTEBOOKS)
 
 .PHONY: report
@@ -134,17 +141,23 @@ test: $(ENVIRONMENT) ## lint, unit tests, every notebook run again, its numbers 
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@echo "== unit tests and the state of the repository"
-	@$(RUN) -m pytest tests --ignore=tests/test_published.py
+	@$(PYTEST) tests --ignore=tests/test_published.py
+	@echo "== the fast ones under two other arithmetics"
+	@$(RUN) -m rai_utils.arithmetic tests --settings oldest "four threads"
 	@echo "== every notebook run again, outputs and published numbers compared (many minutes)"
 	@rm -rf build/scratch
-	@$(RUN) -m pytest --nbval --nbval-current-env $(NOTEBOOKS:%=notebooks/%.ipynb) \
-		tests/test_published.py
+	@$(PYTEST) --nbval --nbval-current-env $(NOTEBOOKS:%=notebooks/%.ipynb)
+	@$(RUN) -m pytest tests/test_published.py
+
+.PHONY: arithmetic
+arithmetic: $(ENVIRONMENT) ## does any test, verdict or number hang on rounding? (an hour)
+	@$(RUN) -m rai_utils.arithmetic
 
 .PHONY: check
 check: $(ENVIRONMENT) ## lint and the fast unit tests, under a minute
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
-	@$(RUN) -m pytest tests $(FAST_TESTS)
+	@$(PYTEST) tests -m "not slow" --ignore=tests/test_published.py
 
 .PHONY: study
 study: $(ENVIRONMENT) ## run the long sweeps behind the rai-questions notebooks (about an hour)

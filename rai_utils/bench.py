@@ -202,7 +202,7 @@ def peak_memory(way: str) -> float:
 
 
 def _report_memory(way: str) -> None:
-    configure()
+    configure(threads=2)
     model, data = build_mlp(deep(), [0]), moons_of(100)
     before = _peak_kibibytes()
     if way == "reference":
@@ -388,7 +388,7 @@ def main() -> None:
         _report_memory(sys.argv[1])
         return
     replace_unprintable()
-    configure()
+    configure(threads=2)
     plotting.use_style()
     with tempfile.TemporaryDirectory() as folder:
         study = Study("bench", {"threads": torch.get_num_threads()}, Path(folder))

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -62,7 +63,7 @@ LARGEST_STEP = 50.0
 COMPILE_ABOVE = 4e9
 
 
-def configure(threads: int = 2) -> None:
+def configure(threads: int = 1) -> None:
     """Fix what the numbers of a run depend on: threads, and denormal numbers read as 0.
 
     Call it before any other tensor work of the process: worker threads take over the treatment
@@ -70,7 +71,8 @@ def configure(threads: int = 2) -> None:
     denormal or smaller, and arithmetic on denormals is many times slower.
 
     Args:
-        threads: threads of one tensor operation, at least 1.
+        threads: threads of one tensor operation, at least 1; of NumPy's and SciPy's products too,
+            which would take a thread a processor from the runs beside this one.
 
     Raises:
         ValueError: ``threads`` is below 1.
@@ -79,6 +81,7 @@ def configure(threads: int = 2) -> None:
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     torch.set_num_threads(threads)
+    threadpool_limits(threads, user_api="blas")
     if not torch.set_flush_denormal(True):
         raise RuntimeError("this processor cannot read denormal numbers as 0")
     if (torch.full((1_000_000,), 1e-30) * 1e-10).any():

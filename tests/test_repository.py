@@ -41,6 +41,7 @@ ABSOLUTE_PATH = re.compile(
 # A module imports only from those to its left.
 ORDER = (
     "sources",
+    "checks",
     "data",
     "models",
     "relaxation",
@@ -64,6 +65,8 @@ ORDER = (
     "prose",
     "catalogue",
     "pipeline",
+    "comparison",
+    "arithmetic",
     "bench",
     "markup",
     "chapters",
