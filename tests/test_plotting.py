@@ -313,6 +313,15 @@ def test_signed_heat_map_frames_the_extremes_and_writes_the_signs(axes):
 # --- style ------------------------------------------------------------------------------------
 
 
+def test_the_style_undoes_what_a_reader_set():
+    mpl.rcdefaults()
+    plotting.use_style()
+    plain = dict(mpl.rcParams)
+    mpl.rcParams.update({"axes.grid": True, "font.weight": "bold", "savefig.bbox": "tight"})
+    plotting.use_style()
+    assert dict(mpl.rcParams) == plain
+
+
 def test_style_is_legible_at_half_a_page_and_needs_no_latex():
     assert plt.rcParams["figure.figsize"][0] == HALF_PAGE
     assert plt.rcParams["font.size"] >= 8
