@@ -29,10 +29,22 @@ def disagreements(published, fresh):
     for name in ours.keys() & theirs.keys():
         claim, again = ours[name], theirs[name]
         lines += distances(name, claim, claim["measured"], again["measured"], again["interval"])
+        lines += numbers_apart(name, claim["numbers"], again["numbers"])
         for key in ("verdict", "rule", "statement"):
             if claim[key] != again[key]:
                 lines.append(f"{name}: {key} published {claim[key]!r}, computed {again[key]!r}")
     return sorted(lines)
+
+
+def numbers_apart(name, published, computed):
+    """Return a line for each number of a claim's rule that is another one, or another number."""
+    if published.keys() != computed.keys():
+        return [f"{name}: numbers published {list(published)}, computed {list(computed)}"]
+    lines = []
+    for what, number in published.items():
+        one = number | {"interval": None}
+        lines += distances(f"{name}, {what}", one, one["value"], computed[what]["value"], None)
+    return lines
 
 
 def distances(name, published, value, again, interval):
@@ -77,6 +89,7 @@ def record(**changes):
         "rule": "≥ 0.5",
         "verdict": "reproduced",
         "tolerance": 0.05,
+        "numbers": {"line": {"value": 0.88, "tolerance": 0.02}},
     }
     return {
         "parameters": {"seeds": 3},
@@ -93,6 +106,7 @@ def record(**changes):
         {"metric": {"value": 1.09}},
         {"metric": {"interval": [0.45, 1.55]}},
         {"claim": {"measured": 0.86}},
+        {"claim": {"numbers": {"line": {"value": 0.895, "tolerance": 0.02}}}},
     ],
 )
 def test_what_is_within_its_tolerance_agrees(changes):
@@ -110,6 +124,15 @@ def test_what_is_within_its_tolerance_agrees(changes):
         ({"claim": {"measured": 0.84}}, "P8: value published 0.9, computed 0.84"),
         ({"claim": {"verdict": "partly"}}, "P8: verdict published 'reproduced'"),
         ({"claim": {"rule": "≥ 0.4"}}, "P8: rule published"),
+        (
+            {"claim": {"numbers": {"line": {"value": 0.91, "tolerance": 0.02}}}},
+            "P8, line: value published 0.88, computed 0.91, tolerance 0.02",
+        ),
+        (
+            {"claim": {"numbers": {"line": {"value": None, "tolerance": 0}}}},
+            "P8, line: value published 0.88, computed None",
+        ),
+        ({"claim": {"numbers": {}}}, "P8: numbers published ['line'], computed []"),
         ({"claim": {"id": "P9"}}, "claims: published"),
         ({"set": {"metrics": {}}}, "metrics: published"),
         ({"set": {"figures": []}}, "figures: published"),
