@@ -232,7 +232,7 @@ def measure(study: Study, rounds: int = 6, steps: int = 10) -> None:
     _growth(study, max(2, steps // 2))
     rows = []
     for timing in (*backward_over_forward(), *activation_costs()):
-        study.metric(timing.name, timing.value, interval=timing.interval, tolerance=timing.value)
+        study.metric(timing.name, timing.value, interval=timing.interval, within=0.5)
         low, high = timing.interval
         rows.append([timing.name, f"{timing.value:.2f}", f"{low:.2f}", f"{high:.2f}"])
     header = ["torch's own operations", "median", "first quartile", "third quartile"]
@@ -240,7 +240,7 @@ def measure(study: Study, rounds: int = 6, steps: int = 10) -> None:
     rows = []
     for way in ("reference", "stacked"):
         mebibytes = peak_memory(way)
-        study.metric(f"{way}_peak_mebibytes", mebibytes, tolerance=mebibytes)
+        study.metric(f"{way}_peak_mebibytes", mebibytes, within=0.5)
         rows.append([way, f"{mebibytes:.0f}"])
     print("\n" + markdown_table(["deep RAI step", "peak memory, MiB"], rows), flush=True)
 
@@ -281,7 +281,7 @@ def _deep_and_shallow(study: Study, data: Dataset, rounds: int, steps: int) -> N
     rounds_of["backprop_floor"] = rounds_of["products_one_by_one"] + rounds_of["copy_backprop"]
     seconds = {name: float(np.median(values)) for name, values in rounds_of.items()}
     for name, value in seconds.items():
-        study.metric(f"{name}_milliseconds", 1e3 * value, tolerance=1e3 * value)
+        study.metric(f"{name}_milliseconds", 1e3 * value, within=0.5)
     ratios = {
         name: float(np.median(rounds_of[above] / rounds_of[below]))
         for name, above, below in (
@@ -294,7 +294,7 @@ def _deep_and_shallow(study: Study, data: Dataset, rounds: int, steps: int) -> N
         )
     }
     for name, value in ratios.items():
-        study.metric(name, value, tolerance=value)
+        study.metric(name, value, within=0.5)
     print(
         "\n"
         + markdown_table(
@@ -359,7 +359,7 @@ def _growth(study: Study, steps: int) -> None:
             times = [seconds[size] for size in sizes]
             exponent = fitted_exponent(sizes, times)
             key = f"{method.lower()}_exponent_of_{quantity}"
-            study.metric(key, exponent, tolerance=1.0)
+            study.metric(key, exponent, within=0.5)
             exponents.append(f"{exponent:.2f} ({method})")
             rows.append(
                 [f"{method}, {quantity} {sizes[0]} … {sizes[-1]}", f"{exponent:.2f}"]

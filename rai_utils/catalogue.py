@@ -31,7 +31,7 @@ SOURCES = {
 }
 """The sources of the claims by the letters of their ids, in the order of every table."""
 
-VERDICTS = ("proved", "reproduced", "partly", "not reproduced")
+VERDICTS = ("proved", "reproduced", "partly", "not reproduced", "not measured")
 INDEX_FILE = "README.md"
 NUMBERS_FILE = "numbers.tex"
 

@@ -433,6 +433,7 @@ class Claim:
     rule: str
     verdict: Verdict
     tolerance: float
+    effect: Number
     numbers: dict[str, dict[str, Number]]
 
 
@@ -512,7 +513,7 @@ class Study:
         number = _plain_number(value, name)
         self._metrics[name] = {
             "value": number,
-            "tolerance": _plain_tolerance(name, number, tolerance, within, effect),
+            **_judged(name, number, tolerance, within, effect),
             "interval": _plain_interval(interval, name),
             "seeds": _plain_seeds(seeds, name),
         }
@@ -567,9 +568,7 @@ class Study:
             seeds=_plain_seeds(seeds, id),
             rule=rule.text,
             verdict=rule.decide(number, ends),
-            tolerance=_plain_tolerance(
-                id, number, tolerance, within, rule.effect if effect is None else effect
-            ),
+            **_judged(id, number, tolerance, within, rule.effect if effect is None else effect),
             numbers={
                 name: {
                     "value": _plain_number(value, f"{name} of {id}"),
@@ -750,29 +749,33 @@ def _check_share(within: float, name: str) -> None:
         raise ValueError(f"within of {name} must be from 0 to {WIDEST}, got {within!r}")
 
 
-def _plain_tolerance(
+def _judged(
     name: str,
     number: Number,
     tolerance: float | None,
     within: float | None,
     effect: float | None,
-) -> float:
-    """Return the absolute tolerance of a number, at most half of the effect that it stands for."""
+) -> dict[str, Any]:
+    """Return the absolute tolerance of a number, and the effect that it is at most half of."""
     if (tolerance is None) == (within is None):
         raise TypeError(f"expected one of tolerance and within for {name}, got {tolerance, within}")
     if effect is not None and not (math.isfinite(effect) and effect >= 0):
         raise ValueError(f"effect of {name} must be a finite number of 0 or above, got {effect!r}")
-    size = abs(number or 0) if effect is None else effect
+    if effect is None and number is not None:
+        effect = abs(number)
     if within is not None:
         _check_share(within, name)
-        return _plain_number(float(within * size), f"tolerance of {name}")
+        tolerance = within * (effect or 0)
     _check_tolerance(tolerance)
-    if number is not None and tolerance > WIDEST * size * (1 + 1e-9):
+    if number is not None and tolerance > WIDEST * effect * (1 + 1e-9):
         raise ValueError(
-            f"tolerance of {name} must be at most {WIDEST} of its effect {size:.4g}, "
+            f"tolerance of {name} must be at most {WIDEST} of its effect {effect:.4g}, "
             f"got {tolerance:g}"
         )
-    return _plain_number(tolerance, f"tolerance of {name}")
+    return {
+        "tolerance": _plain_number(tolerance, f"tolerance of {name}"),
+        "effect": _plain_number(effect, f"effect of {name}"),
+    }
 
 
 def plain(value: Any, where: str) -> Any:

@@ -25,10 +25,24 @@ def disagreements(published: Mapping[str, Any], fresh: Mapping[str, Any]) -> lis
     for name in ours.keys() & theirs.keys():
         claim, again = ours[name], theirs[name]
         lines += _distances(name, claim, claim["measured"], again["measured"], again["interval"])
+        lines += _numbers_apart(name, claim["numbers"], again["numbers"])
         for key in ("verdict", "rule", "statement"):
             if claim[key] != again[key]:
                 lines.append(f"{name}: {key} published {claim[key]!r}, computed {again[key]!r}")
     return sorted(lines)
+
+
+def _numbers_apart(
+    name: str, published: Mapping[str, Any], computed: Mapping[str, Any]
+) -> list[str]:
+    """Return a line for each number of a claim's rule that is another one, or another number."""
+    if published.keys() != computed.keys():
+        return [f"{name}: numbers published {list(published)}, computed {list(computed)}"]
+    lines = []
+    for what, number in published.items():
+        one = number | {"interval": None}
+        lines += _distances(f"{name}, {what}", one, one["value"], computed[what]["value"], None)
+    return lines
 
 
 def _distances(

@@ -35,7 +35,7 @@ def executed(text="P5  reproduced\n", ignored="0.5", picture="iVBOR"):
 
 def record(verdict="reproduced", value=0.9):
     claim = {"id": "P5", "statement": "s", "measured": value, "interval": None, "seeds": None}
-    claim |= {"rule": "≥ 0.5", "verdict": verdict, "tolerance": 0.05}
+    claim |= {"rule": "≥ 0.5", "verdict": verdict, "tolerance": 0.05, "numbers": {}}
     return {"parameters": {}, "metrics": {}, "claims": [claim], "figures": []}
 
 

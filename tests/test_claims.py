@@ -280,12 +280,19 @@ def test_publish_writes_what_was_collected(study, figure, tmp_path):
         "share_solved": {
             "value": 0.3333333333,
             "tolerance": 0.01,
+            "effect": 0.3333333333,
             "interval": [0.1, 0.7],
             "seeds": 3,
         },
-        "steps": {"value": 200, "tolerance": 0, "interval": None, "seeds": None},
-        "first_dead_layer": {"value": None, "tolerance": 0, "interval": None, "seeds": None},
-        "loss": {"value": 0.5, "tolerance": 0.1, "interval": None, "seeds": None},
+        "steps": {"value": 200, "tolerance": 0, "effect": 200, "interval": None, "seeds": None},
+        "first_dead_layer": {
+            "value": None,
+            "tolerance": 0,
+            "effect": None,
+            "interval": None,
+            "seeds": None,
+        },
+        "loss": {"value": 0.5, "tolerance": 0.1, "effect": 0.5, "interval": None, "seeds": None},
     }
     assert record["claims"] == [
         {
@@ -297,6 +304,7 @@ def test_publish_writes_what_was_collected(study, figure, tmp_path):
             "rule": "≥ 0.9 (lower end of the interval)",
             "verdict": "reproduced",
             "tolerance": 0.05,
+            "effect": 0.98,
             "numbers": {},
         }
     ]

@@ -39,6 +39,7 @@ def record(**changes):
         "rule": "≥ 0.5",
         "verdict": "reproduced",
         "tolerance": 0.05,
+        "numbers": {"line": {"value": 0.88, "tolerance": 0.02}},
     }
     return {
         "parameters": {"seeds": 3},
@@ -55,6 +56,7 @@ def record(**changes):
         {"metric": {"value": 1.09}},
         {"metric": {"interval": [0.45, 1.55]}},
         {"claim": {"measured": 0.86}},
+        {"claim": {"numbers": {"line": {"value": 0.895, "tolerance": 0.02}}}},
     ],
 )
 def test_what_is_within_its_tolerance_agrees(changes):
@@ -72,6 +74,15 @@ def test_what_is_within_its_tolerance_agrees(changes):
         ({"claim": {"measured": 0.84}}, "P8: value published 0.9, computed 0.84"),
         ({"claim": {"verdict": "partly"}}, "P8: verdict published 'reproduced'"),
         ({"claim": {"rule": "≥ 0.4"}}, "P8: rule published"),
+        (
+            {"claim": {"numbers": {"line": {"value": 0.91, "tolerance": 0.02}}}},
+            "P8, line: value published 0.88, computed 0.91, tolerance 0.02",
+        ),
+        (
+            {"claim": {"numbers": {"line": {"value": None, "tolerance": 0}}}},
+            "P8, line: value published 0.88, computed None",
+        ),
+        ({"claim": {"numbers": {}}}, "P8: numbers published ['line'], computed []"),
         ({"claim": {"id": "P9"}}, "claims: published"),
         ({"set": {"metrics": {}}}, "metrics: published"),
         ({"set": {"figures": []}}, "figures: published"),

@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 
 from rai_utils import prose
 from rai_utils.catalogue import figures_index, numbers_tex, published_sets
-from rai_utils.claims import FIGURE_SUFFIXES, METRICS_FILE, read_metrics
+from rai_utils.claims import FIGURE_SUFFIXES, METRICS_FILE, WIDEST, read_metrics
 from rai_utils.pipeline import (
     NOTEBOOK_METADATA,
     ROOT,
@@ -76,6 +76,34 @@ ORDER = (
 )
 # A plot takes arrays: it knows nothing of what made them.
 UNKNOWN_TO_PLOTTING = {"models", "relaxation", "training", "tuning", "descent"}
+
+
+# --- published numbers ---
+
+
+def published_numbers():
+    """Every number of every published set, with its name."""
+    for name, record in published_sets(ROOT).items():
+        for metric, number in record["metrics"].items():
+            yield f"{name}/{metric}", number | {"measured": number["value"]}
+        for claim in record["claims"]:
+            yield f"{name}/{claim['id']}", claim
+
+
+def test_no_published_tolerance_is_wider_than_half_of_its_effect():
+    wide = [
+        (name, number["tolerance"], number["effect"])
+        for name, number in published_numbers()
+        if number["measured"] is not None
+        and number["tolerance"] > WIDEST * number["effect"] * (1 + 1e-9)
+    ]
+    assert wide == []
+
+
+def test_the_effect_of_a_number_is_its_size_unless_it_is_named():
+    numbers = [number for _, number in published_numbers() if number["measured"] is not None]
+    own = [number for number in numbers if number["effect"] == abs(number["measured"])]
+    assert len(own) > 0.9 * len(numbers)
 
 
 # --- notebooks, the Makefile and the profiles ---
