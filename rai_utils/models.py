@@ -604,11 +604,12 @@ class _HiddenLayers(torch.autograd.Function):
         layers = weight.shape[0]
         backward = ACTIVATIONS[ctx.name].backward
         weight_gradient, bias_gradient = ctx.into or map(torch.empty_like, (weight, bias))
-        before, dead.count = dead.count, 0
+        # Of memory that was given, the gradients before are 0 since the last step.
+        before, dead.count = dead.count if ctx.into else 0, 0
         for t, w in reversed(list(enumerate(weight.unbind(0)))):
             above = layers - 1 - t
             if above % LOOK_EVERY == 0 and not gradient.any():
-                rest = slice(before, t + 1)  # the gradients before are 0 since the last step
+                rest = slice(before, t + 1)
                 # 0 times infinity would be NaN.
                 if _are_finite(weight[rest], *inputs[rest], *kept[rest]):
                     weight_gradient[rest].zero_()

@@ -301,7 +301,11 @@ class _ParallelTerms(torch.autograd.Function):
     def backward(
         ctx: Any, gradient: Tensor, _: Tensor, lowest: Tensor, highest: Tensor
     ) -> tuple[Tensor | None, ...]:
-        gradients = ctx.gradients
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            raise RuntimeError(
+                "a relaxed loss can be differentiated once: its gradients were handed out"
+            )
         if (gradient != 1).any():
             gradients = tuple(g * gradient[:, None, None] for g in gradients)
         gradients[0][0] += lowest

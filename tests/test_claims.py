@@ -217,6 +217,19 @@ def test_bootstrap_interval_is_the_percentile_bootstrap():
     assert ours == again
 
 
+@pytest.mark.parametrize(("level", "expected"), [(0.9, (5, 95)), (0.5, (25, 75))])
+def test_bootstrap_interval_has_the_level_asked_for(level, expected):
+    class OneValueEach:
+        """Draws resample k as nothing but value k."""
+
+        def integers(self, high, size):
+            assert (high, size) == (101, (101, 101))
+            return np.repeat(np.arange(101)[:, None], 101, axis=1)
+
+    found = bootstrap_interval(np.arange(101.0), np.mean, level, OneValueEach(), resamples=101)
+    assert found == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -198,6 +198,17 @@ def test_a_sweep_that_stops_where_no_gradient_is_left_equals_the_full_sweep(
     assert not stopped[0].nan_to_num().any() or (skip and factor)
 
 
+def test_a_graph_may_be_gone_through_twice():
+    model = build_mlp(Architecture((2, *[20] * 81, 1)), [0, 1])
+    parameters = [*model.weights, *model.biases]
+    z = model(torch.randn(9, 2, generator=torch.Generator().manual_seed(0)))
+    once = torch.autograd.grad(z.sum(), parameters, retain_graph=True)
+    waste = [torch.full_like(part, torch.nan) for part in once]  # memory that comes back unclean
+    del waste
+    for first, second in zip(once, torch.autograd.grad(z.sum(), parameters), strict=True):
+        assert torch.equal(first, second)
+
+
 def test_a_gradient_of_one_seed_keeps_the_sweep_going(rule_calls):
     shape = Architecture((2, *[20] * 81, 1))
     both = stack([build_mlp(shape, [0]), build_mlp(shape, [0], "orthogonal_centred", 4.0)])

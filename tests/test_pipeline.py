@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from rai_utils.pipeline import (
     kernel_environment,
     main,
     publish,
+    publish_with_index,
     repair,
 )
 
@@ -362,6 +364,41 @@ def test_the_environment_of_a_kernel():
     assert made["HOME"] == "/home"
     assert kernel_environment({})["PYTHONPATH"] == str(pipeline.ROOT)
     assert given == before
+
+
+def test_sets_and_dictionaries_of_text_come_in_one_order_in_every_kernel():
+    orders = set()
+    for seed in ("1", "2", "random"):
+        environment = kernel_environment({**os.environ, "PYTHONHASHSEED": seed})
+        code = "print(list({chr(97 + n) * 3 for n in range(20)}))"
+        orders.add(subprocess.check_output([sys.executable, "-c", code], env=environment))
+    assert len(orders) == 1
+
+
+def test_no_index_is_written_while_another_set_is_published(project, monkeypatch):
+    made = project / "made"
+    made.mkdir()
+    (made / "metrics.json").write_text("a set")
+    inside, order = threading.Event(), []
+
+    def write_index(folder):
+        order.append("begins")
+        inside.set()
+        time.sleep(0.3)
+        order.append("ends")
+
+    monkeypatch.setattr(pipeline.catalogue, "write_index", write_index)
+    runs = [
+        threading.Thread(target=publish_with_index, args=(made, project, name))
+        for name in ("one", "two")
+    ]
+    runs[0].start()
+    inside.wait()
+    runs[1].start()
+    for run in runs:
+        run.join()
+    assert order == ["begins", "ends"] * 2
+    assert state(project / "figures" / "one") == state(project / "figures" / "two") == state(made)
 
 
 # --- a run that fails ---

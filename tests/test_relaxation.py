@@ -86,6 +86,55 @@ def test_loss_and_gradients_equal_the_sum_written_out(data, subset, activation):
                 torch.testing.assert_close(bias.grad[offset, position, 0], linear.bias.grad)
 
 
+@pytest.mark.parametrize("depth", [30, 70])
+def test_gradients_of_more_layers_than_one_product_holds_are_those_written_out(data, depth):
+    architecture = Architecture((2, *[3] * depth, 1))
+    model = build_mlp(architecture, [0, 1, 2], dtype=torch.float64)
+    plan = relaxation_plan(architecture)
+    targets = disturbed_targets(model, data.x, plan)
+    leaves = [*model.weights, *model.biases, *targets.values]
+    result = relaxed_loss(
+        plan, [*model.weights], [*model.biases], targets.values, data.x, data.y, hidden_weight=0.7
+    )
+    found = torch.autograd.grad(result.total.sum(), leaves)
+    for position in range(3):
+        module = model.as_module(position)
+        total, _, _ = written_out(
+            module, plan.layers, lambda t, p=position: targets.at(t)[p], data.x, data.y, 0.7
+        )
+        linears = [m for m in module if isinstance(m, nn.Linear)]
+        groups = ([m.weight for m in linears], [m.bias for m in linears], targets.values)
+        weights, biases, values = (torch.autograd.grad(total, g, retain_graph=True) for g in groups)
+        for layer in plan.layers:
+            run, group = architecture.run_of(layer), plan.locate(layer)
+            offset = layer - architecture.runs[run].first
+            torch.testing.assert_close(found[run][offset, position], weights[layer - 1])
+            torch.testing.assert_close(found[3 + run][offset, position, 0], biases[layer - 1])
+            torch.testing.assert_close(
+                found[6 + group[0]][group[1], position], values[group[0]][group[1], position]
+            )
+
+
+def test_a_factor_on_each_seeds_loss_is_a_factor_on_its_gradients(data):
+    model = build_mlp(Architecture(WIDTHS), [0, 1], dtype=torch.float64)
+    plan = relaxation_plan(model.architecture)
+    values = disturbed_targets(model, data.x, plan).values
+    leaves = [*model.weights, *model.biases, *values]
+
+    def total():
+        operands = plan, [*model.weights], [*model.biases], values, data.x, data.y
+        return relaxed_loss(*operands, hidden_weight=0.7).total
+
+    plain = torch.autograd.grad(total().sum(), leaves)
+    factors = torch.tensor([2.5, -0.5], dtype=torch.float64)
+    weighted = (factors * total()).sum()
+    scaled = torch.autograd.grad(weighted, leaves, retain_graph=True)
+    with pytest.raises(RuntimeError, match="can be differentiated once"):
+        torch.autograd.grad(weighted, leaves)
+    for ours, reference in zip(scaled, plain, strict=True):
+        torch.testing.assert_close(ours, reference * factors[:, None, None])
+
+
 @pytest.mark.parametrize("subset", [*SUBSETS, (1, 2, 3, 4, 5, 6)])
 def test_gradients_written_to_given_memory_are_the_same(data, subset):
     model = build_mlp(Architecture(WIDTHS), [0, 1], dtype=torch.float64)
@@ -133,6 +182,18 @@ def test_moving_one_target_changes_its_two_residuals_and_no_other(data):
         )
         changed = [plan.layers[i] for i in result.hidden[:, 0].nonzero().flatten()]
         assert changed == [t for t in (layer, layer + 1) if t <= 7]
+
+
+def test_a_forward_pass_that_overflows_keeps_its_nan_and_settles():
+    data = moons(examples=12)
+    model = build_mlp(Architecture((2, 5, 5, 5, 1), "relu"), [0, 1])
+    with torch.no_grad():
+        model.weights[0][0, 0] = 1e30
+        model.weights[1][:, 0] = 1e30
+        model.weights[1][1, 0, :, 0] = -1e30
+    targets = forward_targets(model, data.x, relaxation_plan(model.architecture))
+    assert targets.at(3)[0].isnan().any()
+    assert all(targets.at(layer)[1].isfinite().all() for layer in range(1, 5))
 
 
 def test_targets_that_are_off_by_rounding_are_settled_to_exact_consistency():
@@ -225,6 +286,32 @@ def test_relax_chooses_by_type_name_and_predicate(data):
             assert list(relaxed.targets) == expected
             module(data.x)
             assert set(relaxed.hidden_terms()) == set(expected)
+
+
+class Detour(nn.Module):
+    """Runs its second layer in the first passes only."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.detour = False
+
+    def forward(self, x):
+        return self.first(x) if self.detour else self.second(self.first(x))
+
+
+def test_no_term_of_an_earlier_pass_is_left_over(data):
+    module = Detour()
+    with relax(module, data.x.float()) as relaxed:
+        module(data.x.float())
+        assert set(relaxed.hidden_terms()) == {"first", "second"}
+        module.detour = True
+        try:
+            module(data.x.float())
+            terms = relaxed.hidden_terms()
+        except (ValueError, RuntimeError):  # a pass that left a layer out may be refused as well
+            return
+        assert set(terms) == {"first"}
 
 
 class Twice(nn.Module):

@@ -94,7 +94,8 @@ def test_a_dead_unit_gets_no_gradient():
 def test_off_centre_of_relu_is_its_closed_form():
     model = build_mlp(Architecture((64, 4000, 1), "relu"), [0], "he", dtype=torch.float64)
     x = torch.randn(200, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert off_centre(model, x)[0, 0] == pytest.approx(np.pi**-0.5, abs=0.02)
+    for scale in (1, 3):  # of whatever size, and the size does not matter
+        assert off_centre(model, scale * x)[0, 0] == pytest.approx(np.pi**-0.5, abs=0.02)
     tanh = build_mlp(Architecture((64, 4000, 1), "tanh"), [0], "xavier", dtype=torch.float64)
     assert abs(off_centre(tanh, x)[0, 0]) < 0.02
 
@@ -132,6 +133,17 @@ def test_sign_coherence_equals_a_loop():
         assert batch[seed] == pytest.approx(np.mean(together))
 
 
+def test_gradients_that_are_0_everywhere_are_left_out_of_the_coherence():
+    # Gradients by example: unit 0 (1, 2), unit 1 none; none, for inputs of 0; unit 0 (6, 2) and
+    # unit 1 (−6, −2) from inputs of one sign, unit 0 (4, −4) and unit 1 (2, −2) from mixed ones.
+    inputs = torch.tensor([[[1.0, 2.0], [0.0, 0.0], [3.0, 1.0], [2.0, -2.0]]])
+    deltas = torch.tensor([[[1.0, 0.0, 0.0], [5.0, 7.0, 0.0], [2.0, -2.0, 0.0], [2.0, 1.0, 0.0]]])
+    each, batch = sign_coherence(inputs, deltas)
+    assert each[0] == pytest.approx((1 + 1 + 1 + 0 + 0) / 5)
+    # Together: unit 0 (11, 0), unit 1 (−4, −4), unit 2 nothing.
+    assert batch[0] == pytest.approx((0.5 + 1) / 2)
+
+
 def test_positive_inputs_give_one_sign_and_centred_ones_do_not():
     for activation, low, high in (("sigmoid", 1.0, 1.0), ("centred_sigmoid", 0.0, 0.5)):
         inputs, deltas = backward_signals(network(activation, (2, 20, 20, 1)), DATA)
@@ -150,6 +162,27 @@ def test_predicted_gain_is_what_wide_networks_show(activation, gain):
     first = gain**2 * 2 * 64 / (64 + 400) * float(data.x.square().mean())
     expected = predicted_gains(activation, gain**2, 0.0, first, 5)
     np.testing.assert_allclose(backward_gains(deltas).mean(1), expected, rtol=0.08)
+
+
+@pytest.mark.parametrize(
+    ("activation", "function", "derivative"),
+    [
+        ("tanh", np.tanh, lambda z: 1 / np.cosh(z) ** 2),
+        ("sigmoid", lambda z: 1 / (1 + np.exp(-z)), lambda z: 1 / (2 + 2 * np.cosh(z))),
+    ],
+)
+def test_predicted_gains_follow_the_recursion_by_another_quadrature(
+    activation, function, derivative
+):
+    points, weights = np.polynomial.hermite_e.hermegauss(80)
+    weights = weights / weights.sum()
+    weight_variance, bias_variance, q, expected = 1.7, 0.6, 0.2, []
+    for _ in range(4):
+        z = np.sqrt(q) * points
+        expected.append(np.sqrt(weight_variance * weights @ derivative(z) ** 2))
+        q = weight_variance * weights @ function(z) ** 2 + bias_variance
+    found = predicted_gains(activation, weight_variance, bias_variance, 0.2, 5)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_predicted_gain_of_relu_is_exact():

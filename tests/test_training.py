@@ -240,6 +240,18 @@ def test_the_signal_moves_one_layer_a_step_from_the_output(data):
     assert reached.tolist() == [0, *range(1, 10), 9, 9, 9]
 
 
+def test_a_fit_starts_from_residuals_of_0_wherever_its_numbers_lie(data, monkeypatch):
+    def rounded_otherwise(model, x, plan):
+        targets = forward_targets(model, x, plan)
+        return Targets(plan, tuple(value * (1 + 1e-15) for value in targets.values), x)
+
+    monkeypatch.setattr(training, "forward_targets", rounded_otherwise)
+    model = build_mlp(Architecture((2, 6, 6, 6, 1)), [0, 1], dtype=torch.float64)
+    history = fit_relaxed(model, data, Phase(1, 0.1), watch=Watch((), (0,))).history
+    assert not history.hidden_terms.any()
+    assert not history.gradient_norms.any()
+
+
 def test_regression_uses_the_squared_error_and_has_no_accuracy():
     generator = torch.Generator().manual_seed(0)
     x, noise = torch.randn(30, 3, generator=generator), torch.randn(30, generator=generator)
