@@ -96,7 +96,8 @@ class Measured:
     @property
     def limit(self) -> float | None:
         """The limit; None where the number is missing."""
-        return None if _is_missing(self.value) else self.value + self.plus
+        number = _present(self.value)
+        return None if number is None else number + self.plus
 
     @property
     def text(self) -> str:
@@ -169,13 +170,14 @@ def _bounded(sign: Literal["≥", "≤"], reproduced: Limit, partly: Limit | Non
     values = [limit.limit if isinstance(limit, Measured) else limit for limit in limits]
 
     def decide(measured: Number, interval: Interval | None) -> Verdict:
-        if _is_missing(measured) or any(value is None for value in values):
+        number, bounds = _present(measured), [value for value in values if value is not None]
+        if number is None or len(bounds) < len(values):
             return "not measured"
-        judged = measured if interval is None else interval[0 if sign == "≥" else 1]
-        for value, verdict in zip(values, ("reproduced", "partly"), strict=False):
-            if direction * (judged - value) >= 0:
-                return verdict
-        return "not reproduced"
+        judged = number if interval is None else interval[0 if sign == "≥" else 1]
+        met = [direction * (judged - bound) >= 0 for bound in bounds]
+        if met[0]:
+            return "reproduced"
+        return "partly" if any(met) else "not reproduced"
 
     texts = [f"{sign} {_limit_text(limit)}" for limit in limits]
     text = f"{'; partly: '.join(texts)} ({end} end of the interval)"
@@ -194,12 +196,13 @@ def between(low: float, high: float) -> Rule:
         raise ValueError(f"expected low below high, got {low:g} and {high:g}")
 
     def decide(measured: Number, interval: Interval | None) -> Verdict:
-        if _is_missing(measured):
+        number = _present(measured)
+        if number is None:
             return "not measured"
-        lower, upper = (measured, measured) if interval is None else interval
+        lower, upper = (number, number) if interval is None else interval
         if low <= lower and upper <= high:
             return "reproduced"
-        return "partly" if low <= measured <= high else "not reproduced"
+        return "partly" if low <= number <= high else "not reproduced"
 
     return Rule(f"whole interval in [{low:g}, {high:g}]; partly: the value in it", decide)
 
@@ -217,9 +220,10 @@ def identity(tolerance: float) -> Rule:
     _check_tolerance(tolerance)
 
     def decide(measured: Number, interval: Interval | None) -> Verdict:
-        if _is_missing(measured):
+        number = _present(measured)
+        if number is None:
             return "not measured"
-        ends = (measured,) if interval is None else interval
+        ends = (number,) if interval is None else interval
         return "proved" if all(abs(end) <= tolerance for end in ends) else "not reproduced"
 
     return Rule(f"|deviation| ≤ {tolerance:g}", decide, effect=tolerance)
@@ -249,11 +253,12 @@ def compare(
     sign, relate = relations[relation]
     text = f"{name} {sign} {_limit_text(limit)}"
     bound = limit.limit if isinstance(limit, Measured) else limit
-    if _is_missing(value) or bound is None:
+    number = _present(value)
+    if number is None or bound is None:
         return Condition(text, None, {name: (None, 0.0), **_limit_numbers(limit)})
-    distance = abs(float(value) - float(bound))
-    shown = (value, WIDEST * distance) if math.isfinite(distance) else (None, 0.0)
-    return Condition(text, bool(relate(value, bound)), {name: shown, **_limit_numbers(limit)})
+    distance = abs(float(number) - float(bound))
+    shown = (number, WIDEST * distance) if math.isfinite(distance) else (None, 0.0)
+    return Condition(text, bool(relate(number, bound)), {name: shown, **_limit_numbers(limit)})
 
 
 def all_of(*conditions: Condition, partly: int | None = None) -> Rule:
@@ -294,19 +299,17 @@ def _limit_text(limit: Limit) -> str:
 
 
 def _limit_numbers(*limits: Limit) -> dict[str, tuple[Number, float]]:
+    measured = [limit for limit in limits if isinstance(limit, Measured)]
+    numbers = {limit.name: (_present(limit.value), limit.within) for limit in measured}
     return {
-        limit.name: (
-            (None, 0.0)
-            if _is_missing(limit.value)
-            else (limit.value, limit.within * abs(limit.value))
-        )
-        for limit in limits
-        if isinstance(limit, Measured)
+        name: (number, 0.0 if number is None else within * abs(number))
+        for name, (number, within) in numbers.items()
     }
 
 
-def _is_missing(value: Number) -> bool:
-    return value is None or math.isnan(value)
+def _present(value: Number) -> int | float | None:
+    """Return a number, or None where it is missing: None itself, or NaN."""
+    return None if value is None or math.isnan(value) else value
 
 
 # --- intervals --------------------------------------------------------------------------------
@@ -765,15 +768,15 @@ def _judged(
         effect = abs(number)
     if within is not None:
         _check_share(within, name)
-        tolerance = within * (effect or 0)
-    _check_tolerance(tolerance)
-    if number is not None and tolerance > WIDEST * effect * (1 + 1e-9):
+    absolute = (within or 0) * (effect or 0) if tolerance is None else tolerance
+    _check_tolerance(absolute)
+    if effect is not None and number is not None and absolute > WIDEST * effect * (1 + 1e-9):
         raise ValueError(
             f"tolerance of {name} must be at most {WIDEST} of its effect {effect:.4g}, "
-            f"got {tolerance:g}"
+            f"got {absolute:g}"
         )
     return {
-        "tolerance": _plain_number(tolerance, f"tolerance of {name}"),
+        "tolerance": _plain_number(absolute, f"tolerance of {name}"),
         "effect": _plain_number(effect, f"effect of {name}"),
     }
 

@@ -97,7 +97,8 @@ def imported(tree: ast.AST, package: str = "") -> Iterator[str]:
         origin = ".".join([*above, *filter(None, [tree.module])])
         yield from (f"{origin}.{alias.name}" for alias in tree.names)
     elif isinstance(tree, ast.Call) and _name(tree.func).endswith("import_module"):
-        yield from (each.value for each in tree.args[:1] if isinstance(each, ast.Constant))
+        named = [each.value for each in tree.args[:1] if isinstance(each, ast.Constant)]
+        yield from (name for name in named if isinstance(name, str))
     for node in ast.iter_child_nodes(tree):
         yield from imported(node, package)
 

@@ -122,7 +122,7 @@ def run(
     for cell in sweep.cells:
         key = _key(sweep, cell)
         found = [_record(kept / f"{key}.json"), *earlier]
-        current = [each for each in found if _is_current(each, cell, code, machine)]
+        current = [each for each in found if each and _is_current(each, cell, code, machine)]
         if current:
             records[key] = current[0]
         else:
@@ -237,11 +237,10 @@ def _machine() -> dict[str, Any]:
     return {**environment(), "threads": 1, "processors": os.cpu_count()}
 
 
-def _is_current(record: Record | None, cell: Cell, code: str, machine: dict[str, Any]) -> bool:
+def _is_current(record: Record, cell: Cell, code: str, machine: dict[str, Any]) -> bool:
     """Whether this code made a record, with this release of torch in whatever build."""
     return (
-        record is not None
-        and record.keys() >= {"result", "seconds", "machine"}
+        record.keys() >= {"result", "seconds", "machine"}
         and record.get("parameters") == cell
         and record.get("code") == code
         and _release(record["machine"]) == _release(machine)
