@@ -61,17 +61,17 @@ endif
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-PIPELINE := $(RUN) -m rai_utils.pipeline
+PIPELINE := $(RUN) -m rai_utils.publishing.pipeline
 # What an executed notebook is made from: `notebook|file` words, the modules that it imports and
 # the data that it reads. Listed where a goal may run a notebook, by whatever Python is there; if
 # none can, by all modules.
 ifneq ($(filter figures notebooks build/% $(NOTEBOOKS),$(MAKECMDGOALS)),)
 LISTED := $(shell for python in $(RUN) $(PYTHONS); do \
-	PYTHONPATH= "$$python" -m rai_utils.sources 2>/dev/null && break; done; true)
+	PYTHONPATH= "$$python" rai_utils/publishing/sources.py 2>/dev/null && break; done; true)
 endif
 # $(call sources,notebook)
 sources = $(or $(patsubst $(1)|%,%,$(filter $(1)|%,$(LISTED))),\
-	$(wildcard rai_utils/*.py figures/bench/metrics.json figures/study/*.json))
+	$(wildcard $(patsubst %,rai_utils/%,*.py *.pyi */*.py */*/*.py) figures/bench/metrics.json figures/study/*.json))
 
 .PHONY: help
 help: ## list the targets
@@ -92,7 +92,7 @@ TOGETHER = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(
 
 .PHONY: figures $(NOTEBOOKS) always
 figures: $(ENVIRONMENT) ## run the notebooks and publish figures/ (PROFILE=quick: build/quick/)
-	@$(TOGETHER) $(NOTEBOOKS)
+	@+$(TOGETHER) $(NOTEBOOKS)
 
 ifeq ($(strip $(PARAMETERS)),)
 $(NOTEBOOKS): %: build/$(PROFILE)/%.ipynb
@@ -122,12 +122,12 @@ $(foreach notebook,$(NOTEBOOKS),$(if $(wildcard figures/$(notebook)/metrics.json
 
 .PHONY: notebooks
 notebooks: $(ENVIRONMENT) ## write the outputs of the full run into the notebooks
-	@$(TOGETHER) $(NOTEBOOKS:%=build/full/%.ipynb)
+	@+$(TOGETHER) $(NOTEBOOKS:%=build/full/%.ipynb)
 	@$(PIPELINE) write-back $(NOTEBOOKS)
 
 .PHONY: report
 report: $(ENVIRONMENT) ## build/report/: one HTML page of all that is published, and its PDF
-	@$(RUN) -m rai_utils.report
+	@$(RUN) -m rai_utils.publishing.report
 
 .PHONY: lab
 lab: $(ENVIRONMENT) ## open the notebooks in JupyterLab
@@ -143,7 +143,7 @@ test: $(ENVIRONMENT) ## lint, unit tests, every notebook run again, its numbers 
 	@echo "== unit tests and the state of the repository"
 	@$(PYTEST) tests --ignore=tests/test_published.py
 	@echo "== the fast ones under two other arithmetics"
-	@$(RUN) -m rai_utils.arithmetic tests --settings oldest "four threads"
+	@$(RUN) -m rai_utils.publishing.arithmetic tests --settings oldest "four threads"
 	@echo "== every notebook run again, outputs and published numbers compared (many minutes)"
 	@rm -rf build/scratch
 	@$(PYTEST) --nbval --nbval-current-env $(NOTEBOOKS:%=notebooks/%.ipynb)
@@ -151,7 +151,7 @@ test: $(ENVIRONMENT) ## lint, unit tests, every notebook run again, its numbers 
 
 .PHONY: arithmetic
 arithmetic: $(ENVIRONMENT) ## does any test, verdict or number hang on rounding? (an hour)
-	@$(RUN) -m rai_utils.arithmetic
+	@$(RUN) -m rai_utils.publishing.arithmetic
 
 .PHONY: check
 check: $(ENVIRONMENT) ## lint and the fast unit tests, under a minute
@@ -161,11 +161,11 @@ check: $(ENVIRONMENT) ## lint and the fast unit tests, under a minute
 
 .PHONY: study
 study: $(ENVIRONMENT) ## run the long sweeps behind the rai-questions notebooks (about an hour)
-	@$(RUN) -m rai_utils.study $$SWEEPS $${CLUSTER:+--cluster "$$CLUSTER"}
+	@$(RUN) -m rai_utils.experiments.study $$SWEEPS $${CLUSTER:+--cluster "$$CLUSTER"}
 
 .PHONY: bench
 bench: $(ENVIRONMENT) ## time a step, and publish figures/bench/
-	@$(RUN) -m rai_utils.bench
+	@$(RUN) -m rai_utils.experiments.bench
 
 # --- environment ------------------------------------------------------------------------------
 

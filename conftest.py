@@ -2,7 +2,7 @@
 
 import os
 
-from rai_utils.pipeline import kernel_environment
+from rai_utils.publishing.pipeline import kernel_environment
 
 environment = kernel_environment(os.environ)
 os.environ.clear()

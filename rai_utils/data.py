@@ -11,19 +11,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from sklearn.datasets import (
-    load_breast_cancer,
-    load_diabetes,
-    load_digits,
-    load_iris,
-    load_wine,
-    make_circles,
-    make_friedman1,
-    make_friedman2,
-    make_friedman3,
-    make_moons,
-)
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from rai_utils.checks import LAST_SEED, number, seeded, whole_number
@@ -170,6 +157,7 @@ def moons(
     Raises:
         ValueError: a count or the noise is out of range, or the two seeds are equal.
     """
+    from sklearn.datasets import make_moons
 
     def draw(count: int, state: int) -> Examples:
         return make_moons(n_samples=count, noise=noise, random_state=state)
@@ -292,6 +280,7 @@ def circles(
     No straight line separates an inner from an outer circle. Arguments and errors as
     :func:`moons`.
     """
+    from sklearn.datasets import make_circles
 
     def draw(count: int, state: int) -> Examples:
         return make_circles(n_samples=count, noise=noise, factor=0.5, random_state=state)
@@ -359,6 +348,9 @@ def digits(examples: int = 300, held_out: int = 500, seed: int = 42) -> Dataset:
     Raises:
         ValueError: a count is out of range.
     """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     images, labels = load_digits(return_X_y=True)
     _check_counts(10, examples=examples, held_out=held_out)
     if examples + held_out > len(labels):
@@ -377,165 +369,11 @@ def digits(examples: int = 300, held_out: int = 500, seed: int = 42) -> Dataset:
     )
     centre, scale = x.mean(0), x.std(0)
     scale[scale == 0] = np.inf
-    return _of_arrays(
+    return from_arrays(
         "Digits",
         "multiclass",
         ((x - centre) / scale, y),
         ((held_out_x - centre) / scale, held_out_y),
-    )
-
-
-def validation_split(dataset: Dataset, examples: int, seed: int = 42) -> Dataset:
-    """Hold out part of the training examples in place of the held-out ones.
-
-    What is chosen on the result has not seen ``dataset.held_out_x``. Classes keep their shares.
-
-    Args:
-        dataset: what to split; left as it is.
-        examples: how many to hold out, at least 1 and fewer than there are to train on.
-        seed: of the split.
-
-    Raises:
-        ValueError: the number of examples is out of range.
-    """
-    examples = whole_number(examples, "examples", 1, len(dataset.x) - 1)
-    whole_number(seed, "seed", most=LAST_SEED)
-    rows, held_out_rows = train_test_split(
-        np.arange(len(dataset.x)),
-        test_size=examples,
-        stratify=None if dataset.task == "regression" else dataset.y.numpy(),
-        random_state=seed,
-    )
-    return Dataset(
-        dataset.name,
-        dataset.task,
-        dataset.x[rows],
-        dataset.y[rows],
-        dataset.x[held_out_rows],
-        dataset.y[held_out_rows],
-    )
-
-
-Arrays = tuple[np.ndarray, np.ndarray]
-
-
-def _two_spirals(examples: int, noise: float, seed: int) -> Arrays:
-    drawn = spirals(examples, noise, seed, held_out=2, held_out_seed=seed + 1, classes=2)
-    return drawn.x.numpy().astype(float), drawn.y.numpy()
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """A problem of scikit-learn, or drawn by it.
-
-    Attributes:
-        title: what it is called in figures and tables.
-        task: what the labels mean.
-        draw: split -> inputs (examples, features) and labels (examples,); the same ones for every
-            split where the data are bundled.
-    """
-
-    title: str
-    task: Task
-    draw: Callable[[int], Arrays]
-
-
-BENCHMARKS: dict[str, Benchmark] = {
-    "iris": Benchmark("Iris", "multiclass", lambda split: load_iris(return_X_y=True)),
-    "wine": Benchmark("Wine", "multiclass", lambda split: load_wine(return_X_y=True)),
-    "breast_cancer": Benchmark(
-        "Breast cancer", "binary", lambda split: load_breast_cancer(return_X_y=True)
-    ),
-    "digits": Benchmark("Digits", "multiclass", lambda split: load_digits(return_X_y=True)),
-    "noisy_moons": Benchmark(
-        "Noisy moons", "binary", lambda split: make_moons(400, noise=0.3, random_state=split)
-    ),
-    "two_spirals": Benchmark(
-        "Two spirals", "binary", lambda split: _two_spirals(400, 0.15, 2 * split)
-    ),
-    "diabetes": Benchmark("Diabetes", "regression", lambda split: load_diabetes(return_X_y=True)),
-    "friedman1": Benchmark(
-        "Friedman 1", "regression", lambda split: make_friedman1(400, noise=1.0, random_state=split)
-    ),
-    "friedman2": Benchmark(
-        "Friedman 2",
-        "regression",
-        lambda split: make_friedman2(400, noise=125.0, random_state=split),
-    ),
-    "friedman3": Benchmark(
-        "Friedman 3", "regression", lambda split: make_friedman3(400, noise=0.1, random_state=split)
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Split:
-    """One problem in three parts that share no example.
-
-    Attributes:
-        validation: the training part, with the validation part held out: for choosing.
-        test: the same training part, with the test part held out: for judging.
-    """
-
-    validation: Dataset
-    test: Dataset
-
-
-def benchmark(name: str, split: int, examples: int | None = None) -> Split:
-    """One of ``BENCHMARKS``, split at random into 3/5 training, 1/5 validation, 1/5 test.
-
-    Generated problems are drawn anew for each split; bundled ones are only split anew. Classes
-    are shared out evenly over the parts. Inputs, and the labels of regression, are scaled to mean
-    0 and standard deviation 1 by the training part alone; an input that is the same in every
-    training example becomes 0. float32.
-
-    The noise of the Friedman problems (Friedman 1991) is a third of the standard deviation that
-    the function itself has in the second and third, and 1 in the first, as in its paper.
-
-    Args:
-        name: a key of ``BENCHMARKS``.
-        split: random state of the draw and of the split, at least 0.
-        examples: how many to keep, for all three parts together; None for all.
-
-    Raises:
-        ValueError: the name is unknown, the split is negative, or more examples than there are,
-            or fewer than 30, are asked for.
-    """
-    if name not in BENCHMARKS:
-        raise ValueError(f"benchmark must be one of {', '.join(BENCHMARKS)}, got {name!r}")
-    split = whole_number(split, "split", most=LAST_SEED // 4)
-    chosen = BENCHMARKS[name]
-    x, y = chosen.draw(split)
-    count = len(y) if examples is None else examples
-    count = whole_number(count, f"examples of {name}", 30, len(y))
-    fifth = count // 5
-    parts: list[Arrays] = []
-    rest = (x, y)
-    for position, size in enumerate((fifth, fifth, count - 2 * fifth)):
-        if size == len(rest[1]):
-            parts.append(rest)
-            continue
-        kept_x, part_x, kept_y, part_y = train_test_split(
-            *rest,
-            test_size=size,
-            stratify=None if chosen.task == "regression" else rest[1],
-            random_state=3 * split + position,
-        )
-        parts.append((part_x, part_y))
-        rest = kept_x, kept_y
-    test, validation, training = parts
-    centre, scale = training[0].mean(0), training[0].std(0)
-    scale[scale == 0] = np.inf
-    mean, deviation = 0.0, 1.0
-    if chosen.task == "regression":
-        mean, deviation = training[1].mean(), training[1].std()
-    training, validation, test = (
-        ((inputs - centre) / scale, (labels - mean) / deviation)
-        for inputs, labels in (training, validation, test)
-    )
-    return Split(
-        _of_arrays(chosen.title, chosen.task, training, validation),
-        _of_arrays(chosen.title, chosen.task, training, test),
     )
 
 
@@ -568,15 +406,21 @@ def _two_draws(
 ) -> Dataset:
     """Check the arguments, then draw both parts: ``draw(count, state)`` gives inputs and labels."""
     _check_draw(examples, noise, seed, held_out, held_out_seed, least)
-    return _of_arrays(name, task, draw(examples, seed), draw(held_out, held_out_seed))
+    return from_arrays(name, task, draw(examples, seed), draw(held_out, held_out_seed))
 
 
-def _of_arrays(
-    name: str,
-    task: Task,
-    training: Examples,
-    held_out: Examples,
-) -> Dataset:
+def from_arrays(name: str, task: Task, training: Examples, held_out: Examples) -> Dataset:
+    """Return a data set of NumPy arrays, in float32; the classes of ``"multiclass"`` in int64.
+
+    Args:
+        name: what it is called.
+        task: what the labels mean.
+        training: inputs, (examples, features), and labels, (examples,).
+        held_out: the same of the other part.
+
+    Raises:
+        ValueError: as :class:`Dataset`.
+    """
     label_type = np.int64 if task == "multiclass" else np.float32
     tensors = [
         torch.from_numpy(values.astype(np.float32 if values.ndim == 2 else label_type))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from rai_utils.checks import number, whole_number
@@ -100,6 +98,8 @@ def mean_pairwise(shares: Array, level: float = 0.95) -> tuple[float, tuple[floa
     Raises:
         ValueError: the array is not square with at least 3 runs, or the level is out of range.
     """
+    from scipy import stats
+
     if not 0 < number(level, "level") < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
     if shares.ndim != 2 or shares.shape[0] != shares.shape[1] or len(shares) < 3:
@@ -202,6 +202,8 @@ def logistic_regression(dataset: Dataset) -> tuple[float, float]:
     Raises:
         ValueError: the problem is a regression.
     """
+    from sklearn.linear_model import LogisticRegression
+
     if dataset.task == "regression":
         raise ValueError("logistic regression needs a classification problem, got a regression")
     x, y = dataset.x.cpu().numpy(), dataset.y.cpu().numpy()
@@ -558,6 +560,8 @@ def logistic_regression_on_features(model: StackedMLP, dataset: Dataset) -> Arra
     Raises:
         ValueError: the problem is a regression, or as ``last_hidden_layer``.
     """
+    from sklearn.linear_model import LogisticRegression
+
     if dataset.task == "regression":
         raise ValueError("logistic regression needs a classification problem, got a regression")
     y, held_out_y = dataset.y.cpu().numpy(), dataset.held_out_y.cpu().numpy()

@@ -38,10 +38,11 @@ from matplotlib.ticker import (
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 
-from rai_utils.legibility import HALF_PAGE
-
 FloatArray = NDArray[np.float64]
 Scale = Literal["linear", "log", "symlog"]
+
+HALF_PAGE = 3.25
+"""Width of every figure in inches: a column of a page."""
 
 COLOUR_MAP = "viridis"
 """The proposal's map. Its lightness only grows, so a greyscale print keeps the order."""

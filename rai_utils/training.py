@@ -13,14 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from time import perf_counter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from rai_utils.checks import number, numbers, one_each, whole_number, whole_numbers
 from rai_utils.data import Dataset, Task
@@ -46,6 +44,9 @@ from rai_utils.relaxation import (
     sequential_gradients,
     settle_targets,
 )
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "rprop": torch.optim.Rprop,
@@ -78,6 +79,8 @@ def configure(threads: int = 1) -> None:
         ValueError: ``threads`` is below 1.
         RuntimeError: the processor cannot flush denormals, or worker threads ran already.
     """
+    from threadpoolctl import threadpool_limits
+
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     torch.set_num_threads(threads)
@@ -113,7 +116,7 @@ class Phase:
             do not decay. Losses and gradient norms are recorded without it.
         smallest_step: of Rprop, above 0: no number's step shrinks below it. 1e-6 is torch's
             default, which is too coarse for backpropagation in a deep net
-            (``limits.smallest_step_cell``).
+            (``experiments.rai_questions_initialisation.smallest_step_cell``).
 
     Rprop is torch's. The step of a number grows by 1.2 where its gradient has the sign it had
     before, and shrinks by 0.5 where the sign has changed; after a change the gradient counts as 0
@@ -916,6 +919,8 @@ def _compiled_rprop() -> Callable[[Tensor, Tensor, Tensor, Tensor, float], None]
 
 def _progress_bar(steps: int, name: str) -> tqdm:
     """Return a bar for a person who waits: in a terminal or a notebook, unless RAI_PROGRESS=off."""
+    from tqdm.auto import tqdm
+
     in_kernel = "ipykernel" in sys.modules
     watched = in_kernel or sys.stderr.isatty()
     hidden = os.environ.get("RAI_PROGRESS") == "off" or not watched

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 from torch import Tensor
 
 from rai_utils.checks import numbers
@@ -110,6 +109,8 @@ def tune(
 
 def _ties(losses: NDArray[np.float64], best: int, margin: float) -> list[int]:
     """Return the rows of ``losses``, (rates, networks), that are as good as row ``best``."""
+    from scipy import special
+
     networks = losses.shape[1]
     tied = [best]
     for row in np.flatnonzero(np.isfinite(losses).all(1)):

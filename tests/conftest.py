@@ -5,7 +5,7 @@ import re
 import nbformat
 import pytest
 
-from rai_utils.pipeline import ROOT
+from rai_utils.publishing.pipeline import ROOT
 
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 

@@ -11,7 +11,7 @@ import urllib.request
 
 import pytest
 
-from rai_utils.pipeline import ROOT
+from rai_utils.publishing.pipeline import ROOT
 
 PYTHON = """\
 #!/usr/bin/env bash
@@ -88,7 +88,7 @@ def test_parameters_reach_python_as_they_were_typed(folder, text):
     before = names(folder)
     ran = make(folder, "rai-grads", f"PARAMETERS={text}", "ENV=active")
     assert ran.returncode == 0, ran.stderr
-    expected = ["-m", "rai_utils.pipeline", "execute", "rai-grads", "--profile", "full"]
+    expected = ["-m", "rai_utils.publishing.pipeline", "execute", "rai-grads", "--profile", "full"]
     assert calls(folder)[-1] == [*expected, f"--parameters={text}"]
     assert names(folder) == before
 

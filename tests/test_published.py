@@ -5,10 +5,10 @@
 
 import pytest
 
-from rai_utils.claims import read_metrics
-from rai_utils.comparison import disagreements
-from rai_utils.pipeline import ROOT
-from rai_utils.sources import notebook_sources
+from rai_utils.publishing.claims import read_metrics
+from rai_utils.publishing.comparison import disagreements
+from rai_utils.publishing.pipeline import ROOT
+from rai_utils.publishing.sources import notebook_sources
 
 
 def test_the_published_numbers_are_what_the_notebook_computes(notebook_name):

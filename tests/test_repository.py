@@ -19,10 +19,11 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from rai_utils import prose
-from rai_utils.catalogue import figures_index, numbers_tex, published_sets
-from rai_utils.claims import FIGURE_SUFFIXES, METRICS_FILE, WIDEST, read_metrics
-from rai_utils.pipeline import (
+import rai_utils
+from rai_utils.publishing import prose
+from rai_utils.publishing.catalogue import figures_index, numbers_tex, published_sets
+from rai_utils.publishing.claims import FIGURE_SUFFIXES, METRICS_FILE, WIDEST, read_metrics
+from rai_utils.publishing.pipeline import (
     NOTEBOOK_METADATA,
     ROOT,
     checked_parameters,
@@ -38,44 +39,15 @@ ABSOLUTE_PATH = re.compile(
     r"(?<![\w.:/<])/(?:home|Users|root|tmp|work|mnt|opt|usr|var|private|content)/\w"
     r"|\b[A-Z]:\\\\?\w"
 )
-# A module imports only from those to its left.
-ORDER = (
-    "sources",
-    "checks",
-    "data",
-    "models",
-    "relaxation",
-    "training",
-    "tuning",
-    "descent",
-    "calculus",
-    "approximation",
-    "diagnostics",
-    "timing",
-    "legibility",
-    "parameters",
-    "claims",
-    "sweep",
-    "limits",
-    "generalisation",
-    "regularisers",
-    "minibatches",
-    "neighbours",
-    "plotting",
-    "prose",
-    "catalogue",
-    "pipeline",
-    "comparison",
-    "arithmetic",
-    "bench",
-    "markup",
-    "chapters",
-    "reference",
-    "report",
-    "study",
-)
-# A plot takes arrays: it knows nothing of what made them.
-UNKNOWN_TO_PLOTTING = {"models", "relaxation", "training", "tuning", "descent"}
+# The three rooms, and the rooms that a module of each may import from.
+ROOMS = {
+    "core": {"core"},
+    "publishing": {"publishing"},
+    "experiments": {"core", "publishing", "experiments"},
+}
+# What several experiments share, and the commands that run them; all else serves one notebook.
+SHARED = {"sweep", "timing"}
+COMMANDS = {"bench", "study"}
 
 
 # --- published numbers ---
@@ -332,54 +304,133 @@ def test_the_published_files_are_those_that_are_listed(notebook_name):
 # --- the package ---
 
 
-def imported_modules(source):
-    """Return the modules of rai_utils that ``source`` imports, inside functions too."""
-    modules = set()
+MODULES = sorted(
+    path.relative_to(ROOT)
+    for path in (ROOT / "rai_utils").rglob("*.py*")
+    if path.suffix in (".py", ".pyi")
+)
+
+
+def imported_names(source, package="rai_utils"):
+    """Return the dotted names below rai_utils that code in ``package`` imports, wherever."""
+    names = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-            modules |= {name.partition(".")[0] for name in names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "rai_utils":
-            modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rai_utils."):
-            modules.add(node.module.split(".")[1])
+        if isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
+            origin = ".".join([*above, *filter(None, [node.module])])
+            names |= {f"{origin}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            names = [alias.name.split(".") for alias in node.names]
-            modules |= {name[1] for name in names if name[0] == "rai_utils" and len(name) > 1}
-    return modules
+            names |= {alias.name for alias in node.names}
+    return {name for name in names if name.partition(".")[0] == "rai_utils"}
+
+
+def room_of(name):
+    parts = name.split(".")
+    return parts[1] if parts[1:] and parts[1] in ROOMS else "core"
+
+
+def experiment_of(name):
+    """Return the notebook that a dotted name serves; None for what several share, and others."""
+    _, *parts = name.split(".")
+    alone = parts[:1] == ["experiments"] and not {*parts[1:2]} <= SHARED | COMMANDS
+    return parts[1].replace("_", "-") if alone else None
+
+
+def dotted(path):
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
 
 @pytest.mark.parametrize(
-    ("source", "modules"),
+    ("source", "package", "names"),
     [
-        ("import rai_utils.models", {"models"}),
-        ("import rai_utils.models as m, torch", {"models"}),
-        ("from rai_utils import models, data", {"models", "data"}),
-        ("from rai_utils.training import fit", {"training"}),
-        ("from .training import fit", {"training"}),
-        ("from . import training", {"training"}),
-        ("def f():\n    from rai_utils.bench import g", {"bench"}),
-        ("import torch\nfrom torch import models", set()),
+        ("import rai_utils.models", "", {"models"}),
+        ("import rai_utils.models as m, torch", "", {"models"}),
+        ("from rai_utils import models, relax", "", {"models", "relax"}),
+        ("from rai_utils.training import fit", "", {"training.fit"}),
+        ("from .training import fit", "", {"training.fit"}),
+        ("from . import training", ".experiments", {"experiments.training"}),
+        ("from .. import training", ".experiments", {"training"}),
+        ("from ..claims import x", ".experiments.demo", {"experiments.claims.x"}),
+        ("from ...publishing import claims", ".experiments.demo", {"publishing.claims"}),
+        ("def f():\n    from rai_utils.experiments.bench import g", "", {"experiments.bench.g"}),
+        ("import torch\nfrom torch import models", "", set()),
     ],
 )
-def test_imports_are_found(source, modules):
-    assert imported_modules(source) == modules
+def test_imports_are_found(source, package, names):
+    found = imported_names(source, f"rai_utils{package}")
+    assert found == {f"rai_utils.{name}" for name in names}
 
 
-def test_every_module_has_its_place():
-    files = {path.stem for path in (ROOT / "rai_utils").glob("*.py")} - {"__init__"}
-    assert files <= set(ORDER)
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_a_module_imports_only_from_the_rooms_that_its_own_may(path):
+    package = ".".join(path.parent.parts)
+    imported = imported_names((ROOT / path).read_text(encoding="utf-8"), package)
+    room = room_of(package)
+    assert {room_of(name) for name in imported} <= ROOMS[room]
+    if path.stem == "plotting":
+        assert not imported  # a plot takes arrays: it knows nothing of what made them
+    if room == "experiments" and path.stem not in COMMANDS:
+        others = {experiment_of(name) for name in imported} - {None}
+        assert others <= {experiment_of(dotted(path))}
 
 
-@pytest.mark.parametrize("module", ORDER)
-def test_a_module_imports_only_from_its_left(module):
-    path = ROOT / "rai_utils" / f"{module}.py"
-    if not path.exists():
-        pytest.skip("not written yet")
-    imported = imported_modules(path.read_text(encoding="utf-8"))
-    assert imported <= set(ORDER[: ORDER.index(module)])
-    if module == "plotting":
-        assert not imported & UNKNOWN_TO_PLOTTING
+def test_every_folder_is_a_room_and_every_experiment_has_its_notebook(makefile_notebooks):
+    folders = {path.parts[1] for path in MODULES if len(path.parts) > 2}
+    assert folders == set(ROOMS) - {"core"}
+    assert {experiment_of(dotted(path)) for path in MODULES} - {None} <= set(makefile_notebooks)
+
+
+def test_a_notebook_imports_no_other_notebooks_experiment(notebook_name, notebook):
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    imported = set().union(*map(imported_names, code))
+    assert {experiment_of(name) for name in imported} <= {None, notebook_name}
+
+
+BLOCKED = ("IPython", "joblib", "matplotlib", "pandas", "scipy", "seaborn", "sklearn")
+BLOCKED += ("threadpoolctl", "tqdm")
+
+
+def run_alone(program):
+    blocker = f"""
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {BLOCKED}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Blocker())
+"""
+    command = [sys.executable, "-c", blocker + program]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_what_the_package_offers_needs_torch_and_numpy_alone():
+    done = run_alone(
+        "import rai_utils, torch\n"
+        "import rai_utils.diagnostics\n"
+        "offered = [getattr(rai_utils, name) for name in rai_utils.__all__]\n"
+        "from rai_utils import *\n"
+        "assert 20 <= len(set(map(id, offered))) == len(rai_utils.__all__) <= 30\n"
+        "assert set(rai_utils.__all__) <= set(dir(rai_utils))\n"
+        "x = torch.ones(3, 2)\n"
+        "model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))\n"
+        "with relax(model, x) as relaxed:\n"
+        "    assert relaxed.targets\n"
+    )
+    assert done.returncode == 0, done.stderr
+    blocked = run_alone("import sklearn")
+    assert "ModuleNotFoundError: sklearn" in blocked.stderr
+
+
+def test_the_package_offers_nothing_else():
+    with pytest.raises(AttributeError, match="module 'rai_utils' has no attribute 'nothing'"):
+        rai_utils.nothing  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'nothing'"):
+        from rai_utils import nothing  # noqa: F401
+
+
+def test_a_wrong_parameter_is_refused_before_torch_is_loaded():
+    program = "import sys, rai_utils.publishing.pipeline\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
 def training_loops(source):
@@ -478,7 +529,7 @@ def test_the_steps_for_colab_find_the_published_data(tmp_path):
     shutil.copytree(ROOT / "figures" / "study", clone / "figures" / "study")
     shutil.copytree(ROOT / "notebooks" / "profiles", clone / "notebooks" / "profiles")
     shutil.copy(ROOT / "pyproject.toml", clone)
-    read = "from rai_utils import claims, sweep\n"
+    read = "from rai_utils.experiments import sweep\nfrom rai_utils.publishing import claims\n"
     read += "print(claims.__file__, sweep.read('handover').command)"
 
     def run(folder):
@@ -492,7 +543,8 @@ def test_the_steps_for_colab_find_the_published_data(tmp_path):
         )
 
     found = run(clone)
-    assert found.stdout == f"{packages / 'rai_utils' / 'claims.py'} make study SWEEPS=handover\n"
+    installed = packages / "rai_utils" / "publishing" / "claims.py"
+    assert found.stdout == f"{installed} make study SWEEPS=handover\n"
     outside = run(tmp_path)
     assert outside.returncode != 0
     assert "run this in a clone of the repository" in outside.stderr

@@ -1,0 +1,26 @@
+# What `import rai_utils` offers, for type checkers and for __init__.py.
+from rai_utils.data import Dataset as Dataset
+from rai_utils.data import digits as digits
+from rai_utils.data import moons as moons
+from rai_utils.models import ACTIVATIONS as ACTIVATIONS
+from rai_utils.models import Architecture as Architecture
+from rai_utils.models import StackedMLP as StackedMLP
+from rai_utils.models import build_mlp as build_mlp
+from rai_utils.models import stack as stack
+from rai_utils.relaxation import Relaxation as Relaxation
+from rai_utils.relaxation import forward_targets as forward_targets
+from rai_utils.relaxation import relax as relax
+from rai_utils.relaxation import relaxation_plan as relaxation_plan
+from rai_utils.relaxation import relaxed_loss as relaxed_loss
+from rai_utils.training import Fit as Fit
+from rai_utils.training import History as History
+from rai_utils.training import Phase as Phase
+from rai_utils.training import Watch as Watch
+from rai_utils.training import configure as configure
+from rai_utils.training import evaluate as evaluate
+from rai_utils.training import fit_backprop as fit_backprop
+from rai_utils.training import fit_handover as fit_handover
+from rai_utils.training import fit_relaxed as fit_relaxed
+from rai_utils.training import schedule as schedule
+from rai_utils.tuning import fit_tuned as fit_tuned
+from rai_utils.tuning import tune as tune

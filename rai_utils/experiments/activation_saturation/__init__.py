@@ -1,0 +1,1 @@
+"""What the notebook activation-saturation measures."""

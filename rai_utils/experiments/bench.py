@@ -1,0 +1,407 @@
+"""What a step costs: against the reference, against the floor, and as the problem grows.
+
+``make bench`` runs this module. It prints tables and publishes ``figures/bench/``. Ratios are
+medians over the rounds of one interleaved run with warm-up, so that whatever else the machine does
+hits both sides; the milliseconds are of one machine and only an illustration.
+
+Backpropagation is timed from a start with a gradient in every layer. From torch's default
+initialisation the gradient of a deep sigmoid net is exactly 0 in most layers, and the stacked fit
+does no products there; that time stands in a row of its own and in no ratio.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from time import perf_counter
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rai_utils import plotting, training
+from rai_utils.data import Dataset, moons
+from rai_utils.experiments.timing import (
+    activation_costs,
+    backward_over_forward,
+    interleaved,
+    steady,
+)
+from rai_utils.models import Architecture, StackedMLP, build_mlp
+from rai_utils.publishing.claims import Study, root
+from rai_utils.publishing.pipeline import publish_with_index, replace_unprintable
+from rai_utils.publishing.prose import markdown_table
+from rai_utils.relaxation import relax
+from rai_utils.training import Phase, Watch, configure, fit_backprop, fit_relaxed
+
+NOTHING = Watch(evaluate_at=())
+RPROP_TRANSFERS = 7  # parameter, gradient, previous gradient and step size in; three out
+DEEP_WIDTH = 100
+SMALL = 1e-6  # a first step that leaves backpropagation's gradient in every layer
+
+Steps = Callable[[int], Sequence[float] | NDArray[np.float64]]
+
+
+def deep(layers: int = 100, width: int = DEEP_WIDTH) -> Architecture:
+    """Return the proposal's deep circuit, or one of another depth or width."""
+    return Architecture((2, *[width] * layers, 1))
+
+
+def shallow() -> Architecture:
+    """Return the proposal's shallow circuit."""
+    return Architecture((2, 42, 100, 100, 42, 1), "relu")
+
+
+def with_gradient(architecture: Architecture, seeds: Sequence[int] = (0,)) -> StackedMLP:
+    """Return sigmoid networks in which backpropagation's gradient reaches every layer."""
+    return build_mlp(architecture, seeds, "orthogonal_centred", 4.0)
+
+
+def stacked_steps(
+    fit: Callable[..., training.Fit], model: StackedMLP, data: Dataset, rate: float = 0.1
+) -> Steps:
+    """Time the steps of a fit of this package."""
+    return lambda steps: (
+        fit(model, data, Phase(steps, rate), watch=NOTHING, device="cpu").step_seconds
+    )
+
+
+def reference_steps(model: StackedMLP, data: Dataset, relaxed: bool, rate: float = 0.1) -> Steps:
+    """Time the original's way: ordinary modules, hooks, and torch's eager Rprop on all tensors."""
+    module = model.as_module(0)
+
+    def run(steps: int) -> list[float]:
+        if not relaxed:
+            return _loop(module, data, list(module.parameters()), None, steps, rate)
+        with relax(module, data.x) as relaxation:
+            parameters = [*module.parameters(), *relaxation.targets.values()]
+            return _loop(module, data, parameters, relaxation.hidden_loss, steps, rate)
+
+    return run
+
+
+def _loop(
+    module: nn.Module,
+    data: Dataset,
+    parameters: Sequence[Tensor],
+    hidden_loss: Callable[[], Tensor] | None,
+    steps: int,
+    rate: float,
+) -> list[float]:
+    optimizer = torch.optim.Rprop(parameters, lr=rate)
+    seconds = []
+    for _ in range(steps):
+        started = perf_counter()
+        optimizer.zero_grad()
+        z = module(data.x)[:, 0]
+        loss = nn.functional.binary_cross_entropy_with_logits(z, data.y)
+        if hidden_loss is not None:
+            loss = loss + hidden_loss()
+        loss.backward()
+        optimizer.step()
+        seconds.append(perf_counter() - started)
+    return seconds
+
+
+def product_steps(layers: int, examples: int, width: int, batch: int) -> Steps:
+    """Time the three products that a step cannot do without, ``batch`` layers at a time."""
+    generator = torch.Generator().manual_seed(0)
+    h, weight, delta = (
+        torch.randn(layers, rows, width, generator=generator)
+        for rows in (examples, width, examples)
+    )
+    out, weight_out = torch.empty_like(h), torch.empty_like(weight)
+    windows = [slice(start, start + batch) for start in range(0, layers, batch)]
+
+    def run(steps: int) -> list[float]:
+        seconds = []
+        for _ in range(steps):
+            started = perf_counter()
+            for window in windows:
+                torch.bmm(h[window], weight[window].mT, out=out[window])
+                torch.bmm(delta[window], weight[window], out=out[window])
+                torch.bmm(delta[window].mT, h[window], out=weight_out[window])
+            seconds.append(perf_counter() - started)
+        return seconds
+
+    return run
+
+
+def copy_steps(numbers: int) -> Steps:
+    """Time a copy that moves as many bytes as an Rprop step on so many float32 numbers."""
+    source = torch.zeros(RPROP_TRANSFERS * numbers // 2)
+    target = torch.empty_like(source)
+
+    def run(steps: int) -> list[float]:
+        seconds = []
+        for _ in range(steps):
+            started = perf_counter()
+            target.copy_(source)
+            seconds.append(perf_counter() - started)
+        return seconds
+
+    return run
+
+
+def fitted_exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
+    """Exponent a of seconds ≈ c · sizeᵃ: the slope of the line through the logarithms.
+
+    Raises:
+        ValueError: there are not two sizes or more, with one time each.
+    """
+    if len(sizes) < 2 or len(sizes) != len(seconds):
+        raise ValueError(
+            f"expected two sizes or more, one time each, got {len(sizes)} and {len(seconds)}"
+        )
+    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+
+
+@cache
+def moons_of(examples: int) -> Dataset:
+    """Return Moons with so many training examples."""
+    return moons(examples=examples, held_out=4)
+
+
+def growth(
+    fit: Callable[..., training.Fit],
+    build: Callable[[Architecture, Sequence[int]], StackedMLP],
+    rate: float,
+    steps: int,
+) -> dict[str, tuple[list[int], dict[int, float]]]:
+    """Seconds a step as depth, width, examples and seeds grow from the deep circuit's."""
+    cases: dict[str, dict[int, tuple[StackedMLP, Dataset]]] = {
+        "depth": {n: (build(deep(n - 1), [0]), moons_of(100)) for n in (10, 30, 100, 300, 1000)},
+        "width": {n: (build(deep(30, n), [0]), moons_of(100)) for n in (25, 50, 100, 200, 400)},
+        "examples": {n: (build(deep(30), [0]), moons_of(n)) for n in (50, 100, 200, 400, 800)},
+        "seeds": {n: (build(deep(30), range(n)), moons_of(100)) for n in (1, 2, 4, 8, 16)},
+    }
+    result = {}
+    for name, sizes in cases.items():
+        timed = {
+            str(size): steady(stacked_steps(fit, model, data, rate), steps)
+            for size, (model, data) in sizes.items()
+        }
+        seconds = interleaved(timed, rounds=2, warm_up=0)
+        result[name] = (list(sizes), {size: float(np.median(seconds[str(size)])) for size in sizes})
+    return result
+
+
+def peak_memory(way: str) -> float:
+    """MiB that a few deep RAI steps add to a process of their own, at their peak.
+
+    Args:
+        way: ``"reference"`` or ``"stacked"``.
+    """
+    command = [sys.executable, "-m", "rai_utils.experiments.bench", way]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(answer.stdout.split()[-1])
+
+
+def _report_memory(way: str) -> None:
+    configure(threads=2)
+    model, data = build_mlp(deep(), [0]), moons_of(100)
+    before = _peak_kibibytes()
+    if way == "reference":
+        reference_steps(model, data, relaxed=True)(5)
+    else:
+        stacked_steps(fit_relaxed, model, data)(5)
+    print((_peak_kibibytes() - before) / 2**10)
+
+
+def _peak_kibibytes() -> float:
+    """Peak resident memory of this process alone.
+
+    Linux hands the parent's ``ru_maxrss`` on to its children, so its own count is read there.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return float(line.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # bytes on macOS
+
+
+def measure(study: Study, rounds: int = 6, steps: int = 10) -> None:
+    """Measure everything, print it, and record it in ``study``."""
+    _compile_first()
+    data = moons_of(100)
+    _deep_and_shallow(study, data, rounds, steps)
+    _growth(study, max(2, steps // 2))
+    rows = []
+    for timing in (*backward_over_forward(), *activation_costs()):
+        study.metric(timing.name, timing.value, interval=timing.interval, within=0.5)
+        low, high = timing.interval
+        rows.append([timing.name, f"{timing.value:.2f}", f"{low:.2f}", f"{high:.2f}"])
+    header = ["torch's own operations", "median", "first quartile", "third quartile"]
+    print("\n" + markdown_table(header, rows), flush=True)
+    rows = []
+    for way in ("reference", "stacked"):
+        mebibytes = peak_memory(way)
+        study.metric(f"{way}_peak_mebibytes", mebibytes, within=0.5)
+        rows.append([way, f"{mebibytes:.0f}"])
+    print("\n" + markdown_table(["deep RAI step", "peak memory, MiB"], rows), flush=True)
+
+
+def _compile_first() -> None:
+    """Pay for the compiled step before any clock runs, and use it throughout."""
+    training.COMPILE_ABOVE = 0
+    started = perf_counter()
+    training._compiled_rprop()
+    print(f"compiled the Rprop step in {perf_counter() - started:.0f} s", flush=True)
+
+
+def _deep_and_shallow(study: Study, data: Dataset, rounds: int, steps: int) -> None:
+    model, alive = build_mlp(deep(), [0]), with_gradient(deep())
+    few, many = build_mlp(shallow(), [0]), build_mlp(shallow(), range(16))
+    weights = sum(p.numel() for p in model.parameters())
+    targets = sum(len(data.x) * width for width in deep().widths[1:])
+    timed = {
+        "rai_reference": reference_steps(model, data, relaxed=True),
+        "rai_stacked": stacked_steps(fit_relaxed, model, data),
+        "backprop_reference": reference_steps(alive, data, relaxed=False, rate=SMALL),
+        "backprop_stacked": stacked_steps(fit_backprop, alive, data, SMALL),
+        "backprop_stacked_without_gradient": stacked_steps(fit_backprop, model, data),
+        "products_at_once": product_steps(99, 100, DEEP_WIDTH, batch=99),
+        "products_in_windows": product_steps(99, 100, DEEP_WIDTH, batch=33),
+        "products_one_by_one": product_steps(99, 100, DEEP_WIDTH, batch=1),
+        "copy_rai": copy_steps(weights + targets),
+        "copy_backprop": copy_steps(weights),
+        "shallow_rai_1_seed": stacked_steps(fit_relaxed, few, data, 0.01),
+        "shallow_rai_16_seeds": stacked_steps(fit_relaxed, many, data, 0.01),
+        "shallow_backprop_1_seed": stacked_steps(fit_backprop, few, data, 0.01),
+        "shallow_backprop_16_seeds": stacked_steps(fit_backprop, many, data, 0.01),
+    }
+    timed = {name: steady(run, steps) for name, run in timed.items()}
+    rounds_of = interleaved(timed, rounds, warm_up=0)
+    products = min((rounds_of["products_at_once"], rounds_of["products_in_windows"]), key=np.median)
+    rounds_of["rai_floor"] = products + rounds_of["copy_rai"]
+    rounds_of["backprop_floor"] = rounds_of["products_one_by_one"] + rounds_of["copy_backprop"]
+    seconds = {name: float(np.median(values)) for name, values in rounds_of.items()}
+    for name, value in seconds.items():
+        study.metric(f"{name}_milliseconds", 1e3 * value, within=0.5)
+    ratios = {
+        name: float(np.median(rounds_of[above] / rounds_of[below]))
+        for name, above, below in (
+            ("rai_speedup", "rai_reference", "rai_stacked"),
+            ("rai_over_floor", "rai_stacked", "rai_floor"),
+            ("backprop_speedup", "backprop_reference", "backprop_stacked"),
+            ("backprop_over_floor", "backprop_stacked", "backprop_floor"),
+            ("shallow_rai_16_over_1", "shallow_rai_16_seeds", "shallow_rai_1_seed"),
+            ("shallow_backprop_16_over_1", "shallow_backprop_16_seeds", "shallow_backprop_1_seed"),
+        )
+    }
+    for name, value in ratios.items():
+        study.metric(name, value, within=0.5)
+    print(
+        "\n"
+        + markdown_table(
+            ["one step", "ms"], [[name, f"{1e3 * value:.2f}"] for name, value in seconds.items()]
+        )
+    )
+    print(
+        "\n"
+        + markdown_table(["ratio", ""], [[name, f"{value:.2f}"] for name, value in ratios.items()]),
+        flush=True,
+    )
+    _draw_steps(study, seconds)
+
+
+def _draw_steps(study: Study, seconds: Mapping[str, float]) -> None:
+    figure, axes = plotting.figure(panel_height=2.2)
+    ways = ("reference", "stacked", "floor")
+    for offset, (way, hatch, shade) in enumerate(
+        zip(ways, ("", "///", "..."), ("0.35", "0.65", "0.9"), strict=True)
+    ):
+        heights = [1e3 * seconds[f"{method}_{way}"] for method in ("rai", "backprop")]
+        bars = axes.bar(
+            np.arange(2) + 0.27 * (offset - 1),
+            heights,
+            0.25,
+            label=way,
+            hatch=hatch,
+            color=shade,
+            edgecolor="black",
+            linewidth=0.6,
+        )
+        axes.bar_label(bars, [f"{height:.1f}" for height in heights], fontsize=7)
+    axes.set_xticks(range(2), ["RAI", "backprop"])
+    axes.set_ylabel("one step, ms (log)")
+    axes.set_yscale("log")
+    _plain_ticks(axes)
+    axes.margins(y=0.15)
+    axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
+    study.figure("steps", figure)
+    plt.close(figure)
+
+
+def _plain_ticks(axes: Axes) -> None:
+    """Label a logarithmic time axis with 1, 2, 5, 10, … milliseconds, and drop other labels."""
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _growth(study: Study, steps: int) -> None:
+    results = {
+        "RAI": growth(fit_relaxed, build_mlp, 0.1, steps),
+        "backprop": growth(fit_backprop, with_gradient, SMALL, steps),
+    }
+    figure, panels = plotting.figure(columns=2, rows=2, panel_height=2.2)
+    rows = []
+    for axes, quantity in zip(panels.flat, results["RAI"], strict=True):
+        exponents = []
+        for method, result in results.items():
+            sizes, seconds = result[quantity]
+            times = [seconds[size] for size in sizes]
+            exponent = fitted_exponent(sizes, times)
+            key = f"{method.lower()}_exponent_of_{quantity}"
+            study.metric(key, exponent, within=0.5)
+            exponents.append(f"{exponent:.2f} ({method})")
+            rows.append(
+                [f"{method}, {quantity} {sizes[0]} … {sizes[-1]}", f"{exponent:.2f}"]
+                + [f"{1e3 * value:.2f}" for value in times]
+            )
+            axes.loglog(
+                sizes,
+                [1e3 * value for value in times],
+                label=method,
+                **plotting.method_style(method),
+            )
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.set(xlabel=quantity, ylabel="one step, ms", title="exponent\n" + ",\n".join(exponents))
+        _plain_ticks(axes)
+        axes.legend()
+    plotting.shared_key(figure, panels)
+    header = ["growth", "exponent", *(f"ms at size {i}" for i in range(1, 6))]
+    print("\n" + markdown_table(header, rows), flush=True)
+    study.figure("growth", figure)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Measure, print, and publish ``figures/bench/`` when all of it is done."""
+    if len(sys.argv) > 1:
+        _report_memory(sys.argv[1])
+        return
+    replace_unprintable()
+    configure(threads=2)
+    plotting.use_style()
+    with tempfile.TemporaryDirectory() as folder:
+        study = Study("bench", {"threads": torch.get_num_threads()}, Path(folder))
+        measure(study)
+        study.publish()
+        publish_with_index(Path(folder), root(), "bench")
+    print("\nbench  published in figures/bench")
+
+
+if __name__ == "__main__":
+    main()

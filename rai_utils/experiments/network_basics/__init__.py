@@ -1,0 +1,1 @@
+"""What the notebook network-basics measures."""

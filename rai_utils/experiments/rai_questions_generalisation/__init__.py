@@ -1,0 +1,1 @@
+"""What the notebook rai-questions-generalisation measures."""

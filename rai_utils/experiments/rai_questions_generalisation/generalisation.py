@@ -1,0 +1,377 @@
+"""How well backpropagation, RAI and hand-over do on data that they were not trained on.
+
+Every method has the same networks, the same updates and the same number of settings to try; the
+validation part of each split chooses, and the test part, which chose nothing, judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression, Ridge
+from torch import Tensor
+
+from rai_utils.data import Dataset, Task
+from rai_utils.experiments.rai_questions_generalisation.benchmarks import (
+    BENCHMARKS,
+    Split,
+    benchmark,
+)
+from rai_utils.experiments.sweep import Sweep
+from rai_utils.models import Architecture, StackedMLP, build_mlp, stack
+from rai_utils.training import (
+    Phase,
+    Watch,
+    evaluate,
+    fit_backprop,
+    fit_handover,
+    fit_relaxed,
+)
+
+OUTPUT_ACTIVATIONS: dict[Task, str] = {
+    "binary": "sigmoid",
+    "multiclass": "softmax",
+    "regression": "identity",
+}
+NOTHING = Watch(evaluate_at=())
+
+
+def r_squared(mean_squared_error: NDArray[np.float64], y: Tensor) -> NDArray[np.float64]:
+    """R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)²: 1 is perfect, 0 as good as the mean of these labels.
+
+    Args:
+        mean_squared_error: of the predictions of ``y``, any shape.
+        y: labels, (examples,), not all equal.
+    """
+    return 1 - mean_squared_error / y.double().var(correction=0).item()
+
+
+def score(model: StackedMLP, x: Tensor, y: Tensor, task: Task) -> NDArray[np.float64]:
+    """Accuracy, or R² for regression, of the plain forward pass.
+
+    Args:
+        model: the networks.
+        x: inputs, (examples, features).
+        y: labels, (examples,).
+        task: what the labels mean.
+
+    Returns:
+        One score a network, (seeds,); NaN where the forward pass is not finite.
+    """
+    loss, accuracy = evaluate(model, x, y, task)
+    return r_squared(loss, y) if task == "regression" else accuracy
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What every setting of one method scored on one split; settings in the order of its grid.
+
+    Attributes:
+        settings: the grid, (settings,).
+        training: score on the training part, (settings,).
+        validation: on the validation part, (settings,).
+        validation_loss: mean error there, which decides between equal scores, (settings,).
+        test: on the test part, (settings,).
+    """
+
+    settings: tuple[dict[str, float], ...]
+    training: NDArray[np.float64]
+    validation: NDArray[np.float64]
+    validation_loss: NDArray[np.float64]
+    test: NDArray[np.float64]
+
+    @property
+    def chosen(self) -> int:
+        """Position of the setting with the best validation score; a NaN never is."""
+        scores = np.where(np.isnan(self.validation), -np.inf, self.validation)
+        return int(np.lexsort((self.validation_loss, -scores))[0])
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of a trial and what they are given.
+
+    Attributes:
+        hidden_layers: how many, at least 1.
+        width: of each.
+        steps: updates of each setting, at least 2.
+        learning_rates: rates to try with Adam.
+        weight_decays: penalties to try with each rate.
+        seed: of the one draw of weights that all settings start from.
+    """
+
+    hidden_layers: int
+    width: int
+    steps: int
+    learning_rates: tuple[float, ...]
+    weight_decays: tuple[float, ...]
+    seed: int
+
+    @property
+    def grid(self) -> tuple[tuple[float, float], ...]:
+        """Every learning rate with every weight decay."""
+        return tuple(product(self.learning_rates, self.weight_decays))
+
+    def start(self, data: Dataset, initialisation: str) -> StackedMLP:
+        """Draw one network and repeat it for every setting."""
+        hidden = (self.width,) * self.hidden_layers
+        architecture = Architecture(
+            (data.x.shape[1], *hidden, data.outputs), "tanh", OUTPUT_ACTIVATIONS[data.task]
+        )
+        return stack([build_mlp(architecture, [self.seed], initialisation)] * len(self.grid))
+
+    def phase(self, steps: int) -> Phase:
+        """Return so many steps of Adam, each network with its own setting."""
+        rates, decays = zip(*self.grid, strict=True)
+        return Phase(steps, rates, "adam", decays)
+
+
+def _backprop(networks: Networks, data: Dataset, initialisation: str) -> StackedMLP:
+    start = networks.start(data, initialisation)
+    phase = networks.phase(networks.steps)
+    return fit_backprop(start, data, phase, watch=NOTHING, device="cpu").model
+
+
+def _relaxed(networks: Networks, data: Dataset) -> StackedMLP:
+    start = networks.start(data, "torch_default")
+    phase = networks.phase(networks.steps)
+    return fit_relaxed(start, data, phase, watch=NOTHING, device="cpu").model
+
+
+def _handover(networks: Networks, data: Dataset) -> StackedMLP:
+    first = networks.steps // 2
+    return fit_handover(
+        networks.start(data, "torch_default"),
+        data,
+        networks.phase(first),
+        networks.phase(networks.steps - first),
+        relaxed_watch=NOTHING,
+        backprop_watch=NOTHING,
+        device="cpu",
+    ).backprop.model
+
+
+# All start from the same weights but for the second, whose start is the one that Glorot & Bengio
+# (2010) derived for tanh.
+METHODS: dict[str, Callable[[Networks, Dataset], StackedMLP]] = {
+    "backprop": lambda networks, data: _backprop(networks, data, "torch_default"),
+    "backprop, Xavier": lambda networks, data: _backprop(networks, data, "xavier"),
+    "RAI": _relaxed,
+    "hand-over": _handover,
+}
+
+
+def try_method(split: Split, method: str, networks: Networks) -> Trial:
+    """Train one network for each setting of the grid, and score all of them.
+
+    Args:
+        split: the data.
+        method: a key of ``METHODS``.
+        networks: their shape and their settings.
+
+    Raises:
+        ValueError: the method is unknown.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    data = split.validation
+    model = METHODS[method](networks, data)
+    return Trial(
+        tuple({"learning_rate": rate, "weight_decay": decay} for rate, decay in networks.grid),
+        score(model, data.x, data.y, data.task),
+        score(model, data.held_out_x, data.held_out_y, data.task),
+        evaluate(model, data.held_out_x, data.held_out_y, data.task)[0],
+        score(model, split.test.held_out_x, split.test.held_out_y, data.task),
+    )
+
+
+Estimator = ClassifierMixin | RegressorMixin
+INVERSE_PENALTIES = tuple(float(c) for c in np.logspace(-3, 3, 7))
+SHRINKAGES, TREE_DEPTHS = (0.03, 0.1, 0.3), (1, 3)
+
+
+def _linear(task: Task) -> list[tuple[dict[str, float], Estimator]]:
+    if task == "regression":
+        return [({"alpha": 1 / c}, Ridge(alpha=1 / c)) for c in INVERSE_PENALTIES]
+    return [({"C": c}, LogisticRegression(C=c, max_iter=1000)) for c in INVERSE_PENALTIES]
+
+
+def _boosting(task: Task) -> list[tuple[dict[str, float], Estimator]]:
+    kind = GradientBoostingRegressor if task == "regression" else GradientBoostingClassifier
+    return [
+        (
+            {"learning_rate": rate, "max_depth": depth},
+            kind(n_estimators=50, learning_rate=rate, max_depth=depth, random_state=0),
+        )
+        for rate, depth in product(SHRINKAGES, TREE_DEPTHS)
+    ]
+
+
+REFERENCES: dict[str, Callable[[Task], list[tuple[dict[str, float], Estimator]]]] = {
+    "linear model": _linear,
+    "gradient boosting": _boosting,
+}
+
+
+def try_reference(split: Split, reference: str) -> Trial:
+    """Fit a model of scikit-learn with each setting of its grid, and score all of them.
+
+    - ``"linear model"``: logistic regression, or ridge for regression, over 7 penalties.
+    - ``"gradient boosting"``: 50 trees, over 3 rates and 2 depths (Friedman 2001).
+
+    Of equal validation scores the first setting counts.
+
+    Args:
+        split: the data.
+        reference: a key of ``REFERENCES``.
+
+    Raises:
+        ValueError: the reference is unknown.
+    """
+    if reference not in REFERENCES:
+        raise ValueError(f"reference must be one of {', '.join(REFERENCES)}, got {reference!r}")
+    data, test = split.validation, split.test
+    grid = REFERENCES[reference](data.task)
+    parts = [
+        (x.numpy(), y.numpy())
+        for x, y in (
+            (data.x, data.y),
+            (data.held_out_x, data.held_out_y),
+            (test.held_out_x, test.held_out_y),
+        )
+    ]
+    scores = np.array(
+        [
+            [fitted.score(x, y) for x, y in parts]
+            for fitted in (estimator.fit(*parts[0]) for _, estimator in grid)
+        ]
+    )  # (settings, parts)
+    training, validation, judged = scores.T
+    settings = tuple(setting for setting, _ in grid)
+    return Trial(settings, training, validation, np.zeros(len(settings)), judged)
+
+
+def summary(trials: Sequence[Trial]) -> dict[str, Any]:
+    """What the chosen setting of each trial scored, as plain lists over the trials."""
+    picked = [trial.chosen for trial in trials]
+    result: dict[str, Any] = {
+        "settings": len(trials[0].settings),
+        "chosen": [trial.settings[i] for trial, i in zip(trials, picked, strict=True)],
+    }
+    for part in ("training", "validation", "test"):
+        result[part] = [float(getattr(t, part)[i]) for t, i in zip(trials, picked, strict=True)]
+    return result
+
+
+def compare(
+    problem: str,
+    examples: int | None,
+    splits: int,
+    method: str,
+    hidden_layers: int,
+    width: int,
+    steps: int,
+    learning_rates: Sequence[float],
+    weight_decays: Sequence[float],
+) -> dict[str, Any]:
+    """One cell of the comparison: a method on every split of a problem.
+
+    Args:
+        problem, examples: as in ``benchmark``.
+        splits: how many, 0 … splits − 1; split k starts from weights of seed k.
+        method: a key of ``METHODS``.
+        hidden_layers, width, steps, learning_rates, weight_decays: as in ``Networks``.
+
+    Returns:
+        See ``summary``; one trial a split.
+    """
+    rates, decays = tuple(learning_rates), tuple(weight_decays)
+    return summary(
+        [
+            try_method(
+                benchmark(problem, split, examples),
+                method,
+                Networks(hidden_layers, width, steps, rates, decays, seed=split),
+            )
+            for split in range(splits)
+        ]
+    )
+
+
+def compare_reference(
+    problem: str, examples: int | None, splits: int, reference: str
+) -> dict[str, Any]:
+    """One cell of the sanity line: a model of scikit-learn on every split of a problem.
+
+    Args:
+        problem, examples, splits: as in ``compare``.
+        reference: a key of ``REFERENCES``.
+
+    Returns:
+        See ``summary``; one trial a split.
+    """
+    return summary(
+        [try_reference(benchmark(problem, split, examples), reference) for split in range(splits)]
+    )
+
+
+def differences(
+    cells: Sequence[dict[str, Any]], method: str, baseline: str, hidden_layers: int
+) -> dict[str, NDArray[np.float64]]:
+    """Test score of one method less that of another, on the same splits.
+
+    Args:
+        cells: arguments and results of ``compare`` in one mapping each.
+        method, baseline: keys of ``METHODS``.
+        hidden_layers: of both.
+
+    Returns:
+        Problem to differences, (splits,), in the order of the cells.
+    """
+    scores = {
+        (cell["problem"], cell["method"]): np.array(cell["test"])
+        for cell in cells
+        if cell["hidden_layers"] == hidden_layers
+    }
+    problems = dict.fromkeys(problem for problem, _ in scores)
+    return {name: scores[name, method] - scores[name, baseline] for name in problems}
+
+
+SPLITS = 5
+# As many examples of each problem as it has, up to 250.
+EXAMPLES = {"iris": 150, "wine": 178}
+PROBLEMS = tuple(
+    {"problem": name, "examples": EXAMPLES.get(name, 250), "splits": SPLITS} for name in BENCHMARKS
+)
+SHALLOW, DEEP = 3, 10
+NETWORKS = {
+    "width": 16,
+    "steps": 400,
+    "learning_rates": [0.03, 0.01],
+    "weight_decays": [1e-4, 1e-3, 1e-2, 1e-1],
+}
+SWEEPS = (
+    Sweep(
+        "generalisation",
+        tuple(
+            {**problem, "method": method, "hidden_layers": hidden_layers, **NETWORKS}
+            for hidden_layers, problem, method in product((SHALLOW, DEEP), PROBLEMS, METHODS)
+        ),
+        compare,
+    ),
+    Sweep(
+        "generalisation-references",
+        tuple(
+            {**problem, "reference": reference}
+            for problem, reference in product(PROBLEMS, REFERENCES)
+        ),
+        compare_reference,
+    ),
+)

@@ -1,0 +1,525 @@
+"""Regularisers of RAI, each added alone to the same fit: what they do to the gap and the spread.
+
+Minimising the network's own loss is the constrained problem "least L_y such that every residual
+r_t = ẑ_t − z_t is 0"; the relaxed loss is its quadratic penalty function. Three regularisers come
+from there: another penalty weight, a growing one, and multipliers. The other ones are those of
+any network, applied to weights, to targets, or to the length of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rai_utils.checks import number, whole_number
+from rai_utils.data import Dataset, exclusive_or, moons
+from rai_utils.diagnostics import decision_map, disagreement, mean_pairwise
+from rai_utils.experiments.sweep import Sweep
+from rai_utils.models import Architecture, StackedMLP, affine, build_mlp, stack
+from rai_utils.relaxation import (
+    OutputLoss,
+    RelaxationPlan,
+    RelaxedLoss,
+    Targets,
+    output_loss,
+    relaxed_loss,
+)
+from rai_utils.training import (
+    Objective,
+    Phase,
+    Watch,
+    evaluate,
+    fit_backprop,
+    fit_relaxed,
+    schedule,
+)
+from rai_utils.tuning import stop_early
+
+NOTHING = Watch(evaluate_at=())
+
+
+def residuals(
+    plan: RelaxationPlan,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    values: Sequence[Tensor],
+    x: Tensor,
+) -> list[Tensor]:
+    """Residuals r_t = ẑ_t − z_t of a circuit whose layers are all relaxed, differentiable.
+
+    Args:
+        plan: must relax every layer.
+        weights, biases, values, x: as in ``relaxed_loss``.
+
+    Returns:
+        One tensor a layer, input to output, (seeds, examples, l_t).
+
+    Raises:
+        ValueError: a layer is not relaxed.
+    """
+    architecture = plan.architecture
+    if len(plan.layers) < architecture.depth:
+        raise ValueError(
+            f"all {architecture.depth} layers must be relaxed, got layers {plan.layers}"
+        )
+    result = []
+    h = x.expand(weights[0].shape[1], *x.shape)  # (seeds, examples, l₀)
+    for layer in plan.layers:
+        group, position = plan.locate(layer)
+        run = architecture.run_of(layer)
+        offset = layer - architecture.runs[run].first
+        z = values[group][position]  # (seeds, examples, l_t)
+        result.append(affine(h, weights[run][offset], biases[run][offset]) - z)
+        h = architecture.activation.function(z)
+    return result
+
+
+def with_multipliers(multipliers: Sequence[Tensor]) -> Objective:
+    """Augmented Lagrangian of the constraints r_t = 0, with scaled multipliers u_t.
+
+        total = L_y + λ Σ_t mean_{i,j} (r_tⁱ_j + u_tⁱ_j)²
+
+    The augmented Lagrangian of Nocedal & Wright (2006, section 17.3) with the square completed
+    (Boyd et al. 2011, section 3.1.1); the constant − λ Σ_t mean u_t² is left out. The multiplier
+    itself is 2 λ u_t / (examples × width). For neural networks: Carreira-Perpiñán & Wang (2014);
+    Taylor et al. (2016) keep the multiplier of the output layer alone.
+
+    Args:
+        multipliers: u_t of every layer, (seeds, examples, l_t).
+
+    Returns:
+        What ``fit_relaxed`` takes as its objective. The recorded hidden terms are mean r_t².
+    """
+
+    def objective(
+        plan: RelaxationPlan,
+        weights: Sequence[Tensor],
+        biases: Sequence[Tensor],
+        values: Sequence[Tensor],
+        x: Tensor,
+        y: Tensor,
+        *,
+        hidden_weight: float = 1.0,
+        loss: OutputLoss = "cross_entropy",
+        into: Sequence[Tensor] | None = None,  # autograd alone does the work: no memory to give
+    ) -> RelaxedLoss:
+        owed = residuals(plan, weights, biases, values, x)
+        shifted = [r + u.to(r) for r, u in zip(owed, multipliers, strict=True)]
+        penalty = torch.stack([s.square().mean((1, 2)) for s in shifted]).sum(0)  # (seeds,)
+        terms = torch.stack([r.detach().square().mean((1, 2)) for r in owed])
+        z = values[-1][-1]  # targets of the output layer, (seeds, examples, l_T)
+        output = output_loss(z, y, plan.architecture.output_activation, loss)
+        return RelaxedLoss(output + hidden_weight * penalty, output.detach(), terms)
+
+    return objective
+
+
+def with_target_noise(deviation: float, generator: torch.Generator) -> Objective:
+    """Relaxed loss at z_t + ε_t, with ε_t ~ N(0, deviation²) drawn anew at every step.
+
+    A layer that reads z_t + ε_t is trained on noisy inputs, which for the squared error is a
+    penalty on its slope (Bishop 1995).
+
+    Args:
+        deviation: standard deviation of the noise on each pre-activation, at least 0.
+        generator: where it comes from; on the CPU.
+
+    Raises:
+        ValueError: the deviation is negative or not finite.
+    """
+    deviation = number(deviation, "deviation", least=0)
+
+    def objective(
+        plan: RelaxationPlan,
+        weights: Sequence[Tensor],
+        biases: Sequence[Tensor],
+        values: Sequence[Tensor],
+        *examples: Tensor,
+        **options: Any,
+    ) -> RelaxedLoss:
+        noisy = [
+            v + deviation * torch.randn(v.shape, generator=generator, dtype=v.dtype).to(v.device)
+            for v in values
+        ]
+        return relaxed_loss(plan, weights, biases, noisy, *examples, **options)
+
+    return objective
+
+
+def with_target_decay(decay: float) -> Objective:
+    """Relaxed loss with an L2 penalty on the targets: total + decay · Σ_t mean_{i,j} (z_tⁱ_j)².
+
+    The sum is over the relaxed layers, the mean over examples and units.
+
+    Args:
+        decay: at least 0.
+
+    Raises:
+        ValueError: the decay is negative or not finite.
+    """
+    decay = number(decay, "decay", least=0)
+
+    def objective(
+        plan: RelaxationPlan,
+        weights: Sequence[Tensor],
+        biases: Sequence[Tensor],
+        values: Sequence[Tensor],
+        *examples: Tensor,
+        **options: Any,
+    ) -> RelaxedLoss:
+        parts = relaxed_loss(plan, weights, biases, values, *examples, **options)
+        squares = torch.cat([v.square().mean((2, 3)) for v in values]).sum(0)  # (seeds,)
+        return replace(parts, total=parts.total + decay * squares)
+
+    return objective
+
+
+def _share_out(phase: Phase, rounds: int) -> list[Phase]:
+    """Cut a phase into rounds whose steps add up to its own."""
+    rounds = whole_number(rounds, "rounds", 1, phase.steps)
+    ends = [phase.steps * k // rounds for k in range(rounds + 1)]
+    return [replace(phase, steps=b - a) for a, b in pairwise(ends)]
+
+
+def fit_growing(
+    model: StackedMLP, dataset: Dataset, phase: Phase, hidden_weights: Sequence[float]
+) -> tuple[StackedMLP, Targets]:
+    """Train by RAI in rounds of equal length, one hidden weight λ a round: the penalty method.
+
+    Weights and targets go on from where they were; the optimiser starts afresh in each round.
+    With a growing λ it is Framework 17.1 of Nocedal & Wright (2006) with a fixed number of steps
+    in place of a tolerance, and with one λ throughout the control for the fresh optimiser.
+
+    Args:
+        model: the networks to start from; left as they are.
+        dataset: the examples.
+        phase: the steps of all rounds together, learning rate, optimiser.
+        hidden_weights: λ of each round.
+
+    Raises:
+        ValueError: there are more rounds than steps or none, or as ``fit_relaxed``.
+    """
+    targets = None
+    for part, weight in zip(_share_out(phase, len(hidden_weights)), hidden_weights, strict=True):
+        fit = fit_relaxed(
+            model, dataset, part, hidden_weight=weight, targets=targets, watch=NOTHING, device="cpu"
+        )
+        model, targets = fit.model, fit.targets
+    return model, targets
+
+
+def fit_with_multipliers(
+    model: StackedMLP, dataset: Dataset, phase: Phase, rounds: int, hidden_weight: float = 1.0
+) -> tuple[StackedMLP, Targets, list[Tensor]]:
+    """Train by RAI on the augmented Lagrangian: after each round, u_t ← u_t + r_t.
+
+    Framework 17.3 of Nocedal & Wright (2006) with λ held and a fixed number of steps in place of
+    a tolerance. u_t starts at 0; the optimiser starts afresh in each round.
+
+    Args:
+        model, dataset, phase: as in ``fit_growing``.
+        rounds: updates of the multipliers, plus one.
+        hidden_weight: λ.
+
+    Returns:
+        The networks, their targets, and the multipliers of the last round.
+
+    Raises:
+        ValueError: as ``fit_growing``.
+    """
+    targets = None
+    multipliers: list[Tensor] = []
+    for part in _share_out(phase, rounds):
+        if targets is not None:
+            owed = residuals(
+                targets.plan, [*model.weights], [*model.biases], targets.values, dataset.x
+            )
+            multipliers = [
+                u + r.detach() for u, r in zip(multipliers or [0.0] * len(owed), owed, strict=True)
+            ]
+        fit = fit_relaxed(
+            model,
+            dataset,
+            part,
+            hidden_weight=hidden_weight,
+            targets=targets,
+            objective=with_multipliers(multipliers) if multipliers else relaxed_loss,
+            watch=NOTHING,
+            device="cpu",
+        )
+        model, targets = fit.model, fit.targets
+    return model, targets, multipliers
+
+
+def fit_renewed(model: StackedMLP, dataset: Dataset, phase: Phase, rounds: int) -> StackedMLP:
+    """Train by RAI in rounds; each starts with targets from a fresh forward pass.
+
+    The optimiser starts afresh with them, so the new targets are the ones that it trains.
+
+    Args:
+        model, dataset, phase: as in ``fit_growing``.
+        rounds: renewals, plus one.
+
+    Raises:
+        ValueError: as ``fit_growing``.
+    """
+    for part in _share_out(phase, rounds):
+        model = fit_relaxed(model, dataset, part, watch=NOTHING, device="cpu").model
+    return model
+
+
+def fit_stopped(model: StackedMLP, dataset: Dataset, phase: Phase, points: int) -> StackedMLP:
+    """Train by RAI and return each network as it was when its held-out loss was lowest.
+
+    Args:
+        model, dataset, phase: as in ``fit_growing``; the held-out part chooses, so it may not
+            judge.
+        points: about how many steps are compared, evenly spaced on a log axis.
+    """
+    steps = schedule(phase.steps, points)
+    fit = fit_relaxed(
+        model, dataset, phase, watch=Watch(evaluate_at=steps, snapshot_at=steps), device="cpu"
+    )
+    stopped = stop_early(fit, dataset.held_out_x, dataset.held_out_y, dataset.task).stopped_at
+    return stack([fit.snapshots[int(step)].select([i]) for i, step in enumerate(stopped)])
+
+
+Train = Callable[[StackedMLP, Dataset, Phase, float], StackedMLP]
+
+
+def _relaxed(objective: Objective = relaxed_loss, hidden_weight: float = 1.0) -> Train:
+    return lambda model, data, phase, _: (
+        fit_relaxed(
+            model,
+            data,
+            phase,
+            objective=objective,
+            hidden_weight=hidden_weight,
+            watch=NOTHING,
+            device="cpu",
+        ).model
+    )
+
+
+GROWTH_ROUNDS = 5
+
+
+def _noisy(model: StackedMLP, data: Dataset, phase: Phase, deviation: float) -> StackedMLP:
+    generator = torch.Generator().manual_seed(0)
+    return _relaxed(with_target_noise(deviation, generator))(model, data, phase, deviation)
+
+
+@dataclass(frozen=True)
+class Regulariser:
+    """One way to regularise, and how strongly it is tried.
+
+    Attributes:
+        train: (networks, data, phase, strength) -> trained networks.
+        strengths: what is tried.
+        meaning: what the strength is.
+    """
+
+    train: Train
+    strengths: tuple[float, ...]
+    meaning: str
+
+
+REGULARISERS: dict[str, Regulariser] = {
+    "none": Regulariser(
+        lambda model, data, phase, rate: _relaxed()(
+            model, data, replace(phase, learning_rate=rate), rate
+        ),
+        (0.003, 0.01, 0.03),
+        "learning rate",
+    ),
+    "weight decay": Regulariser(
+        lambda model, data, phase, decay: _relaxed()(
+            model, data, replace(phase, weight_decay=decay), decay
+        ),
+        (1e-4, 1e-3, 1e-2),
+        "penalty on the weights",
+    ),
+    "fixed λ": Regulariser(
+        lambda model, data, phase, weight: _relaxed(hidden_weight=weight)(
+            model, data, phase, weight
+        ),
+        (0.1, 10.0, 100.0),
+        "λ",
+    ),
+    "growing λ": Regulariser(
+        lambda model, data, phase, factor: fit_growing(
+            model, data, phase, [factor**k for k in range(GROWTH_ROUNDS)]
+        )[0],
+        (1.5, 2.0, 4.0),
+        f"factor on λ = 1, {GROWTH_ROUNDS - 1} times",
+    ),
+    "multipliers": Regulariser(
+        lambda model, data, phase, rounds: fit_with_multipliers(model, data, phase, int(rounds))[0],
+        (2, 5, 10),
+        "rounds",
+    ),
+    "target noise": Regulariser(_noisy, (0.03, 0.1, 0.3), "standard deviation"),
+    "target decay": Regulariser(
+        lambda model, data, phase, decay: _relaxed(with_target_decay(decay))(
+            model, data, phase, decay
+        ),
+        (1e-4, 1e-3, 1e-2),
+        "penalty on the targets",
+    ),
+    "early stopping": Regulariser(
+        lambda model, data, phase, points: fit_stopped(model, data, phase, int(points)),
+        (10, 20, 40),
+        "steps compared",
+    ),
+    "renewed targets": Regulariser(
+        lambda model, data, phase, rounds: fit_renewed(model, data, phase, int(rounds)),
+        (2, 5, 10),
+        "rounds",
+    ),
+    # What the rounds do by themselves: they start the optimiser afresh.
+    "rounds alone": Regulariser(
+        lambda model, data, phase, rounds: fit_growing(model, data, phase, [1.0] * int(rounds))[0],
+        (2, 5, 10),
+        "rounds",
+    ),
+    "backprop": Regulariser(
+        lambda model, data, phase, rate: (
+            fit_backprop(
+                model, data, replace(phase, learning_rate=rate), watch=NOTHING, device="cpu"
+            ).model
+        ),
+        (0.003, 0.01, 0.03),
+        "learning rate",
+    ),
+}
+
+PROBLEMS: dict[str, Callable[..., Dataset]] = {
+    "noisy moons": lambda draw, held_out, part: moons(
+        100, 0.3, draw, held_out, 1_000_000 * part + draw
+    ),
+    "noisy XOR": lambda draw, held_out, part: exclusive_or(
+        100, 0.5, draw, held_out, 1_000_000 * part + draw
+    ),
+}
+
+
+def measure(
+    problem: str,
+    regulariser: str,
+    strength: float,
+    draws: int,
+    seeds: int,
+    hidden_layers: int,
+    width: int,
+    steps: int,
+    learning_rate: float,
+) -> dict[str, Any]:
+    """One cell: one strength of one regulariser, on several draws of 100 training examples.
+
+    On each draw the same seeds' networks are trained. 500 validation examples are there to stop
+    early and to choose a strength; 2 000 others judge.
+
+    Args:
+        problem: a key of ``PROBLEMS``.
+        regulariser: a key of ``REGULARISERS``.
+        strength: what its ``meaning`` says.
+        draws: of the data, 0 … draws − 1.
+        seeds: networks on each draw, at least 3.
+        hidden_layers, width: of ReLU networks with default initialisation.
+        steps, learning_rate: of Adam.
+
+    Returns:
+        Mean over the seeds, one number a draw: ``training``, ``validation``, ``validation_loss``
+        and ``test`` (accuracies of the plain forward pass, and the loss), and ``disagreement``,
+        the share of the square [−3, 3]² that two networks of one draw decide differently, mean
+        over their pairs.
+    """
+    architecture = Architecture((2, *(width,) * hidden_layers, 1), "relu")
+    rows = []
+    for draw in range(draws):
+        data = PROBLEMS[problem](draw, 500, 1)
+        test = PROBLEMS[problem](draw, 2000, 2)
+        model = REGULARISERS[regulariser].train(
+            build_mlp(architecture, range(seeds)),
+            data,
+            Phase(steps, learning_rate, "adam"),
+            strength,
+        )
+        _, training = evaluate(model, data.x, data.y, data.task)
+        loss, validation = evaluate(model, data.held_out_x, data.held_out_y, data.task)
+        _, judged = evaluate(model, test.held_out_x, test.held_out_y, data.task)
+        _, maps = decision_map(model, resolution=61)
+        spread, _ = mean_pairwise(disagreement(maps, maps))
+        rows.append([training.mean(), validation.mean(), loss.mean(), judged.mean(), spread])
+    names = ("training", "validation", "validation_loss", "test", "disagreement")
+    return dict(zip(names, np.array(rows).T.tolist(), strict=True))
+
+
+def chosen_strengths(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Take each regulariser at the strength that did best on the validation examples.
+
+    Args:
+        cells: arguments and results of ``measure`` in one mapping each.
+
+    Returns:
+        Problem to regulariser to the cell with the highest validation accuracy, mean over the
+        draws; the lower validation loss decides between equals.
+    """
+    chosen: dict[str, dict[str, dict[str, Any]]] = {}
+
+    def merit(cell: dict[str, Any]) -> tuple[float, float]:
+        return float(np.mean(cell["validation"])), -float(np.mean(cell["validation_loss"]))
+
+    for cell in cells:
+        best = chosen.setdefault(cell["problem"], {})
+        rival = best.get(cell["regulariser"])
+        if rival is None or merit(cell) > merit(rival):
+            best[cell["regulariser"]] = cell
+    return chosen
+
+
+def change(cell: dict[str, Any], reference: dict[str, Any], quantity: str) -> NDArray[np.float64]:
+    """Return what a cell has more of a quantity than another one, draw by draw, (draws,).
+
+    Args:
+        cell, reference: results of ``measure`` on the same draws.
+        quantity: a key of both, or ``"gap"``, training less test accuracy.
+    """
+
+    def values(of: dict[str, Any]) -> NDArray[np.float64]:
+        if quantity == "gap":
+            return np.array(of["training"]) - np.array(of["test"])
+        return np.array(of[quantity])
+
+    return values(cell) - values(reference)
+
+
+SWEEPS = (
+    Sweep(
+        "regularisers",
+        tuple(
+            {
+                "problem": problem,
+                "regulariser": name,
+                "strength": strength,
+                "draws": 10,
+                "seeds": 8,
+                "hidden_layers": 3,
+                "width": 32,
+                "steps": 400,
+                "learning_rate": 0.01,
+            }
+            for problem in PROBLEMS
+            for name, regulariser in REGULARISERS.items()
+            for strength in regulariser.strengths
+        ),
+        measure,
+    ),
+)

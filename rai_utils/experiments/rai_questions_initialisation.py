@@ -1,0 +1,661 @@
+"""How far hand-over carries, what stands beside it, and what it starts from.
+
+Every function that works on a cell trains deep networks of one shape and returns plain numbers; a
+sweep calls it for each cell (``make study``). Accuracies are those of the plain forward pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rai_utils.data import Dataset, circles, moons, spirals
+from rai_utils.diagnostics import loss_gradients
+from rai_utils.experiments.sweep import Cell, Sweep
+from rai_utils.models import ACTIVATIONS, Architecture, StackedMLP, affine, build_mlp
+from rai_utils.relaxation import (
+    Targets,
+    forward_targets,
+    relaxation_plan,
+    sequential_gradients,
+)
+from rai_utils.training import (
+    Fit,
+    History,
+    Phase,
+    Watch,
+    compile_rprop,
+    fit_backprop,
+    fit_handover,
+    fit_relaxed,
+    fit_sequential,
+)
+from rai_utils.tuning import tune
+
+DATASETS: dict[str, Callable[..., Dataset]] = {
+    "moons": moons,
+    "circles": circles,
+    "spirals": lambda **seeds: spirals(classes=2, **seeds),
+}
+
+# Of every backpropagation here. With torch's own 1e-6 Rprop stalls in a deep network
+# (``smallest_step_cell``).
+SMALLEST_STEP = 1e-12
+
+# The networks and the data that learning rates are chosen on; no reported number uses them.
+TUNING_SEED = 100
+TUNING_DATA = {"seed": 7, "held_out_seed": 1007}
+
+
+def shape(
+    hidden_layers: int,
+    width: int,
+    activation: str,
+    data: Dataset,
+    skip_connections: bool = False,
+) -> Architecture:
+    """Return ``hidden_layers`` layers of one width, with the output that the task needs."""
+    output = "softmax" if data.task == "multiclass" else "sigmoid"
+    widths = (data.x.shape[1], *[width] * hidden_layers, data.outputs)
+    return Architecture(widths, activation, output, skip_connections)
+
+
+def relaxed_phase(hidden_layers: int, activation: str) -> Phase:
+    """First phase of a hand-over: Rprop for one step a layer and 120 more.
+
+    The front needs one step a layer (P10), what follows is the fit.
+    The first step size is the proposal's 0.1 for the sigmoid. For tanh and ReLU, whose slope is
+    up to four times the sigmoid's, it is a tenth of that.
+    """
+    rate = 0.1 if activation == "sigmoid" else 0.01
+    return Phase(hidden_layers + 120, rate)
+
+
+def backprop_phase(hidden_layers: int, steps: int) -> Phase:
+    """Second phase of a hand-over: Rprop with a first step size of 10⁴/T⁴ for T hidden layers.
+
+    It is 1e-3 at most; steps may shrink to ``SMALLEST_STEP``. The rule was found on networks of
+    other seeds and on other data, at 100, 300 and 1000 layers, and is used for all.
+    """
+    return Phase(steps, min(1e-3, 1e4 / hidden_layers**4), smallest_step=SMALLEST_STEP)
+
+
+def handover_cell(
+    hidden_layers: int,
+    activation: str,
+    width: int,
+    dataset: str,
+    seed: int,
+    backprop_steps: int,
+) -> dict[str, Any]:
+    """Hand over from torch's default initialisation, one network.
+
+    Returns:
+        ``relaxed_train``, ``relaxed_held_out``: accuracy after the RAI steps; ``reached_at``: RAI
+        steps, in tens, after which the training accuracy first is 0.8, None if never; ``train``,
+        ``held_out``: accuracy at the evaluation, every ten backpropagation steps, whose training
+        loss is lowest; ``solved_at``: steps after which the training accuracy first is 1;
+        ``relaxed_seconds_a_step`` and ``backprop_seconds_a_step``. None stands for an accuracy
+        that does not exist because the forward pass is not finite.
+    """
+    data = DATASETS[dataset]()
+    start = build_mlp(shape(hidden_layers, width, activation, data), [seed])
+    relaxed = relaxed_phase(hidden_layers, activation)
+    backprop = backprop_phase(hidden_layers, backprop_steps)
+    compile_rprop()
+    fits = fit_handover(
+        start,
+        data,
+        relaxed,
+        backprop,
+        relaxed_watch=Watch(evaluate_at=_tens(relaxed.steps)),
+        backprop_watch=Watch(evaluate_at=_tens(backprop.steps)),
+    )
+    first, second = fits.relaxed.history, fits.backprop.history
+    best = _lowest(second)
+    return {
+        "relaxed_train": _last(first.accuracy),
+        "relaxed_held_out": _last(first.held_out_accuracy),
+        "reached_at": _first_step(first.evaluated_at, first.accuracy[:, 0] >= 0.8),
+        "train": _plain(second.accuracy[best])[0],
+        "held_out": _plain(second.held_out_accuracy[best])[0],
+        "solved_at": _first_step(second.evaluated_at, second.accuracy[:, 0] == 1),
+        "relaxed_seconds_a_step": _median(fits.relaxed),
+        "backprop_seconds_a_step": _median(fits.backprop),
+    }
+
+
+def smallest_step_cell(
+    hidden_layers: int, width: int, seed: int, smallest_steps: list[float], backprop_steps: int
+) -> dict[str, Any]:
+    """Hand over from one RAI phase to second phases that differ in Rprop's smallest step alone.
+
+    Sigmoid network, Moons, torch's default initialisation. While all N numbers take the smallest
+    step s, one update changes the loss by at most s ‖∇L‖₁ to first order. Where s is above the
+    first step of ``backprop_phase``, the phase begins with steps of s.
+
+    Returns:
+        ``train``, ``held_out``: accuracy at the evaluation, every ten steps, whose training loss is
+        lowest, for each smallest step; ``losses``: training loss at every evaluation, one list for
+        each; ``gradient_sum``: ‖∇L‖₁ at the hand-over.
+    """
+    data = moons()
+    start = build_mlp(shape(hidden_layers, width, "sigmoid", data), [seed])
+    relaxed = relaxed_phase(hidden_layers, "sigmoid")
+    compile_rprop()
+    handed_over = fit_relaxed(start, data, relaxed, watch=_end(relaxed.steps)).model
+    backprop = backprop_phase(hidden_layers, backprop_steps)
+    result: dict[str, Any] = {"train": [], "held_out": [], "losses": []}
+    for smallest_step in smallest_steps:
+        history = fit_backprop(
+            handed_over,
+            data,
+            replace(
+                backprop,
+                learning_rate=max(backprop.learning_rate, smallest_step),
+                smallest_step=smallest_step,
+            ),
+            watch=Watch(evaluate_at=_tens(backprop_steps)),
+        ).history
+        best = _lowest(history)
+        result["train"] += _plain(history.accuracy[best])
+        result["held_out"] += _plain(history.held_out_accuracy[best])
+        result["losses"].append(_plain(history.loss[:, 0].round(6)))
+    total = sum(part.abs().sum() for part in loss_gradients(handed_over, data))
+    return result | {"gradient_sum": float(total)}
+
+
+def layer_sequential(model: StackedMLP, x: Tensor) -> StackedMLP:
+    """Scale each layer in turn so that its pre-activations have variance 1 (LSUV).
+
+    z_t is taken over examples and units of the forward pass through the layers already scaled, and
+    W_t ← W_t / std(z_t) (Mishkin & Matas 2016, Algorithm 1, which starts from orthonormal weights
+    and no biases).
+
+    Args:
+        model: networks to scale; left as they are.
+        x: inputs, (examples, l₀).
+
+    Returns:
+        The scaled networks.
+    """
+    scaled = model.select(range(model.seeds))
+    activation = ACTIVATIONS[model.architecture.hidden_activation].function
+    with torch.no_grad():
+        h = x.expand(model.seeds, *x.shape)
+        for run, weight, bias in zip(
+            scaled.architecture.runs, scaled.weights, scaled.biases, strict=True
+        ):
+            for layer in range(run.layers):
+                z = affine(h, weight[layer], bias[layer])  # (seeds, examples, l_t)
+                deviation = z.std((1, 2), keepdim=True)
+                weight[layer] /= deviation
+                h = activation(affine(h, weight[layer], bias[layer]))
+    return scaled
+
+
+def _start(way: str, architecture: Architecture, data: Dataset, seeds: Sequence[int]) -> StackedMLP:
+    if way == "orthogonal":
+        # The gain that makes up for the slope at 0: 4 for the sigmoid, 1 for tanh.
+        gain = {"sigmoid": 4.0, "tanh": 1.0, "relu": math.sqrt(2)}[architecture.hidden_activation]
+        return build_mlp(architecture, seeds, "orthogonal_centred", gain)
+    if way == "layer_sequential":
+        plain = build_mlp(architecture, seeds, "orthogonal_centred")
+        for bias in plain.biases:
+            torch.nn.init.zeros_(bias)
+        return layer_sequential(plain, data.x)
+    if way == "he":
+        return build_mlp(architecture, seeds, "he")
+    return build_mlp(architecture, seeds)
+
+
+def with_batch_norm(model: StackedMLP, index: int) -> nn.Sequential:
+    """Copy a network and normalise every hidden pre-activation over the batch.
+
+    BatchNorm with trained scale and shift stands between each hidden linear layer and its
+    activation (Ioffe & Szegedy 2015, Algorithm 1).
+    """
+    plain = dict(model.as_module(index).named_children())
+    modules: list[nn.Module] = []
+    for layer in range(1, model.architecture.depth + 1):
+        modules.append(plain[f"linear{layer}"])
+        if layer < model.architecture.depth:
+            width = model.architecture.widths[layer]
+            # Full batches: the statistics of the last pass are those of the training set.
+            modules += [nn.BatchNorm1d(width, momentum=1.0), plain[f"activation{layer}"]]
+    return nn.Sequential(*modules)
+
+
+def fit_module(module: nn.Module, data: Dataset, steps: int, learning_rate: float) -> None:
+    """Train a module with one sigmoid output in place, by full-batch Rprop on cross-entropy.
+
+    It is left in evaluation mode, with the statistics of its final weights.
+    """
+    optimizer = torch.optim.Rprop(
+        module.parameters(), lr=learning_rate, step_sizes=(SMALLEST_STEP, 50.0), foreach=True
+    )
+    module.train()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        nn.functional.binary_cross_entropy_with_logits(module(data.x)[:, 0], data.y).backward()
+        optimizer.step()
+    with torch.no_grad():
+        module(data.x)
+    module.eval()
+
+
+def _module_scores(module: nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
+    """Loss and accuracy in evaluation mode."""
+    with torch.no_grad():
+        z = module(x)[:, 0]
+        loss = nn.functional.binary_cross_entropy_with_logits(z, y)
+        return float(loss), float(((z > 0) == (y > 0.5)).double().mean())
+
+
+def alternative_cell(
+    way: str,
+    hidden_layers: int,
+    activation: str,
+    width: int,
+    seeds: list[int],
+    learning_rates: list[float],
+    tuning_steps: int,
+    steps: int,
+) -> dict[str, Any]:
+    """Backpropagation on Moons with another remedy, its learning rate tuned.
+
+    Args:
+        way: ``"default"`` (no remedy), ``"orthogonal"`` (gain-matched, centred), ``"he"``,
+            ``"layer_sequential"``, ``"skip"`` (skip connections) or ``"batch_norm"``.
+        hidden_layers: depth.
+        activation: of the hidden layers.
+        width: of the hidden layers.
+        seeds: networks to report.
+        learning_rates: the grid, tried on a network and data of their own.
+        tuning_steps: updates of each trial.
+        steps: updates of the reported networks.
+
+    Returns:
+        ``learning_rate`` chosen; ``train`` and ``held_out``, accuracies of each seed.
+    """
+    data, tuning_data = moons(), moons(**TUNING_DATA)
+    architecture = shape(hidden_layers, width, activation, data, way == "skip")
+    start = _start(way, architecture, data, seeds)
+    trial = _start(way, architecture, tuning_data, [TUNING_SEED])
+    if way == "batch_norm":
+        return _batch_norm(start, trial, data, tuning_data, learning_rates, tuning_steps, steps)
+    compile_rprop()
+    tuning = tune(
+        fit_backprop,
+        trial,
+        tuning_data,
+        tuning_steps,
+        learning_rates,
+        smallest_step=SMALLEST_STEP,
+    )
+    fit = fit_backprop(start, data, replace(tuning.phase, steps=steps), watch=_end(steps))
+    return {
+        "learning_rate": tuning.phase.learning_rate,
+        "train": _plain(fit.history.accuracy[-1]),
+        "held_out": _plain(fit.history.held_out_accuracy[-1]),
+    }
+
+
+def _batch_norm(
+    start: StackedMLP,
+    trial: StackedMLP,
+    data: Dataset,
+    tuning_data: Dataset,
+    learning_rates: Sequence[float],
+    tuning_steps: int,
+    steps: int,
+) -> dict[str, Any]:
+    losses = []
+    for rate in learning_rates:
+        module = with_batch_norm(trial, 0)
+        fit_module(module, tuning_data, tuning_steps, rate)
+        loss, _ = _module_scores(module, tuning_data.held_out_x, tuning_data.held_out_y)
+        losses.append(loss if math.isfinite(loss) else math.inf)
+    rate = learning_rates[int(np.argmin(losses))]
+    train, held_out = [], []
+    for index in range(start.seeds):
+        module = with_batch_norm(start, index)
+        fit_module(module, data, steps, rate)
+        train.append(_module_scores(module, data.x, data.y)[1])
+        held_out.append(_module_scores(module, data.held_out_x, data.held_out_y)[1])
+    return {"learning_rate": rate, "train": train, "held_out": held_out}
+
+
+def start_cell(
+    initialisation: str, gain: float, hidden_layers: int, width: int, seeds: list[int], steps: int
+) -> dict[str, Any]:
+    """Train sigmoid networks on Moons from one kind of start by RAI, backprop and hand-over.
+
+    RAI and hand-over share their first phase; RAI goes on for as many steps as the second phase
+    of the hand-over has, backpropagation from the start has the steps of both. Its learning rate
+    is chosen for this start, on a network of its own; the others keep the rules above.
+
+    Returns:
+        ``rai``, ``backprop``, ``handover``: training accuracies of each seed; the same with
+        ``_held_out``; ``backprop_learning_rate``.
+    """
+    data, tuning_data = moons(), moons(**TUNING_DATA)
+    architecture = shape(hidden_layers, width, "sigmoid", data)
+    start = build_mlp(architecture, seeds, initialisation, gain)
+    first, second = relaxed_phase(hidden_layers, "sigmoid"), backprop_phase(hidden_layers, steps)
+    whole = first.steps + second.steps
+    compile_rprop()
+    fits = fit_handover(start, data, first, second, **_last_only(first, second))
+    rai = fit_relaxed(start, data, Phase(whole, first.learning_rate), watch=_end(whole))
+    trial = build_mlp(architecture, [TUNING_SEED], initialisation, gain)
+    grid = (1e-2, 1e-3, 1e-4, 1e-5)
+    tuning = tune(fit_backprop, trial, tuning_data, steps, grid, smallest_step=SMALLEST_STEP)
+    backprop = fit_backprop(start, data, replace(tuning.phase, steps=whole), watch=_end(whole))
+    result: dict[str, Any] = {"backprop_learning_rate": tuning.phase.learning_rate}
+    for name, fit in (("rai", rai), ("backprop", backprop), ("handover", fits.backprop)):
+        result[name] = _plain(fit.history.accuracy[-1])
+        result[f"{name}_held_out"] = _plain(fit.history.held_out_accuracy[-1])
+    return result
+
+
+def residual_cell(
+    residual: float,
+    optimizer: str,
+    learning_rate: float,
+    hidden_layers: int,
+    width: int,
+    seeds: list[int],
+    steps: int,
+) -> dict[str, Any]:
+    """RAI from the default start with residuals of a given size in place of exact zeros.
+
+    Each target is the forward pass plus ``residual`` times a standard normal number.
+
+    Returns:
+        ``train``: training accuracy of each seed after the steps; ``best``: its greatest value
+        along the run, in tens of steps.
+    """
+    data = moons()
+    start = build_mlp(shape(hidden_layers, width, "sigmoid", data), seeds)
+    plan = relaxation_plan(start.architecture)
+    settled = forward_targets(start, data.x, plan)
+    generator = torch.Generator().manual_seed(0)
+    moved = tuple(
+        value + residual * torch.randn(value.shape, generator=generator) if residual else value
+        for value in settled.values
+    )
+    compile_rprop()
+    history = fit_relaxed(
+        start,
+        data,
+        Phase(steps, learning_rate, optimizer),
+        targets=Targets(plan, moved, data.x),
+        watch=Watch(evaluate_at=_tens(steps)),
+    ).history
+    accuracy = np.nan_to_num(history.accuracy)
+    return {"train": _plain(history.accuracy[-1]), "best": _plain(accuracy.max(0))}
+
+
+@dataclass(frozen=True)
+class Round:
+    """A stretch of RAI with fresh optimiser state.
+
+    Attributes:
+        steps: updates.
+        learning_rate: first step size of Rprop.
+        hidden_weight: λ.
+        every: which layers are relaxed: each one whose number this divides.
+        renewed: whether the targets start anew from a plain forward pass.
+        smallest_step: of Rprop.
+    """
+
+    steps: int
+    learning_rate: float
+    hidden_weight: float = 1.0
+    every: int = 1
+    renewed: bool = False
+    smallest_step: float = 1e-6
+
+
+_FIRST = Round(220, 0.1)
+SCHEDULES: Mapping[str, tuple[Round, ...]] = {
+    "as proposed": (Round(1020, 0.1),),
+    "smaller steps": (Round(1020, 0.1, smallest_step=SMALLEST_STEP),),
+    "growing λ": (_FIRST, *(Round(200, 1e-3, weight) for weight in (1e1, 1e2, 1e3, 1e4))),
+    "renewed targets": (_FIRST, *(Round(200, 1e-4, renewed=True),) * 4),
+    "every 10th, λ = 100": (_FIRST, *(Round(200, 1e-4, 100.0, 10, renewed=True),) * 4),
+}
+
+
+def schedule_cell(schedule: str, hidden_layers: int, width: int, seed: int) -> dict[str, Any]:
+    """RAI alone through one of ``SCHEDULES``, sigmoid network, Moons, default initialisation.
+
+    Returns:
+        ``train``, ``held_out``: accuracy after each round.
+    """
+    data = moons()
+    model = build_mlp(shape(hidden_layers, width, "sigmoid", data), [seed])
+    compile_rprop()
+    targets, train, held_out = None, [], []
+    for stretch in SCHEDULES[schedule]:
+        layers = range(stretch.every, model.architecture.depth + 1, stretch.every)
+        fit = fit_relaxed(
+            model,
+            data,
+            Phase(stretch.steps, stretch.learning_rate, smallest_step=stretch.smallest_step),
+            layers=tuple(layers),
+            hidden_weight=stretch.hidden_weight,
+            targets=None if stretch.renewed else targets,
+            watch=_end(stretch.steps),
+        )
+        model, targets = fit.model, fit.targets
+        train.append(_last(fit.history.accuracy))
+        held_out.append(_last(fit.history.held_out_accuracy))
+    return {"train": train, "held_out": held_out}
+
+
+def sequential_cell(hidden_layers: int, width: int, seed: int, steps: int) -> dict[str, Any]:
+    """RAI as proposed, then RAI whose targets move one at a time (``sequential_gradients``).
+
+    Sigmoid network, Moons, default initialisation; the steps of the two phases are those of a
+    hand-over.
+
+    Returns:
+        ``train``, ``held_out``: accuracy after each phase; ``deviation``: that of the gradient from
+        backpropagation's at the start of the second (``sequential_deviation``).
+    """
+    data = moons()
+    start = build_mlp(shape(hidden_layers, width, "sigmoid", data), [seed])
+    first, second = relaxed_phase(hidden_layers, "sigmoid"), backprop_phase(hidden_layers, steps)
+    compile_rprop()
+    relaxed = fit_relaxed(start, data, first, watch=_end(first.steps))
+    sequential = fit_sequential(relaxed.model, data, second, watch=_end(steps))
+    histories = [fit.history for fit in (relaxed, sequential)]
+    return {
+        "train": [_last(history.accuracy) for history in histories],
+        "held_out": [_last(history.held_out_accuracy) for history in histories],
+        "deviation": sequential_deviation(relaxed.model, data),
+    }
+
+
+def sequential_deviation(model: StackedMLP, data: Dataset, hidden_weight: float = 1.0) -> float:
+    """Distance of the gradient by sequential targets from backpropagation's, relative, in float64.
+
+    Args:
+        model: one or more networks.
+        data: the training examples.
+        hidden_weight: λ of the targets.
+
+    Returns:
+        ‖g − g'‖/‖g'‖ over all weights and biases.
+    """
+    exact = model.select(range(model.seeds)).double()
+    examples = data.to(torch.device("cpu"), torch.float64)
+    found = sequential_gradients(exact, examples.x, examples.y, hidden_weight=hidden_weight)
+    expected = loss_gradients(exact, examples)
+    difference = torch.cat([(a - b).flatten() for a, b in zip(found, expected, strict=True)])
+    return float(difference.norm() / torch.cat([b.flatten() for b in expected]).norm())
+
+
+def _lowest(history: History) -> int:
+    """Position of the evaluation with the lowest training loss of the only seed."""
+    return int(np.where(np.isfinite(history.loss[:, 0]), history.loss[:, 0], np.inf).argmin())
+
+
+def _tens(steps: int) -> range:
+    return range(0, steps + 1, 10)
+
+
+def _end(steps: int) -> Watch:
+    return Watch(evaluate_at=(steps,))
+
+
+def _last_only(first: Phase, second: Phase) -> dict[str, Watch]:
+    return {"relaxed_watch": _end(first.steps), "backprop_watch": _end(second.steps)}
+
+
+def _plain(values: np.ndarray) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def _last(values: np.ndarray) -> float | None:
+    """Return the last value of the only seed, None if there is none or it is not finite."""
+    return _plain(values[-1])[0] if len(values) else None
+
+
+def _first_step(steps: np.ndarray, reached: np.ndarray) -> int | None:
+    return int(steps[reached.argmax()]) if reached.any() else None
+
+
+def _median(fit: Fit) -> float:
+    return float(np.median(fit.step_seconds))
+
+
+def _handover_cells() -> tuple[Cell, ...]:
+    # The longest first: beside it the others fill the second processor.
+    shapes = [
+        *((depth, "sigmoid", 100, "moons", range(5)) for depth in (1000, 300)),
+        *((depth, "sigmoid", 100, "moons", range(10)) for depth in (100, 30, 10)),
+        *(
+            (depth, activation, 100, "moons", range(3))
+            for activation in ("tanh", "relu")
+            for depth in (10, 30, 100)
+        ),
+        *((100, "sigmoid", 100, name, range(3)) for name in ("circles", "spirals")),
+        *((100, "sigmoid", width, "moons", range(3)) for width in (20, 50, 200)),
+    ]
+    return tuple(
+        {
+            "hidden_layers": depth,
+            "activation": activation,
+            "width": width,
+            "dataset": name,
+            "seed": seed,
+            "backprop_steps": 400,
+        }
+        for depth, activation, width, name, seeds in shapes
+        for seed in seeds
+    )
+
+
+def _alternative_cells() -> tuple[Cell, ...]:
+    remedies = ("default", "orthogonal", "layer_sequential", "skip", "batch_norm")
+    ways = [
+        *((way, 100, "sigmoid", 3) for way in remedies),
+        ("orthogonal", 300, "sigmoid", 2),
+        ("orthogonal", 1000, "sigmoid", 2),
+        ("he", 100, "relu", 3),
+        ("orthogonal", 100, "tanh", 3),
+    ]
+    return tuple(
+        {
+            "way": way,
+            "hidden_layers": depth,
+            "activation": activation,
+            "width": 100,
+            "seeds": list(range(count)),
+            "learning_rates": [1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7],
+            "tuning_steps": 100,
+            "steps": 400,
+        }
+        for way, depth, activation, count in ways
+    )
+
+
+def _start_cells() -> tuple[Cell, ...]:
+    return tuple(
+        {
+            "initialisation": initialisation,
+            "gain": gain,
+            "hidden_layers": 50,
+            "width": 50,
+            "seeds": list(range(5)),
+            "steps": 300,
+        }
+        for initialisation in ("torch_default", "xavier", "orthogonal_centred")
+        for gain in (0.5, 1.0, 2.0, 4.0, 8.0)
+    )
+
+
+def _residual_cells() -> tuple[Cell, ...]:
+    ways = [("rprop", 0.1, 100), ("rprop", 0.1, 30), ("adam", 0.01, 30), ("sgd", 0.1, 30)]
+    return tuple(
+        {
+            "residual": residual,
+            "optimizer": optimizer,
+            "learning_rate": rate,
+            "hidden_layers": depth,
+            "width": 100,
+            "seeds": [0, 1, 2],
+            "steps": depth + 120,
+        }
+        for optimizer, rate, depth in ways
+        for residual in (0.0, 1e-8, 1e-6)
+    )
+
+
+def _schedule_cells() -> tuple[Cell, ...]:
+    return tuple(
+        {"schedule": name, "hidden_layers": 100, "width": 100, "seed": seed}
+        for seed in range(3)
+        for name in SCHEDULES
+    )
+
+
+def _sequential_cells() -> tuple[Cell, ...]:
+    return tuple(
+        {"hidden_layers": 100, "width": 100, "seed": seed, "steps": 400} for seed in range(3)
+    )
+
+
+def _smallest_step_cells() -> tuple[Cell, ...]:
+    several, ends = [1e-6, 1e-7, 1e-8, 1e-9, SMALLEST_STEP], [1e-6, SMALLEST_STEP]
+    shapes = [(1000, 1, ends), (300, 10, several), (100, 3, several)]
+    return tuple(
+        {
+            "hidden_layers": depth,
+            "width": 100,
+            "seed": seed,
+            "smallest_steps": smallest_steps,
+            "backprop_steps": 400,
+        }
+        for depth, seeds, smallest_steps in shapes
+        for seed in range(seeds)
+    )
+
+
+SWEEPS = (
+    Sweep("handover", _handover_cells(), handover_cell),
+    Sweep("initialisations", _start_cells(), start_cell),
+    Sweep("alternatives", _alternative_cells(), alternative_cell),
+    Sweep("residuals", _residual_cells(), residual_cell),
+    Sweep("schedules", _schedule_cells(), schedule_cell),
+    Sweep("sequential", _sequential_cells(), sequential_cell),
+    Sweep("smallest-steps", _smallest_step_cells(), smallest_step_cell),
+)

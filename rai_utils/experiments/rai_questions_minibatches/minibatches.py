@@ -1,0 +1,1014 @@
+"""RAI with mini-batches: where the targets of a batch come from.
+
+A target belongs to one example, so a loop that changes its batch cannot go on with the tensor of
+targets that it has. There are three ways around that, and what happens without one:
+
+- ``fit_table``: a table keyed by example keeps the targets and their optimiser state. A batch
+  takes its rows out, makes one step of weights and targets together, and puts them back. With
+  ``renew_every`` the rows are made anew from a forward pass every so many passes over the data,
+  with fresh optimiser state, so that the optimiser trains the new ones.
+- ``fit_fresh``: nothing is kept. Each batch makes its targets by a forward pass, moves them for
+  some steps with the weights fixed, and then makes one step of the weights.
+- ``fit_shared``: one tensor for whatever batch comes, which ``fit_table`` refuses. The control.
+
+``fit_backprop_batches`` is the baseline. A table whose batch is all of the examples is
+``training.fit_relaxed``, step by step. Many networks are trained at once, each with learning
+rates of its own, on the same batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise, product
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from rai_utils.checks import LAST_SEED, number, one_each, seeded, whole_number
+from rai_utils.data import Dataset, Task, digits
+from rai_utils.experiments.sweep import Sweep
+from rai_utils.experiments.timing import Timed, clocked, interleaved, summarise
+from rai_utils.models import Architecture, StackedMLP, build_mlp, check_inputs
+from rai_utils.relaxation import (
+    OutputLoss,
+    RelaxationPlan,
+    check_examples,
+    forward_targets,
+    output_loss,
+    relaxation_plan,
+    relaxed_loss,
+)
+from rai_utils.training import LARGEST_STEP, check_data, check_rprop_rates, evaluate, loss_for
+
+# --- optimisers -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """An optimiser step whose state can be kept number by number.
+
+    Attributes:
+        states: numbers kept for each trained number.
+        start: rates, of the shape of the trained numbers -> their first state.
+        step: (numbers, gradient, state, updates so far with this one, rates), all shapes
+            broadcast to that of the numbers; writes numbers and state in place.
+    """
+
+    states: int
+    start: Callable[[Tensor], tuple[Tensor, ...]]
+    step: Callable[[Tensor, Tensor, tuple[Tensor, ...], Tensor, Tensor], None]
+
+
+SMALLEST_STEP = 1e-6
+"""Of Rprop: torch's own."""
+
+
+def _adam(z: Tensor, gradient: Tensor, state: tuple[Tensor, ...], n: Tensor, rate: Tensor) -> None:
+    """Kingma & Ba 2015, Algorithm 1, with torch's defaults."""
+    mean, square = state
+    mean.lerp_(gradient, 0.1)
+    square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+    n = n.to(z.dtype)
+    spread = square.div(1 - 0.999**n).sqrt_().add_(1e-8)
+    z.sub_(rate / (1 - 0.9**n) * mean / spread)
+
+
+def _rprop(z: Tensor, gradient: Tensor, state: tuple[Tensor, ...], n: Tensor, rate: Tensor) -> None:
+    """Riedmiller & Braun 1993 as torch has it: after a change of sign, a number rests a step."""
+    previous, size = state
+    agreement = (gradient * previous).sign_()
+    falling = torch.where(agreement < 0, 0.5, torch.ones_like(z))
+    size.mul_(torch.where(agreement > 0, 1.2, falling))
+    size.clamp_(SMALLEST_STEP, LARGEST_STEP)
+    previous.copy_(gradient.masked_fill(agreement < 0, 0))
+    z.sub_(previous.sign() * size)
+
+
+def _sgd(z: Tensor, gradient: Tensor, state: tuple[Tensor, ...], n: Tensor, rate: Tensor) -> None:
+    z.sub_(rate * gradient)
+
+
+RULES: dict[str, UpdateRule] = {
+    "adam": UpdateRule(2, lambda rates: (torch.zeros_like(rates), torch.zeros_like(rates)), _adam),
+    "rprop": UpdateRule(2, lambda rates: (torch.zeros_like(rates), rates.clone()), _rprop),
+    "sgd": UpdateRule(0, lambda rates: (), _sgd),
+}
+
+
+def _rule(optimizer: str) -> UpdateRule:
+    if optimizer not in RULES:
+        raise ValueError(f"optimizer must be one of {', '.join(RULES)}, got {optimizer!r}")
+    return RULES[optimizer]
+
+
+# --- the table --------------------------------------------------------------------------------
+
+
+@dataclass
+class BatchTargets:
+    """Targets of one batch and their optimiser state, taken out to be trained.
+
+    Attributes:
+        values: as in ``relaxation.Targets``, (layers, networks, batch, width) each.
+        states: state of each tensor of ``values``, of its shape.
+        updates: how many updates the targets of each example have had, (batch,).
+    """
+
+    values: list[Tensor]
+    states: list[tuple[Tensor, ...]]
+    updates: Tensor
+
+
+class TargetTable:
+    """Targets and optimiser state of every example, kept by the example's row.
+
+    A row is empty until its example comes for the first time: its targets are then the forward
+    pass of the weights as they are, with residuals that are exactly 0.
+
+    Attributes:
+        plan: which layers are relaxed.
+        x: the examples the table is for, (examples, l₀).
+        rule: the optimiser of the targets.
+        values: (layers, networks, examples, width) for each group of ``plan.target_runs``.
+        states: optimiser state, the same shapes.
+        updates: updates that each row has had since it was filled, −1 where it is empty,
+            (examples,).
+
+    Raises:
+        ValueError: the inputs do not fit the plan's architecture, there is no network, or the
+            optimiser is unknown.
+    """
+
+    def __init__(self, plan: RelaxationPlan, x: Tensor, networks: int, rule: str = "adam") -> None:
+        check_inputs(plan.architecture, x)
+        networks = whole_number(networks, "networks", 1)
+        self.plan, self.x, self.rule = plan, x, _rule(rule)
+        widths = plan.architecture.widths
+        shapes = [(len(run), networks, len(x), widths[run[0]]) for run in plan.target_runs]
+        self.values = [torch.empty(shape, dtype=x.dtype) for shape in shapes]
+        self.states = [
+            tuple(torch.empty_like(value) for _ in range(self.rule.states)) for value in self.values
+        ]
+        self.updates = torch.full((len(x),), -1, dtype=torch.int32)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of targets and optimiser state, see ``table_bytes``; counters left out."""
+        kept = [*self.values, *(part for state in self.states for part in state)]
+        return sum(part.numel() * part.element_size() for part in kept)
+
+    def renew(self) -> None:
+        """Empty every row: targets and optimiser state start afresh when its example comes."""
+        self.updates.fill_(-1)
+
+    def take(self, rows: Tensor, x: Tensor, model: StackedMLP, rates: Tensor) -> BatchTargets:
+        """Take a batch out; empty rows are filled first.
+
+        Args:
+            rows: which examples, (batch,).
+            x: their inputs, (batch, l₀).
+            model: the networks as they are, for the empty rows.
+            rates: learning rate of the targets of each network, (networks,).
+
+        Raises:
+            ValueError: ``x`` are not the inputs that those rows belong to.
+        """
+        check_examples(self.x[rows], x)
+        updates = self.updates[rows]
+        batch = BatchTargets(
+            [value[:, :, rows] for value in self.values],
+            [tuple(part[:, :, rows] for part in state) for state in self.states],
+            updates,
+        )
+        empty = updates < 0
+        if empty.any():
+            fresh = fresh_targets(model, x, self.plan, self.rule, rates)
+            for kept, made in zip(_tensors(batch), _tensors(fresh), strict=True):
+                kept[:, :, empty] = made[:, :, empty]
+            batch.updates = updates.clamp(min=0)
+        return batch
+
+    def put(self, rows: Tensor, batch: BatchTargets) -> None:
+        """Write a batch back into the rows that it was taken from."""
+        for value, new in zip(self.values, batch.values, strict=True):
+            value[:, :, rows] = new.detach()
+        for state, new in zip(self.states, batch.states, strict=True):
+            for part, new_part in zip(state, new, strict=True):
+                part[:, :, rows] = new_part
+        self.updates[rows] = batch.updates
+
+
+def _tensors(batch: BatchTargets) -> list[Tensor]:
+    return [*batch.values, *(part for state in batch.states for part in state)]
+
+
+def fresh_targets(
+    model: StackedMLP, x: Tensor, plan: RelaxationPlan, rule: UpdateRule, rates: Tensor
+) -> BatchTargets:
+    """Targets equal to the forward pass of ``x``, with residuals that are exactly 0, untrained."""
+    values = list(forward_targets(model, x, plan).values)
+    states = [rule.start(_spread(rates).expand_as(value)) for value in values]
+    return BatchTargets(values, states, torch.zeros(len(x), dtype=torch.int32))
+
+
+def table_bytes(
+    architecture: Architecture, examples: int, states: int = 2, bytes_of_number: int = 4
+) -> int:
+    """Bytes of a table for one network whose layers are all relaxed.
+
+        bytes = b n Σ_{t=1}^{T} l_t (1 + s)
+
+    with n examples, s optimiser states for each target and b bytes a number. The counter of each
+    row, 4 bytes an example whatever the network, is left out.
+
+    Args:
+        architecture: gives l_1 … l_T.
+        examples: n, at least 1.
+        states: s, at least 0: 2 for Adam and Rprop, 0 for gradient descent.
+        bytes_of_number: b, 4 in float32.
+
+    Raises:
+        ValueError: a count is out of range.
+    """
+    examples, states = whole_number(examples, "examples", 1), whole_number(states, "states")
+    bytes_of_number = whole_number(bytes_of_number, "bytes_of_number", 1)
+    return bytes_of_number * examples * sum(architecture.widths[1:]) * (1 + states)
+
+
+# --- work -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Work:
+    """Multiplications of matrix products for one example, by what is asked for.
+
+    With P = Σ_t l_t l_{t−1}: a forward pass takes P; gradients with respect to the weights
+    another P; pulling residuals or errors back through layers 2 … T, P − l_1 l_0. The inputs
+    have no gradient. A step of RAI on weights and targets together takes exactly what a step of
+    backpropagation takes.
+
+    Attributes:
+        forward: a forward pass.
+        targets: gradients of the relaxed loss with respect to the targets.
+        weights: gradients of the relaxed loss with respect to the weights.
+        both: both of these at once; or all gradients of backpropagation.
+    """
+
+    forward: int
+    targets: int
+    weights: int
+    both: int
+
+
+def work_of(architecture: Architecture) -> Work:
+    """Count the multiplications for one example, see ``Work``."""
+    widths = architecture.widths
+    layers = [below * above for below, above in pairwise(widths)]
+    forward_pass, pulled = sum(layers), sum(layers[1:])
+    return Work(
+        forward=forward_pass,
+        targets=forward_pass + pulled,
+        weights=2 * forward_pass,
+        both=2 * forward_pass + pulled,
+    )
+
+
+# --- fits -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a fit may do.
+
+    Attributes:
+        work: gradient work, in passes of backpropagation over the training data, above 0. The
+            step that reaches it is the last.
+        batch: examples of a step, at least 1; the last batch of a pass may be smaller.
+        order_seed: of the order of the examples, drawn anew for each pass over the data.
+        evaluations: how often the fit looks at itself after step 0, evenly in work, at least 1.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    work: float
+    batch: int
+    order_seed: int = 0
+    evaluations: int = 8
+
+    def __post_init__(self) -> None:
+        values = {
+            "work": number(self.work, "work", above=0),
+            "batch": whole_number(self.batch, "batch", 1),
+            "order_seed": whole_number(self.order_seed, "order_seed", most=LAST_SEED),
+            "evaluations": whole_number(self.evaluations, "evaluations", 1),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True)
+class BatchHistory:
+    """What a fit recorded; E evaluations, S networks. Everything is the plain forward pass's.
+
+    Attributes:
+        steps: updates of the weights before each evaluation, (E,).
+        passes: passes over the training data, (E,).
+        work: gradient work in passes of backpropagation, (E,).
+        loss, accuracy: on the training data, (E, S).
+        held_out_loss, held_out_accuracy: on the held-out data, (E, S). Accuracy is NaN for
+            regression, and where the forward pass is not finite.
+    """
+
+    steps: NDArray[np.int64]
+    passes: NDArray[np.float64]
+    work: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    held_out_loss: NDArray[np.float64]
+    held_out_accuracy: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BatchFit:
+    """Result of a fit with mini-batches.
+
+    Attributes:
+        model: the trained networks.
+        history: the record.
+        snapshots: the networks at each evaluation, in order.
+    """
+
+    model: StackedMLP
+    history: BatchHistory
+    snapshots: tuple[StackedMLP, ...]
+
+
+@dataclass
+class _Learner:
+    """Networks being trained, with an optimiser state and a learning rate for each of them."""
+
+    model: StackedMLP
+    rule: UpdateRule
+    rates: Tensor
+    states: list[tuple[Tensor, ...]]
+    updates: int = 0
+
+    @torch.no_grad()
+    def advance(self, gradients: Sequence[Tensor]) -> None:
+        self.updates += 1
+        count = torch.tensor(self.updates)
+        for leaf, gradient, state in zip(_leaves(self.model), gradients, self.states, strict=True):
+            self.rule.step(leaf, gradient, state, count, self.rates)
+
+
+def _leaves(model: StackedMLP) -> list[Tensor]:
+    return [*model.weights, *model.biases]
+
+
+def _learner(model: StackedMLP, rates: Sequence[float], optimizer: str) -> _Learner:
+    copy = model.select(range(model.seeds))
+    rule = _rule(optimizer)
+    spread = _spread(_rates(model, rates, "weights", optimizer))
+    states = [rule.start(spread.expand_as(leaf)) for leaf in _leaves(copy)]
+    return _Learner(copy, rule, spread, states)
+
+
+def _rates(model: StackedMLP, rates: Sequence[float], name: str, optimizer: str) -> Tensor:
+    own = one_each(rates, model.seeds, f"learning rate of the {name}", above=0)
+    if optimizer == "rprop":
+        check_rprop_rates(own, SMALLEST_STEP)
+    return torch.tensor(own, dtype=model.weights[0].dtype)
+
+
+def _spread(rates: Tensor) -> Tensor:
+    """Put one number a network on the network axis, (1, networks, 1, 1)."""
+    return rates[None, :, None, None]
+
+
+def fit_backprop_batches(
+    model: StackedMLP,
+    dataset: Dataset,
+    budget: Budget,
+    weight_rates: Sequence[float],
+    *,
+    optimizer: str = "adam",
+) -> BatchFit:
+    """Train by backpropagation on mini-batches.
+
+    Args:
+        model: the networks to start from; left as they are.
+        dataset: the examples, the same for all networks.
+        budget: work, batch, order.
+        weight_rates: learning rate of each network.
+        optimizer: a key of ``RULES``.
+
+    Raises:
+        ValueError: data, networks and rates do not fit each other.
+    """
+    learner = _learner(model, weight_rates, optimizer)
+    architecture, work = model.architecture, work_of(model.architecture)
+    name = loss_for(dataset.task)
+
+    def step(rows: Tensor, x: Tensor, y: Tensor, _: int) -> int:
+        loss = output_loss(learner.model(x), y, architecture.output_activation, name)
+        learner.advance(torch.autograd.grad(loss.sum(), _leaves(learner.model)))
+        return work.both * len(rows)
+
+    return _run(learner, dataset, budget, step)
+
+
+def fit_table(
+    model: StackedMLP,
+    dataset: Dataset,
+    budget: Budget,
+    weight_rates: Sequence[float],
+    target_rates: Sequence[float],
+    *,
+    optimizer: str = "adam",
+    hidden_weight: float = 1.0,
+    renew_every: int | None = None,
+) -> BatchFit:
+    """Train by RAI on mini-batches, with targets and their optimiser state kept in a table.
+
+    Each step updates the weights and the batch's targets together, by gradients of the relaxed
+    loss of the batch (Eq. 4). With ``budget.batch`` the number of examples and equal rates it
+    makes the steps of ``training.fit_relaxed``.
+
+    Args:
+        model: the networks to start from; left as they are.
+        dataset: the examples, the same for all networks.
+        budget: work, batch, order.
+        weight_rates: learning rate of the weights of each network.
+        target_rates: learning rate of its targets.
+        optimizer: a key of ``RULES``, for weights and targets; each target has its own state.
+        hidden_weight: λ, at least 0.
+        renew_every: passes over the data after which all targets are made anew by a forward
+            pass, with fresh state, at least 1; None for never.
+
+    Raises:
+        ValueError: data, networks and rates do not fit each other, or a value is out of range.
+    """
+    if renew_every is not None:
+        renew_every = whole_number(renew_every, "renew_every", 1)
+    learner = _learner(model, weight_rates, optimizer)
+    rates = _rates(model, target_rates, "targets", optimizer)
+    plan, work = relaxation_plan(model.architecture), work_of(model.architecture)
+    joint_step = _joint_stepper(learner, plan, rates, dataset.task, hidden_weight)
+    table = TargetTable(plan, dataset.x.to(rates.dtype), model.seeds, optimizer)
+    renewed = 0
+
+    def step(rows: Tensor, x: Tensor, y: Tensor, passes: int) -> int:
+        nonlocal renewed
+        if renew_every is not None and passes >= renewed + renew_every:
+            table.renew()
+            renewed = passes
+        filled = int((table.updates[rows] < 0).sum())
+        batch = table.take(rows, x, learner.model, rates)
+        joint_step(batch, x, y)
+        table.put(rows, batch)
+        return work.both * len(rows) + work.forward * filled
+
+    return _run(learner, dataset, budget, step)
+
+
+def fresh_gradients(
+    model: StackedMLP,
+    x: Tensor,
+    y: Tensor,
+    rates: Tensor,
+    *,
+    inner_steps: int,
+    hidden_weight: float = 1.0,
+    loss: OutputLoss = "cross_entropy",
+) -> tuple[Tensor, ...]:
+    """Gradients of the weights after ``inner_steps`` of fresh targets, as ``fit_fresh`` takes them.
+
+    Args:
+        model: the networks.
+        x: inputs, (batch, l₀).
+        y: labels, (batch,).
+        rates: step of the targets of each network, as in ``fit_fresh``, (networks,).
+        inner_steps: K, at least 1.
+        hidden_weight: λ, at least 0.
+        loss: the output error.
+
+    Returns:
+        Gradients of ``model.weights``, then of ``model.biases``.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+    inner_steps = whole_number(inner_steps, "inner_steps", 1)
+    hidden_weight = number(hidden_weight, "hidden weight", least=0)
+    plan, rule = relaxation_plan(model.architecture), RULES["sgd"]
+    batch = fresh_targets(model, x, plan, rule, rates)
+    for _ in range(inner_steps):
+        values = _trainable(batch)
+        total = _relaxed_total(plan, model, values, x, y, hidden_weight, loss)
+        _advance_targets(batch, torch.autograd.grad(total, values), rule, rates * len(x))
+    total = _relaxed_total(plan, model, batch.values, x, y, hidden_weight, loss)
+    return torch.autograd.grad(total, _leaves(model))
+
+
+def fit_fresh(
+    model: StackedMLP,
+    dataset: Dataset,
+    budget: Budget,
+    weight_rates: Sequence[float],
+    target_rates: Sequence[float],
+    *,
+    inner_steps: int,
+    optimizer: str = "adam",
+    hidden_weight: float = 1.0,
+) -> BatchFit:
+    """Train by RAI on mini-batches whose targets live for one batch.
+
+    Each batch: targets from a forward pass; ``inner_steps`` of gradient descent on the targets
+    with the weights fixed; one step of the weights on what the targets have become. From
+    residuals of 0 the signal moves one layer a step, so the weights of layer t have a gradient
+    only if ``inner_steps`` ≥ T − t + 1.
+
+    Args:
+        model: the networks to start from; left as they are.
+        dataset: the examples, the same for all networks.
+        budget: work, batch, order.
+        weight_rates: learning rate of the weights of each network.
+        target_rates: step of its targets, for a loss that is a sum over examples, not a mean:
+            an example's targets then move alike in batches of any size.
+        inner_steps: K, at least 1.
+        optimizer: a key of ``RULES``, for the weights.
+        hidden_weight: λ, at least 0.
+
+    Raises:
+        ValueError: data, networks and rates do not fit each other, or a value is out of range.
+    """
+    learner = _learner(model, weight_rates, optimizer)
+    rates = _rates(model, target_rates, "targets", "sgd")
+    work = work_of(model.architecture)
+
+    def step(rows: Tensor, x: Tensor, y: Tensor, _: int) -> int:
+        learner.advance(
+            fresh_gradients(
+                learner.model,
+                x,
+                y,
+                rates,
+                inner_steps=inner_steps,
+                hidden_weight=hidden_weight,
+                loss=loss_for(dataset.task),
+            )
+        )
+        return (work.forward + inner_steps * work.targets + work.weights) * len(rows)
+
+    return _run(learner, dataset, budget, step)
+
+
+def fit_shared(
+    model: StackedMLP,
+    dataset: Dataset,
+    budget: Budget,
+    weight_rates: Sequence[float],
+    target_rates: Sequence[float],
+    *,
+    optimizer: str = "adam",
+    hidden_weight: float = 1.0,
+) -> BatchFit:
+    """Train by RAI with the targets of the first batch for every batch: the mistake, measured.
+
+    Everything but that is as in ``fit_table``. The targets that were made for one example are
+    trained on whatever example stands in its place in the next batch.
+
+    Args:
+        model, dataset, budget, weight_rates, target_rates, optimizer, hidden_weight: as in
+            ``fit_table``.
+
+    Raises:
+        ValueError: data, networks and rates do not fit each other.
+    """
+    learner = _learner(model, weight_rates, optimizer)
+    rates, rule = _rates(model, target_rates, "targets", optimizer), RULES[optimizer]
+    plan, work = relaxation_plan(model.architecture), work_of(model.architecture)
+    joint_step = _joint_stepper(learner, plan, rates, dataset.task, hidden_weight)
+    batch: BatchTargets | None = None
+
+    def step(rows: Tensor, x: Tensor, y: Tensor, _: int) -> int:
+        nonlocal batch
+        if len(rows) < budget.batch:
+            return 0  # the last examples of a pass are too few for the tensor
+        done = work.both * len(rows)
+        if batch is None:
+            batch = fresh_targets(learner.model, x, plan, rule, rates)
+            done += work.forward * len(rows)
+        joint_step(batch, x, y)
+        return done
+
+    return _run(learner, dataset, budget, step)
+
+
+def _relaxed_total(
+    plan: RelaxationPlan,
+    model: StackedMLP,
+    values: Sequence[Tensor],
+    x: Tensor,
+    y: Tensor,
+    hidden_weight: float,
+    loss: OutputLoss,
+) -> Tensor:
+    """Relaxed loss of a batch, summed over networks."""
+    parts = relaxed_loss(
+        plan,
+        [*model.weights],
+        [*model.biases],
+        values,
+        x,
+        y,
+        hidden_weight=hidden_weight,
+        loss=loss,
+    )
+    return parts.total.sum()
+
+
+def _joint_stepper(
+    learner: _Learner, plan: RelaxationPlan, rates: Tensor, task: Task, hidden_weight: float
+) -> Callable[[BatchTargets, Tensor, Tensor], None]:
+    """Return a function: a batch's targets, x, y -> one step of weights and targets together."""
+    hidden_weight = number(hidden_weight, "hidden weight", least=0)
+    leaves, loss = _leaves(learner.model), loss_for(task)
+
+    def step(batch: BatchTargets, x: Tensor, y: Tensor) -> None:
+        values = _trainable(batch)
+        total = _relaxed_total(plan, learner.model, values, x, y, hidden_weight, loss)
+        found = torch.autograd.grad(total, [*leaves, *values])
+        learner.advance(found[: len(leaves)])
+        _advance_targets(batch, found[len(leaves) :], learner.rule, rates)
+
+    return step
+
+
+def _trainable(batch: BatchTargets) -> list[Tensor]:
+    return [value.detach().requires_grad_() for value in batch.values]
+
+
+@torch.no_grad()
+def _advance_targets(
+    batch: BatchTargets, gradients: Sequence[Tensor], rule: UpdateRule, rates: Tensor
+) -> None:
+    batch.updates = batch.updates + 1
+    count = batch.updates[:, None]  # (batch, 1)
+    for value, gradient, state in zip(batch.values, gradients, batch.states, strict=True):
+        rule.step(value, gradient, state, count, _spread(rates))
+
+
+Step = Callable[[Tensor, Tensor, Tensor, int], int]
+
+
+def _run(learner: _Learner, dataset: Dataset, budget: Budget, step: Step) -> BatchFit:
+    """Call ``step`` batch by batch until the budget is spent, and record."""
+    architecture, dtype = learner.model.architecture, learner.model.weights[0].dtype
+    check_data(architecture, dataset, loss_for(dataset.task))
+    data = dataset.to("cpu", dtype)
+    examples = len(data.x)
+    if budget.batch > examples:
+        raise ValueError(f"batch must be at most the {examples} examples, got {budget.batch}")
+    unit = work_of(architecture).both * examples
+    interval = budget.work / budget.evaluations
+    records: list[tuple[Any, ...]] = []
+    snapshots: list[StackedMLP] = []
+    done, seen, due = 0, 0, 0.0
+    for rows in _batches(examples, budget):
+        spent = done / unit
+        if spent >= due:
+            snapshots.append(learner.model.select(range(learner.model.seeds)))
+            records.append(
+                (
+                    learner.updates,
+                    seen / examples,
+                    spent,
+                    *evaluate(learner.model, data.x, data.y, data.task),
+                    *evaluate(learner.model, data.held_out_x, data.held_out_y, data.task),
+                )
+            )
+            if spent >= budget.work:
+                break
+            due = min(interval * (spent // interval + 1), budget.work)
+        done += step(rows, data.x[rows], data.y[rows], seen // examples)
+        seen += len(rows)
+    steps, passes, work, *measured = (np.array(column) for column in zip(*records, strict=True))
+    history = BatchHistory(steps, passes, work, *measured)
+    return BatchFit(snapshots[-1], history, tuple(snapshots))
+
+
+def _batches(examples: int, budget: Budget) -> Iterator[Tensor]:
+    generator = seeded(budget.order_seed)
+    while True:
+        yield from torch.randperm(examples, generator=generator).split(budget.batch)
+
+
+def layer_cosines(gradients: Sequence[Tensor], others: Sequence[Tensor]) -> NDArray[np.float64]:
+    """Cosine of the angle between two gradients of each layer's weights.
+
+    Args:
+        gradients: one tensor a run of equal layers, (layers, networks, outputs, inputs).
+        others: the same shapes.
+
+    Returns:
+        (T, networks), input to output; 0 where a gradient is exactly 0.
+    """
+    pairs = [
+        (one.double().flatten(2), other.double().flatten(2))
+        for one, other in zip(gradients, others, strict=True)
+    ]
+    products = torch.cat([(one * other).sum(2) for one, other in pairs])  # (T, networks)
+    norms = torch.cat([one.norm(dim=2) * other.norm(dim=2) for one, other in pairs])
+    return torch.where(norms > 0, products / norms, 0.0).numpy()
+
+
+# --- the study --------------------------------------------------------------------------------
+
+
+def validation_split(dataset: Dataset, examples: int, seed: int = 42) -> Dataset:
+    """Hold out part of the training examples in place of the held-out ones.
+
+    What is chosen on the result has not seen ``dataset.held_out_x``. Classes keep their shares.
+
+    Args:
+        dataset: what to split; left as it is.
+        examples: how many to hold out, at least 1 and fewer than there are to train on.
+        seed: of the split.
+
+    Raises:
+        ValueError: the number of examples is out of range.
+    """
+    examples = whole_number(examples, "examples", 1, len(dataset.x) - 1)
+    whole_number(seed, "seed", most=LAST_SEED)
+    rows, held_out_rows = train_test_split(
+        np.arange(len(dataset.x)),
+        test_size=examples,
+        stratify=None if dataset.task == "regression" else dataset.y.numpy(),
+        random_state=seed,
+    )
+    return Dataset(
+        dataset.name,
+        dataset.task,
+        dataset.x[rows],
+        dataset.y[rows],
+        dataset.x[held_out_rows],
+        dataset.y[held_out_rows],
+    )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting that a method may choose on validation data.
+
+    Attributes:
+        weight_rate: learning rate of the weights.
+        target_rate: of the targets; None for backpropagation.
+        option: inner steps, or passes between renewals; None where the method has neither.
+    """
+
+    weight_rate: float
+    target_rate: float | None = None
+    option: int | None = None
+
+
+def _grid(
+    weight_rates: Sequence[float],
+    target_rates: Sequence[float | None] = (None,),
+    options: Sequence[int | None] = (None,),
+) -> tuple[Trial, ...]:
+    return tuple(Trial(w, t, o) for o, w, t in product(options, weight_rates, target_rates))
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to train, with the settings to choose from and how much it may do.
+
+    Attributes:
+        trials: the settings, twelve for each method.
+        whole: whether a batch is all of the examples.
+        effort: factor on the work of the others.
+    """
+
+    trials: tuple[Trial, ...]
+    whole: bool = False
+    effort: int = 1
+
+
+TABLE_TRIALS = _grid((3e-4, 1e-3, 3e-3, 1e-2), (0.3, 1.0, 3.0))
+METHODS: dict[str, Method] = {
+    "backprop": Method(
+        _grid((1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 7e-3, 1e-2, 2e-2, 3e-2))
+    ),
+    "table": Method(TABLE_TRIALS),
+    "renewed table": Method(_grid((1e-3, 3e-3, 1e-2), (1.0,), (5, 10, 15, 20))),
+    "fresh targets": Method(_grid((3e-3, 1e-2), (0.3, 1.0), (2, 4, 8))),
+    "shared targets": Method(TABLE_TRIALS),
+    "full batch": Method(_grid((1e-2, 3e-2, 1e-1), (0.3, 1.0, 3.0, 10.0)), whole=True),
+    "full batch, longer": Method(
+        _grid((1e-3, 3e-3, 1e-2), (0.03, 0.1, 0.3, 1.0)), whole=True, effort=6
+    ),
+}
+ARCHITECTURE = Architecture((64, 64, 64, 64, 10), "tanh", "softmax")
+
+
+def train(
+    method: str, trials: Sequence[Trial], dataset: Dataset, budget: Budget, seed: int
+) -> BatchFit:
+    """Train one network a trial from the same weights; the trials share their option.
+
+    Args:
+        method: a key of ``METHODS``.
+        trials: what to try.
+        dataset: the examples.
+        budget: work, batch, order.
+        seed: of the weights.
+
+    Raises:
+        ValueError: the method is unknown, or its trials differ in their option.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    options = {trial.option for trial in trials}
+    if len(options) != 1:
+        raise ValueError(f"expected trials with one option, got {sorted(map(str, options))}")
+    (option,) = options
+    model = build_mlp(ARCHITECTURE, [seed] * len(trials))
+    weight_rates = [trial.weight_rate for trial in trials]
+    if method == "backprop":
+        return fit_backprop_batches(model, dataset, budget, weight_rates)
+    target_rates = [trial.target_rate for trial in trials if trial.target_rate is not None]
+    rates = weight_rates, target_rates
+    if method == "fresh targets":
+        if option is None:
+            raise ValueError("trials of fresh targets must name their inner steps, got None")
+        return fit_fresh(model, dataset, budget, *rates, inner_steps=option)
+    if method == "shared targets":
+        return fit_shared(model, dataset, budget, *rates)
+    return fit_table(model, dataset, budget, *rates, renew_every=option)
+
+
+def compare(method: str, seed: int, work: float, batch: int) -> dict[str, Any]:
+    """Try all settings of a method on one split of the digits, and judge the chosen one.
+
+    A seed is one whole replication: a split of the 1797 images into 1024 to train on, 256 to
+    choose on and 517 to judge on; the first weights; the order of the batches. The setting with
+    the lowest validation loss at the end is chosen, and its network is judged as it is.
+
+    Args:
+        method: a key of ``METHODS``.
+        seed: of the replication.
+        work: as in ``Budget``, before the method's own factor.
+        batch: examples of a batch, where it is not all of them.
+
+    Returns:
+        Curves of the chosen network (``steps``, ``passes``, ``work``, ``test_accuracy``,
+        ``train_accuracy``, each (E,)), its setting (``weight_rate``, ``target_rate``,
+        ``option``), and for each trial its setting and last ``validation_loss`` (None if not
+        finite), ``validation_accuracy`` and ``test_accuracy``.
+    """
+    chosen_method = METHODS[method]
+    whole = digits(1280, 517, seed=seed)
+    dataset = validation_split(whole, 256, seed=seed)
+    budget = Budget(
+        work * chosen_method.effort,
+        len(dataset.x) if chosen_method.whole else batch,
+        order_seed=seed,
+        evaluations=10,
+    )
+    tried: list[dict[str, Any]] = []
+    curves: list[dict[str, Any]] = []
+    for option in dict.fromkeys(trial.option for trial in chosen_method.trials):
+        trials = [trial for trial in chosen_method.trials if trial.option == option]
+        fit = train(method, trials, dataset, budget, seed)
+        history = fit.history
+        test = np.array(
+            [
+                evaluate(snapshot, whole.held_out_x, whole.held_out_y, whole.task)[1]
+                for snapshot in fit.snapshots
+            ]
+        )  # (E, trials)
+        for position, trial in enumerate(trials):
+            loss = history.held_out_loss[-1, position]
+            tried.append(
+                {
+                    **asdict(trial),
+                    "validation_loss": float(loss) if np.isfinite(loss) else None,
+                    "validation_accuracy": _number(history.held_out_accuracy[-1, position]),
+                    "test_accuracy": _number(test[-1, position]),
+                }
+            )
+            curves.append(
+                {
+                    "steps": history.steps.tolist(),
+                    "passes": history.passes.tolist(),
+                    "work": history.work.tolist(),
+                    "test_accuracy": [_number(value) for value in test[:, position]],
+                    "train_accuracy": [_number(value) for value in history.accuracy[:, position]],
+                }
+            )
+    losses = [np.inf if t["validation_loss"] is None else t["validation_loss"] for t in tried]
+    best = int(np.argmin(losses))
+    return {**asdict(chosen_method.trials[best]), **curves[best], "trials": tried}
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def durations(rounds: int, work: float, batch: int, rows: list[int]) -> dict[str, Any]:
+    """Time the methods at the same work, and the table's traffic at several sizes.
+
+    Every round runs each piece once, so that a slow while of the machine meets all of them. No
+    two runs give the same numbers.
+
+    Args:
+        rounds: timed rounds, at least 1.
+        work: as in ``Budget``.
+        batch: examples of a batch.
+        rows: sizes of tables of random examples, ascending.
+
+    Returns:
+        ``time_ratio``: method -> [median, first quartile, third quartile] of its time over that of
+        backpropagation at the same work. ``traffic_ratio``: the same of taking a batch out of
+        each table and putting it back, over the first.
+    """
+    dataset = digits(1024, 517)
+    budget = Budget(work, batch, evaluations=1)
+    names = [name for name, method in METHODS.items() if not method.whole]
+
+    def training(name: str) -> Timed:
+        trial = METHODS[name].trials[len(METHODS[name].trials) // 2]
+        return clocked(lambda: train(name, [trial], dataset, budget, 0))
+
+    spent = interleaved({name: training(name) for name in names}, rounds, warm_up=1)
+    traffic = interleaved(
+        {str(count): clocked(_traffic(count, batch), repeats=100) for count in rows},
+        rounds,
+        warm_up=1,
+    )
+
+    def ratios(seconds: dict[str, NDArray[np.float64]], first: str) -> dict[str, list[float]]:
+        timings = [summarise(name, each / seconds[first]) for name, each in seconds.items()]
+        return {timing.name: [timing.value, *timing.interval] for timing in timings}
+
+    return {
+        "time_ratio": ratios(spent, "backprop"),
+        "traffic_ratio": ratios(traffic, str(rows[0])),
+    }
+
+
+def filled_table(examples: int, seed: int = 0) -> tuple[TargetTable, StackedMLP]:
+    """A table of random examples, every row filled, and the network that filled it.
+
+    Args:
+        examples: rows, at least 1.
+        seed: of examples and weights.
+    """
+    examples, generator = whole_number(examples, "examples", 1), seeded(seed)
+    x = torch.randn(examples, ARCHITECTURE.widths[0], generator=generator)
+    model = build_mlp(ARCHITECTURE, [seed])
+    table = TargetTable(relaxation_plan(ARCHITECTURE), x, 1)
+    rates = torch.tensor([0.1])
+    for rows in torch.arange(examples).split(10_000):
+        table.put(rows, table.take(rows, x[rows], model, rates))
+    return table, model
+
+
+def _traffic(examples: int, batch: int) -> Callable[[], object]:
+    table, model = filled_table(examples)
+    rates = torch.tensor([0.1])
+    generator = torch.Generator().manual_seed(0)
+
+    def call() -> None:
+        rows = torch.randint(examples, (batch,), generator=generator)
+        table.put(rows, table.take(rows, table.x[rows], model, rates))
+
+    return call
+
+
+SEEDS = 6
+WORK = 30
+BATCH = 32
+SWEEPS = (
+    Sweep(
+        "minibatches",
+        tuple(
+            {"method": method, "seed": seed, "work": WORK, "batch": BATCH}
+            for seed in range(SEEDS)
+            for method in METHODS
+        ),
+        compare,
+    ),
+    Sweep(
+        "minibatch-durations",
+        ({"rounds": 5, "work": 12, "batch": BATCH, "rows": [1000, 10_000, 100_000]},),
+        durations,
+    ),
+)

@@ -1,0 +1,90 @@
+"""``make study``: the sweeps behind the rai-questions notebooks."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from time import perf_counter
+
+from rai_utils.experiments import rai_questions_initialisation as limits
+from rai_utils.experiments.rai_questions_generalisation import generalisation, regularisers
+from rai_utils.experiments.rai_questions_minibatches import minibatches
+from rai_utils.experiments.sweep import Sweep, adopt, run
+from rai_utils.publishing.claims import root
+
+SCHEDULER_SECONDS = 5
+INTERRUPTED = 130
+_MODULES = (limits, generalisation, regularisers, minibatches)
+SWEEPS: dict[str, Sweep] = {sweep.name: sweep for module in _MODULES for sweep in module.SWEEPS}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the sweeps that are named, or all, and say where the data is; return an exit status."""
+    parser = argparse.ArgumentParser(prog="make study", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="SWEEP", help=f"of {', '.join(SWEEPS)}")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument(
+        "--cluster",
+        help="address of a Dask scheduler, or `local` for a cluster of processes on this machine",
+    )
+    parser.add_argument(
+        "--replace", action="store_true", help="publish where published settings are left out too"
+    )
+    parser.add_argument(
+        "--adopt",
+        action="store_true",
+        help="compute nothing: the published data is what the present code makes",
+    )
+    chosen = parser.parse_args(arguments)
+    unknown = [name for name in chosen.names if name not in SWEEPS]
+    if unknown:
+        parser.error(f"expected sweeps among {', '.join(SWEEPS)}, got {', '.join(unknown)}")
+    if chosen.jobs < 1:
+        parser.error(f"expected at least 1 job, got {chosen.jobs}")
+    sweeps = [SWEEPS[name] for name in chosen.names or SWEEPS]
+    try:
+        if chosen.adopt:
+            for sweep in sweeps:
+                print(f"{sweep.name}  adopted  {adopt(sweep).name}")
+        elif chosen.cluster is None:
+            _run(sweeps, chosen.jobs, "loky", chosen.replace)
+        else:
+            return _run_on_cluster(sweeps, chosen.jobs, chosen.cluster, chosen.replace)
+    except KeyboardInterrupt:
+        print("make study: interrupted; the cells that were finished are kept", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _run_on_cluster(sweeps: Sequence[Sweep], jobs: int, address: str, replace: bool) -> int:
+    # Imported here: only a run on a cluster needs it.
+    from distributed import Client, LocalCluster
+
+    if address == "local":
+        with LocalCluster(n_workers=jobs, threads_per_worker=1) as cluster, Client(cluster):
+            _run(sweeps, jobs, "dask", replace)
+        return 0
+    try:
+        client = Client(address, timeout=SCHEDULER_SECONDS)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        print(f"make study: no scheduler answers at {address}: {reason}", file=sys.stderr)
+        return 2
+    with client:
+        _run(sweeps, jobs, "dask", replace)
+    return 0
+
+
+def _run(sweeps: Sequence[Sweep], jobs: int, backend: str, replace: bool) -> None:
+    for sweep in sweeps:
+        started = perf_counter()
+        path = run(sweep, jobs=jobs, backend=backend, replace=replace)
+        minutes, seconds = divmod(round(perf_counter() - started), 60)
+        where = path.relative_to(root())
+        print(f"{sweep.name}  {len(sweep.cells)} cells  {minutes}:{seconds:02d}  {where}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,307 @@
+"""Sweeps that are too long for ``make figures``: many cells, run in parallel, kept one by one.
+
+A cell is one call of a function with plain arguments. A finished cell is written at once, so a
+run that is interrupted loses none and the next one goes on where it ended; a fresh checkout goes
+on from the cells that are published. Each is kept with a fingerprint of the code that made it, and
+computed again when that code changes. The published file is data that a notebook reads, with the
+command, the time and the machine that made it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from threading import get_ident
+from time import perf_counter
+from typing import Any
+
+from joblib import Parallel, delayed, parallel_config
+from tqdm.auto import tqdm
+
+from rai_utils.publishing.claims import environment, plain, root
+from rai_utils.publishing.sources import fingerprint
+from rai_utils.training import configure
+
+Cell = dict[str, Any]
+Record = dict[str, Any]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One call of ``work`` for each cell.
+
+    Attributes:
+        name: what the data is called; published as ``figures/study/<name>.json``.
+        cells: keyword arguments of each call, as JSON holds them.
+        work: a function of a module, which every process can import. It returns plain numbers,
+            texts, lists and mappings, the same ones for the same arguments.
+
+    Raises:
+        ValueError: there is no cell, or one occurs twice.
+    """
+
+    name: str
+    cells: tuple[Cell, ...]
+    work: Callable[..., dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        if not self.cells:
+            raise ValueError(f"sweep {self.name} must have at least one cell, got none")
+        keys = [_key(self, cell) for cell in self.cells]
+        if len(set(keys)) < len(keys):
+            twice = next(
+                cell for cell, key in zip(self.cells, keys, strict=True) if keys.count(key) > 1
+            )
+            raise ValueError(f"sweep {self.name} must have each cell once, got {twice} twice")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a sweep published.
+
+    Attributes:
+        cells: arguments and results of each cell in one mapping, in the order of the sweep.
+        seconds: time of each cell on one thread, (cells,).
+        command: what makes the data again.
+        machine: versions and processor, as recorded.
+    """
+
+    cells: tuple[Cell, ...]
+    seconds: tuple[float, ...]
+    command: str
+    machine: dict[str, Any]
+
+
+def run(
+    sweep: Sweep,
+    *,
+    jobs: int = 2,
+    backend: str = "loky",
+    folder: Path | None = None,
+    replace: bool = False,
+) -> Path:
+    """Run the cells that this code has not finished yet, and publish all of them.
+
+    Each process uses one thread, so that a cell's numbers do not depend on ``jobs``. A sweep that
+    lacks settings of the published data is a trial: its data goes to ``build/study/<name>.json``,
+    and what is published stays.
+
+    Args:
+        sweep: what to run.
+        jobs: processes at a time, at least 1; with ``"dask"``, the cluster decides.
+        backend: of joblib: ``"loky"`` (processes of this machine), ``"dask"`` (the cluster of the
+            active ``distributed.Client``), or another that is registered.
+        folder: the checkout to write to; None for this one.
+        replace: publish even where published settings are left out.
+
+    Returns:
+        The file with the data of all cells.
+
+    Raises:
+        ValueError: ``jobs`` is below 1, or a result holds NaN or infinity.
+        TypeError: a result that JSON cannot hold, or work that no module file defines.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
+    place = root() if folder is None else folder
+    kept = place / "build" / "study" / sweep.name
+    kept.mkdir(parents=True, exist_ok=True)
+    code, machine = _code(sweep.work), _machine()
+    published = _published_file(sweep.name, place)
+    earlier = _published_records(published)
+    records: dict[str, Record] = {}
+    missing: dict[str, Cell] = {}
+    for cell in sweep.cells:
+        key = _key(sweep, cell)
+        found = [_record(kept / f"{key}.json"), *earlier]
+        current = [each for each in found if each and _is_current(each, cell, code, machine)]
+        if current:
+            records[key] = current[0]
+        else:
+            missing[key] = cell
+    # A child that takes Ctrl-C as well would write its traceback over the one line that is due.
+    ignoring: dict[str, Any] = {}
+    if backend == "loky":
+        ignoring = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+    with (
+        parallel_config(backend=backend, n_jobs=jobs, **ignoring),
+        tqdm(total=len(sweep.cells), initial=len(records), desc=sweep.name) as bar,
+    ):
+        # Whoever started the run writes: the processes may be on machines that share no disk.
+        finished = Parallel(return_as="generator_unordered")(
+            delayed(_call)(sweep.work, key, cell) for key, cell in missing.items()
+        )
+        for key, result, seconds in finished:
+            records[key] = {
+                "parameters": missing[key],
+                "result": plain(result, f"cell {missing[key]} of {sweep.name}"),
+                "seconds": round(seconds, 2),
+                "code": code,
+                "machine": machine,
+            }
+            _write(kept / f"{key}.json", records[key])
+            bar.update()
+    trial = any(record.get("parameters") not in sweep.cells for record in earlier) and not replace
+    target = kept.with_suffix(".json") if trial else published
+    target.parent.mkdir(parents=True, exist_ok=True)
+    data = _data(sweep, code, [records[_key(sweep, cell)] for cell in sweep.cells])
+    # A file of the same content keeps its time, which make reads.
+    if _record(target) != data:
+        _write(target, data)
+    return target
+
+
+def adopt(sweep: Sweep, folder: Path | None = None) -> Path:
+    """Say that published data is what the present code makes, without computing it again.
+
+    For a change of the code that changes no number.
+
+    Args:
+        sweep: whose data.
+        folder: the checkout; None for this one.
+
+    Returns:
+        The published file.
+
+    Raises:
+        ValueError: there is no published data.
+        TypeError: work that no module file defines.
+    """
+    file = _published_file(sweep.name, root() if folder is None else folder)
+    data = _record(file)
+    if data is None:
+        raise ValueError(f"expected published data at {file.name}, found none: make study")
+    command, machine, cells = data["command"], data["machine"], data["cells"]
+    code = _code(sweep.work)
+    _write(file, {"command": command, "code": code, "machine": machine, "cells": cells})
+    return file
+
+
+def read(name: str, folder: Path | None = None) -> Published:
+    """Return what a sweep published.
+
+    Args:
+        name: the sweep's name.
+        folder: the checkout to read from; None for this one.
+
+    Raises:
+        ValueError: there is no such file, or it is not one that ``run`` writes.
+    """
+    file = _published_file(name, root() if folder is None else folder)
+    if not file.is_file():
+        raise ValueError(
+            f"expected published data at {file}, found none: run this in a clone of the "
+            f"repository, or make the data there with make study"
+        )
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        cells, command, machine = record["cells"], record["command"], record["machine"]
+    except (json.JSONDecodeError, KeyError) as error:
+        raise ValueError(
+            f"expected a published sweep in {file.name}, got an error: {error}"
+        ) from error
+    return Published(
+        tuple({**cell["parameters"], **cell["result"]} for cell in cells),
+        tuple(cell["seconds"] for cell in cells),
+        command,
+        machine,
+    )
+
+
+def _key(sweep: Sweep, cell: Cell) -> str:
+    """Name a cell by its work and its arguments, wherever the work is defined."""
+    text = json.dumps([sweep.work.__qualname__, cell], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _code(work: Callable[..., dict[str, Any]]) -> str:
+    """Return the fingerprint of what a cell runs: its function and all of ours that it names."""
+    source = inspect.getsourcefile(work)
+    if source is None or not Path(source).is_file():
+        raise TypeError(f"the work of a sweep must be a function of a module, got {work}")
+    file = Path(source).resolve()
+    top = file.parents[work.__module__.count(".")]
+    return fingerprint(file, work.__qualname__.partition(".")[0], [top, ROOT])
+
+
+def _machine() -> dict[str, Any]:
+    return {**environment(), "threads": 1, "processors": os.cpu_count()}
+
+
+def _is_current(record: Record, cell: Cell, code: str, machine: dict[str, Any]) -> bool:
+    """Whether this code made a record, with this release of torch in whatever build."""
+    return (
+        record.keys() >= {"result", "seconds", "machine"}
+        and record.get("parameters") == cell
+        and record.get("code") == code
+        and _release(record["machine"]) == _release(machine)
+    )
+
+
+def _release(machine: dict[str, Any]) -> str:
+    return machine["torch"].partition("+")[0]
+
+
+def _published_file(name: str, folder: Path) -> Path:
+    return folder / "figures" / "study" / f"{name}.json"
+
+
+def _record(path: Path) -> Record | None:
+    """Return what a file holds, or None where there is none or it was cut off."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _published_records(file: Path) -> list[Record]:
+    """Return the cells of a published file as they were kept when they were made."""
+    data = _record(file) or {}
+    shared = {"code": data.get("code"), "machine": data.get("machine")}
+    return [{**shared, **cell} for cell in data.get("cells", [])]
+
+
+def _data(sweep: Sweep, code: str, records: list[Record]) -> Record:
+    """Return what is published; a cell names its machine where it is not the first one's."""
+    machine = records[0]["machine"]
+    cells = [
+        {
+            name: value
+            for name, value in record.items()
+            if name != "code" and (name, value) != ("machine", machine)
+        }
+        for record in records
+    ]
+    command = f"make study SWEEPS={sweep.name}"
+    return {"command": command, "code": code, "machine": machine, "cells": cells}
+
+
+def _call(
+    work: Callable[..., dict[str, Any]], key: str, cell: Cell
+) -> tuple[str, dict[str, Any], float]:
+    _prepare(get_ident())
+    started = perf_counter()
+    result = work(**cell)
+    return key, result, perf_counter() - started
+
+
+@cache
+def _prepare(thread: int) -> None:
+    """Configure a thread once, before its first cell: denormals are flushed thread by thread."""
+    configure(threads=1)
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,1 @@
+"""Claims, figures, notebooks and the report: how results become what is published."""

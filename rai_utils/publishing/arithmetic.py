@@ -1,0 +1,240 @@
+"""Does anything hang on how this processor rounds? ``make arithmetic`` runs the study's checks.
+
+Libraries choose their kernels by processor, and kernels differ in the last digits. The settings
+below make one processor compute as others would. Under each of them run the fast tests, the quick
+profile of every notebook, and the full profile of those that train deep circuits; compared are the
+verdicts, the outputs that nbval compares, and the published numbers with their tolerances.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import yaml
+from nbformat import NotebookNode
+
+from rai_utils.publishing.claims import read_metrics, root
+from rai_utils.publishing.comparison import disagreements
+from rai_utils.publishing.pipeline import PUBLISH_TO, kernel_environment, run_parameters
+from rai_utils.publishing.prose import markdown_table
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A way to compute: variables that torch and its libraries read when they load.
+
+    Attributes:
+        name: how tables call it.
+        variables: the environment that brings it about.
+        needs: the processor flag without which the setting means nothing; empty for none.
+    """
+
+    name: str
+    variables: Mapping[str, str]
+    needs: str = ""
+
+
+SETTINGS = (
+    Setting("default", {}),
+    Setting("torch default", {"ATEN_CPU_CAPABILITY": "default"}),
+    Setting("torch avx2", {"ATEN_CPU_CAPABILITY": "avx2"}, "avx2"),
+    Setting("mkl compatible", {"MKL_CBWR": "COMPATIBLE"}),
+    Setting("mkl avx2", {"MKL_CBWR": "AVX2"}, "avx2"),
+    Setting("mkl avx512", {"MKL_CBWR": "AVX512,STRICT"}, "avx512f"),
+    Setting("onednn sse41", {"ONEDNN_MAX_CPU_ISA": "SSE41"}),
+    Setting("oldest", {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}),
+    Setting("four threads", {"OMP_NUM_THREADS": "4"}),
+)
+# What the notebooks run under; a notebook sets its own number of threads.
+NOTEBOOK_SETTINGS = ("default", "torch default", "mkl compatible", "oldest")
+# Trained by Rprop from residuals of exactly 0, whose signs are all that counts.
+FULL_NOTEBOOKS = ("rai-demo", "rai-grads")
+FAST_TESTS = ("tests", "-m", "not slow", "--ignore=tests/test_published.py")
+IGNORED_TAG = "nbval-ignore-output"
+
+
+def available(settings: Sequence[Setting], flags: Sequence[str]) -> tuple[Setting, ...]:
+    """Return the settings that mean something on a processor with these flags."""
+    return tuple(setting for setting in settings if not setting.needs or setting.needs in flags)
+
+
+def processor_flags() -> list[str]:
+    """Return the instruction sets of this processor by the names that Linux gives them."""
+    information = Path("/proc/cpuinfo")
+    if not information.is_file():
+        return []
+    found = re.search(r"^flags\s*:(.*)$", information.read_text(), re.MULTILINE)
+    return found[1].split() if found else []
+
+
+def compared_outputs(notebook: NotebookNode) -> dict[int, list[str]]:
+    """Return what nbval compares, by position of the code cell: texts, and no pictures."""
+    outputs: dict[int, list[str]] = {}
+    for position, cell in enumerate(cell for cell in notebook.cells if cell.cell_type == "code"):
+        if IGNORED_TAG in cell.metadata.get("tags", []):
+            continue
+        outputs[position] = [
+            output.text
+            if output.output_type == "stream"
+            else str({kind: data for kind, data in output.data.items() if "image/" not in kind})
+            for output in cell.outputs
+            if output.output_type in ("stream", "display_data", "execute_result")
+        ]
+    return outputs
+
+
+def differences(
+    expected: tuple[NotebookNode, Mapping], found: tuple[NotebookNode, Mapping]
+) -> list[str]:
+    """Return a line for all in which two runs of a notebook do not agree.
+
+    Each run is the executed notebook and the record that it published.
+    """
+    lines = disagreements(expected[1], found[1])
+    ours, theirs = compared_outputs(expected[0]), compared_outputs(found[0])
+    lines += [
+        f"code cell {position + 1}: {ours[position]} became {theirs.get(position)}"
+        for position in ours
+        if ours[position] != theirs.get(position)
+    ]
+    return lines
+
+
+def run_tests(setting: Setting, folder: Path) -> tuple[str, list[str]]:
+    """Run the fast tests under a setting; return pytest's summary, and the tests that failed."""
+    environment = {"OMP_NUM_THREADS": "1"} | os.environ | setting.variables
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *FAST_TESTS]
+    answer = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+    lines = answer.stdout.splitlines()
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    counts = [line for line in lines if re.search(r"\d+ (passed|failed|error)", line)]
+    if answer.returncode and not failed:
+        failed = [answer.stdout[-500:] + answer.stderr[-500:]]
+    return re.sub(r" in .*", "", counts[-1].strip("= ")) if counts else "did not run", failed
+
+
+def run_notebook(
+    setting: Setting, notebook: str, profile: str, folder: Path
+) -> tuple[NotebookNode, Mapping]:
+    """Run a notebook under a setting in a folder of its own; return it and what it published.
+
+    Raises:
+        RuntimeError: the run failed.
+    """
+    source = folder / "notebooks" / f"{notebook}.ipynb"
+    place = folder / "build" / "arithmetic" / setting.name.replace(" ", "-") / profile
+    place.mkdir(parents=True, exist_ok=True)
+    executed, figures = place / source.name, place / "figures" / notebook
+    parameters = run_parameters(source, profile, {}, folder) | {PUBLISH_TO: str(figures)}
+    command = [sys.executable, "-m", "papermill", str(source), str(executed), "--kernel", "python3"]
+    command += ["--parameters_yaml", yaml.safe_dump(parameters), "--cwd", str(source.parent)]
+    environment = kernel_environment(os.environ | setting.variables)
+    answer = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+    if answer.returncode:
+        lines = answer.stderr.strip().splitlines() or ["it said nothing"]
+        raise RuntimeError(f"exit {answer.returncode}: {lines[-1]}")
+    return nbformat.read(executed, as_version=4), read_metrics(figures)
+
+
+def published(notebook: str, folder: Path) -> tuple[NotebookNode, Mapping]:
+    """Return the committed notebook and what it published."""
+    return (
+        nbformat.read(folder / "notebooks" / f"{notebook}.ipynb", as_version=4),
+        read_metrics(folder / "figures" / notebook),
+    )
+
+
+def check_tests(settings: Sequence[Setting], folder: Path) -> list[str]:
+    """Run the fast tests under each setting, print a table, and return what went wrong."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(pool.map(lambda setting: run_tests(setting, folder), settings))
+    rows = [[setting.name, result[0]] for setting, result in zip(settings, results, strict=True)]
+    print(markdown_table(["fast tests under", "result"], rows), flush=True)
+    return [
+        f"{setting.name}: {line}"
+        for setting, (_, failed) in zip(settings, results, strict=True)
+        for line in failed
+    ]
+
+
+def check_notebooks(
+    settings: Sequence[Setting], quick: Sequence[str], full: Sequence[str], folder: Path
+) -> list[str]:
+    """Run notebooks under each setting, print a table, and return what went wrong.
+
+    A full run is compared with what is published, a quick one with that of the first setting.
+    """
+    # The longest first, so that no core waits at the end.
+    jobs = [(name, "full", setting) for name in reversed(full) for setting in settings]
+    jobs += [(name, "quick", setting) for name in quick for setting in settings]
+    wrong: list[str] = []
+    rows = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        runs = {
+            (name, profile, setting.name): pool.submit(run_notebook, setting, name, profile, folder)
+            for name, profile, setting in jobs
+        }
+        for name, profile in dict.fromkeys((name, profile) for name, profile, _ in jobs):
+            row = [f"{name}, {profile}"]
+            for setting in settings:
+                key = f"{name}, {profile}, {setting.name}"
+                try:
+                    found = runs[name, profile, setting.name].result()
+                    reference = (
+                        published(name, folder)
+                        if profile == "full"
+                        else runs[name, profile, settings[0].name].result()
+                    )
+                    lines = differences(reference, found)
+                except RuntimeError as error:
+                    lines = [str(error)]
+                wrong += [f"{key}: {line}" for line in lines]
+                row.append("agrees" if not lines else f"{len(lines)} differ")
+            rows.append(row)
+            print(" | ".join(row), flush=True)
+    header = ["notebook", *(setting.name for setting in settings)]
+    print("\n" + markdown_table(header, rows), flush=True)
+    return wrong
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0 if all agrees, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m rai_utils.publishing.arithmetic")
+    parser.add_argument("checks", nargs="*", default=["tests", "notebooks"])
+    parser.add_argument("--settings", nargs="*", choices=[setting.name for setting in SETTINGS])
+    parser.add_argument("--quick", nargs="*", help="notebooks to run by the quick profile")
+    parser.add_argument("--full", nargs="*", help="notebooks to run by the full profile")
+    chosen = parser.parse_args(arguments)
+    folder = root()
+    settings = available(SETTINGS, processor_flags())
+    for setting in SETTINGS:
+        if setting not in settings:
+            print(f"{setting.name}: left out, this processor lacks {setting.needs}", flush=True)
+    if chosen.settings:
+        settings = tuple(setting for setting in settings if setting.name in chosen.settings)
+    wrong = []
+    if "tests" in chosen.checks:
+        wrong += check_tests(settings, folder)
+    if "notebooks" in chosen.checks:
+        every = sorted(path.stem for path in (folder / "notebooks").glob("*.ipynb"))
+        wrong += check_notebooks(
+            [setting for setting in settings if setting.name in NOTEBOOK_SETTINGS],
+            every if chosen.quick is None else chosen.quick,
+            FULL_NOTEBOOKS if chosen.full is None else chosen.full,
+            folder,
+        )
+    print("\n".join(wrong), file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,314 @@
+"""What is generated from all published sets together.
+
+The short table of claims in the README, ``figures/README.md`` (which figure comes from where) and
+``figures/numbers.tex`` (one LaTeX macro a number) are functions of ``figures/*/metrics.json``
+alone: the same sets give the same bytes.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rai_utils.publishing import prose
+from rai_utils.publishing.claims import (
+    FIGURE_SUFFIXES,
+    METRICS_FILE,
+    Interval,
+    Number,
+    read_metrics,
+)
+
+SOURCES = {
+    "P": "The proposal",
+    "Q": "The proposal's open questions",
+    "H": "The hand-over, which no source has",
+    "N": "RAI and its neighbours",
+    "L": "A lecture on networks and activation functions",
+    "S": "A question and answer on softmax hidden layers",
+}
+"""The sources of the claims by the letters of their ids, in the order of every table."""
+
+VERDICTS = ("proved", "reproduced", "partly", "not reproduced", "not measured")
+INDEX_FILE = "README.md"
+NUMBERS_FILE = "numbers.tex"
+
+_DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+
+
+# --- the sets -----------------------------------------------------------------------------------
+
+
+def notebook_order(folder: Path) -> list[str]:
+    """Return the names of the notebooks as ``NOTEBOOKS`` of the Makefile has them.
+
+    A folder without a Makefile has no order: an empty list.
+    """
+    makefile = folder / "Makefile"
+    text = makefile.read_text(encoding="utf-8") if makefile.is_file() else ""
+    found = re.search(r"^NOTEBOOKS := ((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    return found[1].replace("\\\n", " ").split() if found else []
+
+
+def published_sets(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return each published set by its name: notebooks in their order, then all others.
+
+    A set that is being swapped is waited for, and one whose swap was cut short is repaired first.
+
+    Raises:
+        ValueError: a set that :func:`rai_utils.publishing.claims.read_metrics` refuses.
+    """
+    # Where nothing can be written, nothing is being swapped.
+    writable = os.access(folder / "figures", os.W_OK)
+    with sets_to_itself(folder) if writable else contextlib.nullcontext():
+        return _read_sets(folder)
+
+
+def _read_sets(folder: Path) -> dict[str, dict[str, Any]]:
+    order = notebook_order(folder)
+    names = sorted(
+        path.parent.name
+        for path in (folder / "figures").glob(f"*/{METRICS_FILE}")
+        if not path.parent.name.startswith(".")
+    )
+    names.sort(key=lambda name: order.index(name) if name in order else len(order))
+    return {name: read_metrics(folder / "figures" / name) for name in names}
+
+
+@contextlib.contextmanager
+def sets_to_itself(folder: Path) -> Iterator[None]:
+    """Hold the lock under which sets are swapped and read, with every cut swap repaired."""
+    figures = folder / "figures"
+    figures.mkdir(exist_ok=True)
+    with (figures / ".index.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for leftover in {*figures.glob(".*.old"), *figures.glob(".*.new")}:
+            repair(figures / leftover.stem[1:])
+        yield
+
+
+def repair(figures: Path) -> None:
+    """Undo what a kill in the middle of a swap left: the last good set stands again."""
+    new, old = aside(figures)
+    if old.exists() and not figures.exists():
+        old.rename(figures)
+    for leftover in (new, old):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+
+
+def aside(figures: Path) -> tuple[Path, Path]:
+    """Return where the new and the old set of ``figures`` stand during a swap."""
+    return figures.with_name(f".{figures.name}.new"), figures.with_name(f".{figures.name}.old")
+
+
+@dataclass(frozen=True)
+class PublishedClaim:
+    """A published claim: ``record`` as ``metrics.json`` holds it, and where it comes from."""
+
+    notebook: str
+    record: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The claim's id, like ``P8``."""
+        return self.record["id"]
+
+    @property
+    def source(self) -> str:
+        """The letters that the id opens with."""
+        return re.match("[A-Z]+", self.id)[0]
+
+
+def claims_by_source(
+    records: Mapping[str, Mapping[str, Any]],
+) -> Iterator[tuple[str, list[PublishedClaim]]]:
+    """Yield the title of each source that has claims, and its claims by number."""
+    claims = [
+        PublishedClaim(notebook, claim)
+        for notebook, record in records.items()
+        for claim in record["claims"]
+    ]
+    for source in dict.fromkeys([*SOURCES, *sorted({claim.source for claim in claims})]):
+        own = [claim for claim in claims if claim.source == source]
+        own.sort(key=lambda claim: (int(re.search("[0-9]+", claim.id)[0]), claim.id))
+        if own:
+            yield SOURCES.get(source, f"Claims {source}"), own
+
+
+def shown(value: Number) -> str:
+    """Return a number for a table: three significant digits, whole numbers in full."""
+    if value is None:
+        return prose.MISSING
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def shown_interval(interval: Interval | None) -> str:
+    """Return an interval for a table, or an empty text."""
+    return "" if interval is None else f"{shown(interval[0])} to {shown(interval[1])}"
+
+
+def verdict_counts(claims: list[PublishedClaim]) -> list[int]:
+    """Return how many of the claims have each of the verdicts."""
+    verdicts = [claim.record["verdict"] for claim in claims]
+    return [verdicts.count(verdict) for verdict in VERDICTS]
+
+
+# --- Markdown -----------------------------------------------------------------------------------
+
+
+def claims_in_short(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return Markdown: how many claims have which verdict, then one line a claim."""
+    sources = list(claims_by_source(records))
+    counts = [
+        [title, str(len(claims)), *map(str, verdict_counts(claims))] for title, claims in sources
+    ]
+    blocks = [prose.markdown_table(["source", "claims", *VERDICTS], counts)]
+    for title, claims in sources:
+        lines = [f"### {title}", "", "| | claim | measured | 95 % interval | verdict |"]
+        lines.append("|---|---|---:|---|---|")
+        for claim in claims:
+            record = claim.record
+            cells = [
+                f"[{claim.id}](notebooks/{claim.notebook}.ipynb)",
+                _cell(record["statement"]),
+                shown(record["measured"]),
+                shown_interval(record["interval"]),
+                record["verdict"],
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def badges(folder: Path) -> str:
+    """Return the badges that start the study on Binder and on Colab, as Markdown.
+
+    They need the public address, which is told once, as ``repository-code`` in ``CITATION.cff``
+    (a repository on GitHub). Without one, the text says so.
+    """
+    citation = yaml.safe_load((folder / "CITATION.cff").read_text(encoding="utf-8"))
+    address = str(citation.get("repository-code", ""))
+    if not (found := re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?", address)):
+        return (
+            "*Badges for Binder and Colab appear here when `CITATION.cff` names the public "
+            "repository: `repository-code: https://github.com/…`, then `make notebooks`.*"
+        )
+    first = next(iter(notebook_order(folder)))
+    return (
+        f"[![Binder](https://mybinder.org/badge_logo.svg)]"
+        f"(https://mybinder.org/v2/gh/{found[1]}/HEAD?labpath=notebooks%2F{first}.ipynb) "
+        f"[![Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+        f"(https://colab.research.google.com/github/{found[1]}/blob/HEAD/notebooks/{first}.ipynb)"
+    )
+
+
+def figures_index(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return ``figures/README.md``: each figure file once, with what makes it."""
+    parts = [
+        "# Figures\n\nEach figure as PNG (200 dpi) and PDF, each number in `metrics.json` and as a "
+        f"LaTeX macro in [{NUMBERS_FILE}]({NUMBERS_FILE}). This page is generated from the "
+        "published sets."
+    ]
+    for name, record in records.items():
+        origin = f"Made by [the notebook {name}](../notebooks/{name}.ipynb): `make {name}`."
+        if name == "bench":
+            origin = "Made by `make bench`."
+        parameters = "\n".join(
+            f"- `{parameter} = {json.dumps(value, ensure_ascii=False)}`"
+            for parameter, value in record["parameters"].items()
+        )
+        lines = ["| figure | files | what is drawn |", "|---|---|---|"]
+        for figure in record["figures"]:
+            files = " ".join(
+                f"[{suffix[1:].upper()}]({name}/{figure}{suffix})" for suffix in FIGURE_SUFFIXES
+            )
+            lines.append(
+                f"| {figure} | {files} | {_cell(record['descriptions'].get(figure, ''))} |"
+            )
+        parts.append(
+            f"## {name}\n\n{origin} Numbers: [metrics.json]({name}/{METRICS_FILE}).\n\n"
+            + "\n".join(lines)
+            + f"\n\nParameters:\n\n{parameters}"
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+# --- LaTeX --------------------------------------------------------------------------------------
+
+
+def macro_name(notebook: str, name: str) -> str:
+    """Return the macro of a number, in letters only: ``RaiGradsPEightLow`` for ``P8.low``.
+
+    Names are those of :mod:`rai_utils.publishing.prose`; each digit is spelled.
+    """
+    words = re.split(r"[-_.]", f"{notebook}.{name}")
+    spelled = [re.sub("[0-9]", lambda digit: _DIGITS[int(digit[0])], word) for word in words]
+    return "".join(word[:1].upper() + word[1:] for word in spelled)
+
+
+def tex_value(value: Number | str) -> str:
+    """Return a number as LaTeX for text or formula: four significant digits, no package needed."""
+    if value is None:
+        return r"\textendash{}"
+    if not isinstance(value, float):
+        return str(value) if isinstance(value, str) or value >= 0 else rf"\ensuremath{{{value}}}"
+    mantissa, _, exponent = f"{value:.4g}".partition("e")
+    if exponent:
+        return rf"\ensuremath{{{mantissa}\times10^{{{int(exponent)}}}}}"
+    return mantissa if value >= 0 else rf"\ensuremath{{{mantissa}}}"
+
+
+def numbers_tex(records: Mapping[str, Mapping[str, Any]]) -> str:
+    r"""Return ``figures/numbers.tex``: ``\newcommand{\RaiGradsPEightLow}{0.874}`` and so on.
+
+    Raises:
+        ValueError: two numbers whose names give the same macro.
+    """
+    lines = [
+        "% Generated from figures/*/metrics.json: \\input this file and write, for example,",
+        "% \\RaiGradsPEightMeasured{} for claim P8 of rai-grads. ...Low and ...High are the ends",
+        "% of the interval, ...Verdict is the verdict.",
+    ]
+    taken: dict[str, str] = {}
+    for notebook, record in records.items():
+        lines.append(f"% {notebook}")
+        for name, value in prose.named_values(record).items():
+            if value is None and name.endswith((".low", ".high")):
+                continue
+            macro = macro_name(notebook, name)
+            if macro in taken:
+                raise ValueError(
+                    f"expected names that differ as LaTeX macros, got {taken[macro]} and "
+                    f"{notebook}/{name}, both \\{macro}"
+                )
+            taken[macro] = f"{notebook}/{name}"
+            lines.append(rf"\newcommand{{\{macro}}}{{{tex_value(value)}}}")
+    return "\n".join(lines) + "\n"
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def write_index(folder: Path) -> None:
+    """Write ``figures/README.md`` and ``figures/numbers.tex``; :func:`sets_to_itself` is held."""
+    records = _read_sets(folder)
+    for name, text in (
+        (INDEX_FILE, figures_index(records)),
+        (NUMBERS_FILE, numbers_tex(records)),
+    ):
+        partial = folder / "figures" / f".{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(folder / "figures" / name)

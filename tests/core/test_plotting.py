@@ -1,0 +1,920 @@
+import itertools
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import LogNorm
+from matplotlib.contour import ContourSet
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+
+from rai_utils import plotting
+from rai_utils.publishing.legibility import HALF_PAGE, check_size, collisions, drawn_texts
+
+mpl.use("Agg")
+
+NAMED = ("backprop", "RAI", "hand-over", "logistic regression", "chance")
+LAYER_AXIS = "layer (1 = nearest the input)"
+
+
+@pytest.fixture(autouse=True)
+def clean_matplotlib(monkeypatch):
+    """Fresh settings, and a failure if anything is shown or saved."""
+
+    def refuse(*arguments, **settings):
+        raise AssertionError("a plot function showed or saved a figure")
+
+    monkeypatch.setattr(plt, "show", refuse)
+    monkeypatch.setattr(Figure, "show", refuse)
+    monkeypatch.setattr(Figure, "savefig", refuse)
+    with mpl.rc_context():
+        plotting.use_style()
+        yield
+    plt.close("all")
+
+
+@pytest.fixture
+def axes():
+    return plotting.figure()[1]
+
+
+def mesh_of(axes: Axes) -> QuadMesh:
+    (mesh,) = [artist for artist in axes.collections if isinstance(artist, QuadMesh)]
+    return mesh
+
+
+def line_called(axes: Axes, label: str):
+    (line,) = [line for line in axes.lines if line.get_label() == label]
+    return line
+
+
+def texts(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.texts]
+
+
+def key(axes: Axes) -> list[str]:
+    legend = axes.get_legend()
+    return [] if legend is None else [text.get_text() for text in legend.get_texts()]
+
+
+def hatched(axes: Axes) -> list:
+    return [patch for patch in axes.patches if patch.get_hatch()]
+
+
+def draw(axes: Axes) -> None:
+    axes.figure.canvas.draw()
+
+
+# --- one small valid call of every function ---------------------------------------------------
+
+
+def landscape_input() -> dict:
+    grid_x, grid_y = np.linspace(-3, 3, 7), np.linspace(-2, 2, 5)
+    return {
+        "grid_x": grid_x,
+        "grid_y": grid_y,
+        "probability": 1 / (1 + np.exp(-grid_x[None, :] - 0.3 * grid_y[:, None])),
+        "points": np.array([[0.0, 1.0], [1.0, 0.5], [-1.0, 0.2]]),
+        "labels": np.array([0, 1, 0]),
+    }
+
+
+def map_input() -> dict:
+    values = 10.0 ** -np.arange(12, dtype=float).reshape(4, 3)
+    values[0, :2] = 0
+    return {
+        "steps": np.array([0, 1, 10, 100]),
+        "layers": np.array([1, 2, 3]),
+        "values": values,
+        "label": "gradient norm",
+    }
+
+
+def profile_input() -> dict:
+    return {
+        "layers": np.array([1, 2, 3]),
+        "values_by_name": {
+            "backprop": np.array([0.0, 1e-6, 1e-2]),
+            "RAI": np.array([0.1, 0.2, 0.3]),
+        },
+        "label": "gradient norm",
+    }
+
+
+def curves_input() -> dict:
+    return {
+        "steps": np.array([1, 10, 100]),
+        "curves_by_name": {
+            "RAI": np.array([[0.5, 0.4, 0.6], [0.7, 0.9, 0.6], [0.8, 0.9, 1.0]]),
+            "backprop": np.full((3, 2), 0.5),
+        },
+        "label": "accuracy",
+        "references": {"chance": 0.5, "logistic regression": 0.87},
+    }
+
+
+def bars_input() -> dict:
+    return {
+        "names": ["backprop", "RAI", "mine"],
+        "means": np.array([0.5, 0.87, 0.9]),
+        "lows": np.array([0.45, 0.85, 0.9]),
+        "highs": np.array([0.55, 0.9, 0.95]),
+        "label": "accuracy",
+        "references": {"chance": 0.5, "logistic regression": 0.87},
+        "points": [np.array([0.48, 0.52]), np.array([0.86, 0.88, 0.9]), np.array([])],
+    }
+
+
+def heat_input() -> dict:
+    return {
+        "rows": ["1e-3", "1e-4"],
+        "columns": [20, 50, 200],
+        "values": np.array([[0.0, 0.5, 1.0], [0.25, 0.75, 0.9]]),
+        "row_label": "learning rate",
+        "column_label": "RAI steps",
+        "label": "share",
+    }
+
+
+def relation_input() -> dict:
+    return {
+        "x": np.array([4, 16, 64]),
+        "curves_by_name": {
+            "softmax": np.array([0.2, 0.06, np.nan]),
+            "ReLU": np.array([1.0, 1.0, 1.0]),
+        },
+        "x_label": "width",
+        "label": "gain",
+        "intervals_by_name": {"ReLU": np.array([[0.9, 0.9, 0.9], [1.1, 1.1, 1.1]])},
+        "references": {"chance": 0.5},
+    }
+
+
+def matrix_input() -> dict:
+    return {"values": np.array([[0.25, -0.25, 0.0], [-0.25, 0.25, 0.0]]), "limit": 0.25}
+
+
+CALLS = {
+    "landscape": landscape_input,
+    "layer_step_map": map_input,
+    "layer_profile": profile_input,
+    "training_curves": curves_input,
+    "interval_bars": bars_input,
+    "share_heat_map": heat_input,
+    "relation": relation_input,
+    "signed_heat_map": matrix_input,
+    "circuit": lambda: {"relaxed": True},
+}
+
+
+def call(name: str, axes: Axes, **changes) -> Axes:
+    arguments = {**CALLS[name](), **changes}
+    if name == "layer_step_map":
+        arguments.setdefault("scale", "symlog")
+    return getattr(plotting, name)(axes, **arguments)
+
+
+def arrays_in(value) -> list[np.ndarray]:
+    if isinstance(value, np.ndarray):
+        return [value]
+    if isinstance(value, dict):
+        return [array for part in value.values() for array in arrays_in(part)]
+    if isinstance(value, list | tuple):
+        return [array for part in value for array in arrays_in(part)]
+    return []
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_draws_on_the_axes_given_and_on_no_other_figure(name, axes):
+    before = plt.get_fignums()
+    assert call(name, axes) is axes
+    assert axes.has_data() or axes.patches
+    assert plt.get_fignums() == before
+    draw(axes)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_leaves_its_input_as_it_was(name, axes):
+    arguments = CALLS[name]()
+    arrays = arrays_in(arguments)
+    copies = [array.copy() for array in arrays]
+    for array in arrays:
+        array.flags.writeable = False
+    call(name, axes, **arguments)
+    draw(axes)
+    for array, copy in zip(arrays, copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_refuses_an_array_of_axes(name):
+    _, panels = plotting.figure(columns=2)
+    with pytest.raises(TypeError, match="expected a matplotlib Axes, came ndarray"):
+        call(name, panels)
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("landscape", ("$x_1$", "$x_2$")),
+        ("layer_step_map", ("step", LAYER_AXIS)),
+        ("layer_profile", (LAYER_AXIS, "gradient norm")),
+        ("training_curves", ("step", "accuracy")),
+        ("interval_bars", ("accuracy", "")),
+        ("share_heat_map", ("RAI steps", "learning rate")),
+        ("relation", ("width", "gain")),
+        ("signed_heat_map", ("input $j$", "output $i$")),
+    ],
+)
+def test_axes_are_labelled(name, labels, axes):
+    call(name, axes)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == labels
+
+
+BAD = [
+    ("landscape", {"probability": np.full((7, 5), 0.5)}, r"\(5, 7\), came shape \(7, 5\)"),
+    ("landscape", {"probability": np.full((5, 7), 1.5)}, r"in \[0, 1\], came 1.5 to 1.5"),
+    ("landscape", {"points": np.zeros((3, 3))}, r"points: .*\(any, 2\), came shape \(3, 3\)"),
+    ("landscape", {"points": np.full((3, 2), np.inf)}, "points: expected finite"),
+    ("landscape", {"labels": np.zeros(2)}, r"labels: .*\(3\), came shape \(2,\)"),
+    ("landscape", {"labels": np.array([0, 1, 2])}, r"expected 0 or 1, came \[0.0, 1.0, 2.0\]"),
+    ("landscape", {"grid_x": np.zeros(7)}, "grid_x: expected increasing values, came 0 before 0"),
+    ("landscape", {"limits": (1, 0)}, r"low < high, came \(1, 0\)"),
+    ("landscape", {"grid_x": "abc"}, "grid_x: expected numbers"),
+    ("layer_step_map", {"values": np.ones((3, 4))}, r"\(4, 3\), came shape \(3, 4\)"),
+    ("layer_step_map", {"values": -np.ones((4, 3))}, "0 or more, came -1"),
+    ("layer_step_map", {"values": np.full((4, 3), np.nan)}, "finite values, came 12"),
+    ("layer_step_map", {"steps": [0, 2, 1, 3]}, "increasing values, came 2 before 1"),
+    ("layer_step_map", {"steps": [-1, 2, 4, 5]}, "0 or more on a symlog axis, came -1"),
+    ("layer_step_map", {"scale": "log"}, "more than 0 on a log axis, came 0"),
+    ("layer_step_map", {"scale": "cubic"}, "'symlog', came 'cubic'"),
+    ("layer_step_map", {"floor": 0.0}, "floor: expected a positive value, came 0.0"),
+    ("layer_step_map", {"floor": 2.0, "ceiling": 1.0}, r"low < high, came \(2.0, 1.0\)"),
+    ("layer_step_map", {"front": ([1, 2], [1])}, r"front layers: .*came shape \(1,\)"),
+    ("layer_profile", {"values_by_name": {}}, "at least one method, came none"),
+    ("layer_profile", {"values_by_name": {"RAI": [1, 2]}}, r"\['RAI'\].*came shape \(2,\)"),
+    ("layer_profile", {"values_by_name": {"RAI": [1, 2, -3]}}, "0 or more, came -3"),
+    ("layer_profile", {"intervals_by_name": {"x": np.ones((2, 3))}}, r"came \['x'\]"),
+    ("layer_profile", {"intervals_by_name": {"RAI": [[1, 1, 1], [0, 2, 2]]}}, "came 1 and 0"),
+    ("training_curves", {"curves_by_name": {}}, "at least one method, came none"),
+    ("training_curves", {"curves_by_name": {"RAI": np.ones(3)}}, r"\(3, any\), came shape \(3,\)"),
+    ("training_curves", {"curves_by_name": {"RAI": np.ones((3, 0))}}, "one seed, came none"),
+    ("training_curves", {"references": {"chance": np.nan}}, r"references\['chance'\]"),
+    ("training_curves", {"steps": [-1, 1, 2]}, "0 or more on a symlog axis, came -1"),
+    ("interval_bars", {"names": ["a", "a", "b"]}, r"different names, came \['a', 'a', 'b'\]"),
+    ("interval_bars", {"means": [0.5, 0.87]}, r"means: .*came shape \(2,\)"),
+    ("interval_bars", {"lows": [0.6, 0.8, 0.9]}, "came 0.6 and 0.5 at position 0"),
+    ("interval_bars", {"highs": [0.5, 0.8, 0.9]}, "came 0.87 and 0.8 at position 1"),
+    ("interval_bars", {"points": [[1.0]]}, "expected 3 arrays, came 1"),
+    ("share_heat_map", {"values": np.ones((3, 2))}, r"\(2, 3\), came shape \(3, 2\)"),
+    ("share_heat_map", {"rows": [], "values": np.ones((0, 3))}, "at least one cell"),
+    ("relation", {"curves_by_name": {}}, "at least one curve, came none"),
+    ("relation", {"curves_by_name": {"a": [1, 2]}}, r"\['a'\].*came shape \(2,\)"),
+    ("relation", {"x": [4, 4, 5]}, "increasing values, came 4 before 4"),
+    ("relation", {"intervals_by_name": {"x": np.ones((2, 3))}}, r"came \['x'\]"),
+    ("signed_heat_map", {"values": [1, 2]}, r"values: .*came shape \(2,\)"),
+    ("signed_heat_map", {"values": [[np.nan]]}, "values: expected finite"),
+    ("signed_heat_map", {"limit": 0}, "limit: expected a positive value, came 0"),
+    ("circuit", {"depth_label": " "}, "expected a symbol such as 'T', came ' '"),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "message"), BAD)
+def test_refuses_wrong_input_before_drawing(name, changes, message, axes):
+    with pytest.raises(ValueError, match=message):
+        call(name, axes, **changes)
+    assert not axes.has_data()
+    assert not axes.patches
+
+
+def test_relation_puts_its_values_where_they_belong(axes):
+    call("relation", axes, log_x=True, log_y=True)
+    np.testing.assert_array_equal(line_called(axes, "softmax").get_ydata(), [0.2, 0.06, np.nan])
+    assert line_called(axes, "chance").get_ydata() == [0.5, 0.5]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["4", "16", "64"]
+    assert key(axes) == ["softmax", "ReLU", "chance"]
+
+
+def test_signed_heat_map_frames_the_extremes_and_writes_the_signs(axes):
+    call("signed_heat_map", axes)
+    assert texts(axes) == ["+.25", "−.25", "0", "−.25", "+.25", "0"]
+    frames = [
+        (patch.get_x() + 0.45, patch.get_y() + 0.45, patch.get_linestyle())
+        for patch in axes.patches
+    ]
+    assert [(round(x), round(y)) for x, y, _ in frames] == [(0, 0), (1, 1), (1, 0), (0, 1)]
+    assert frames[0][2] != frames[2][2]
+
+
+# --- style ------------------------------------------------------------------------------------
+
+
+def test_the_style_undoes_what_a_reader_set():
+    mpl.rcdefaults()
+    plotting.use_style()
+    plain = dict(mpl.rcParams)
+    mpl.rcParams.update({"axes.grid": True, "font.weight": "bold", "savefig.bbox": "tight"})
+    plotting.use_style()
+    assert dict(mpl.rcParams) == plain
+
+
+def test_style_is_legible_at_half_a_page_and_needs_no_latex():
+    assert plt.rcParams["figure.figsize"][0] == HALF_PAGE
+    assert plt.rcParams["font.size"] >= 8
+    assert plt.rcParams["legend.fontsize"] >= 7
+    assert plt.rcParams["xtick.labelsize"] >= 7
+    assert not plt.rcParams["text.usetex"]
+    assert not plt.rcParams["axes.spines.top"]
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_a_figure_is_half_a_page_wide_whatever_it_holds(columns):
+    figure, panels = plotting.figure(columns, 3, panel_height=1.5)
+    np.testing.assert_allclose(figure.get_size_inches(), (HALF_PAGE, 4.5))
+    assert np.shape(panels) == ((3, 2) if columns == 2 else (3,))
+    assert figure.get_layout_engine() is not None
+    assert isinstance(plotting.figure()[1], Axes)
+
+
+def test_shared_scales_are_those_of_a_column_and_of_a_row():
+    _, panels = plotting.figure(2, 2, share_x=True, share_y=True)
+    panels[0, 0].set(xlim=(0, 7), ylim=(0, 9))
+    assert panels[1, 0].get_xlim() == (0, 7) and panels[0, 1].get_xlim() == (0, 1)
+    assert panels[0, 1].get_ylim() == (0, 9) and panels[1, 0].get_ylim() == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"columns": 0}, "columns: expected at least 1, came 0"),
+        ({"columns": 3}, "columns: expected 2 at most on half a page, came 3"),
+        ({"rows": 0}, "rows: expected at least 1, came 0"),
+        ({"panel_height": 0}, "panel_height: expected a positive size"),
+        ({"panel_height": float("nan")}, "panel_height: expected a positive size"),
+    ],
+)
+def test_figure_refuses_empty_sizes(settings, message):
+    with pytest.raises(ValueError, match=message):
+        plotting.figure(**settings)
+
+
+def test_outer_labels_leaves_them_under_and_beside_the_grid():
+    _, panels = plotting.figure(2, 2, share_x=True, share_y=True)
+    for axes in panels.flat:
+        axes.set(xlabel="x", ylabel="y")
+    plotting.outer_labels(panels)
+    assert [axes.get_xlabel() for axes in panels.flat] == ["", "", "x", "x"]
+    assert [axes.get_ylabel() for axes in panels.flat] == ["y", "", "y", ""]
+
+
+def test_shared_key_names_each_line_once_and_takes_the_place_of_the_panels_keys():
+    figure, panels = plotting.figure(rows=2)
+    for axes, names in zip(panels, (("RAI", "other"), ("RAI", "chance")), strict=True):
+        curves = {name: np.ones((3, 2)) for name in names}
+        plotting.training_curves(axes, [1, 2, 3], curves, label="loss")
+    shared = plotting.shared_key(figure, panels)
+    assert [text.get_text() for text in shared.get_texts()] == ["RAI", "other", "chance"]
+    assert [handle.get_color() for handle in shared.legend_handles] == [
+        line_called(axes, name).get_color()
+        for axes, name in ((panels[0], "RAI"), (panels[0], "other"), (panels[1], "chance"))
+    ]
+    assert key(panels[0]) == key(panels[1]) == []
+    assert collisions(figure) == []
+
+
+def test_shared_key_needs_a_key():
+    figure, panels = plotting.figure(2)
+    with pytest.raises(ValueError, match="expected a key in one of them"):
+        plotting.shared_key(figure, panels)
+
+
+def test_every_plot_can_be_read_at_half_a_page():
+    for name in CALLS:
+        figure, axes = plotting.figure()
+        call(name, axes)
+        check_size(figure)
+
+
+def test_methods_differ_without_colour():
+    styles = [plotting.method_style(name) for name in NAMED]
+    styles += [plotting.method_style("other", position) for position in range(35)]
+    for first, second in itertools.combinations(styles, 2):
+        without_colour = [(style["linestyle"], style["marker"]) for style in (first, second)]
+        assert without_colour[0] != without_colour[1]
+    for feature in ("linestyle", "marker"):  # lines without markers, dots without lines
+        assert len({plotting.method_style(name)[feature] for name in NAMED}) == len(NAMED)
+
+
+def test_a_named_method_looks_the_same_wherever_it_stands():
+    for name in NAMED:
+        assert plotting.method_style(name) == plotting.method_style(name, 7)
+    plotting.method_style("RAI")["color"] = "red"
+    assert plotting.method_style("RAI")["color"] != "red"
+    with pytest.raises(ValueError, match="came -1"):
+        plotting.method_style("RAI", -1)
+
+
+def test_methods_keep_their_style_across_functions():
+    looks = []
+    for name in ("layer_profile", "training_curves"):
+        _, axes = plotting.figure()
+        call(name, axes)
+        line = line_called(axes, "RAI")
+        looks.append((line.get_color(), line.get_marker()))
+    style = plotting.method_style("RAI")
+    assert looks == [(style["color"], style["marker"])] * 2
+
+
+# --- landscape --------------------------------------------------------------------------------
+
+
+def test_landscape_shows_the_map_the_contour_and_the_points(axes):
+    given = landscape_input()
+    call("landscape", axes, title="RAI")
+    mesh = mesh_of(axes)
+    np.testing.assert_array_equal(mesh.get_array(), given["probability"])
+    # Cell centres are the grid positions: columns along x, rows along y.
+    corners = mesh.get_coordinates()
+    centres = (corners[:-1, :-1] + corners[1:, 1:]) / 2
+    np.testing.assert_allclose(centres[0, :, 0], given["grid_x"])
+    np.testing.assert_allclose(centres[:, 0, 1], given["grid_y"])
+    assert mesh.get_clim() == (0, 1)
+    assert axes.get_xlim() == (-3, 3)
+    assert axes.get_ylim() == (-2, 2)
+    (contour,) = [artist for artist in axes.collections if isinstance(artist, ContourSet)]
+    np.testing.assert_array_equal(contour.levels, [0.5])
+    assert len(contour.get_paths()[0].vertices) > 0
+    assert axes.get_title() == "RAI"
+
+
+def test_landscape_marks_the_classes_by_shape(axes):
+    given = landscape_input()
+    call("landscape", axes)
+    clouds = {artist.get_label(): artist for artist in axes.collections}
+    for value in (0, 1):
+        np.testing.assert_array_equal(
+            clouds[f"class {value}"].get_offsets(), given["points"][given["labels"] == value]
+        )
+    shapes = [clouds[f"class {value}"].get_paths()[0].vertices.shape for value in (0, 1)]
+    assert shapes[0] != shapes[1]
+    assert key(axes) == ["class 0", "class 1"]
+
+
+def test_landscape_without_key(axes):
+    call("landscape", axes, key=False)
+    assert axes.get_legend() is None
+
+
+@pytest.mark.parametrize("flat", [0.5, 0.2])
+def test_flat_landscape_has_no_contour(flat, axes):
+    call("landscape", axes, probability=np.full((5, 7), flat))
+    draw(axes)
+    assert not [artist for artist in axes.collections if isinstance(artist, ContourSet)]
+
+
+def test_landscape_hatches_what_is_not_a_number(axes):
+    values = landscape_input()["probability"]
+    values[1, 2] = np.nan
+    call("landscape", axes, probability=values)
+    np.testing.assert_array_equal(np.ma.getmaskarray(mesh_of(axes).get_array()), np.isnan(values))
+    assert len(hatched(axes)) == 1
+    assert "NaN" in key(axes)
+
+
+def test_one_colour_bar_for_compared_landscapes():
+    figure, panels = plotting.figure(columns=2)
+    for panel in panels:
+        call("landscape", panel)
+    bar = plotting.landscape_colour_bar(figure, panels)
+    assert len(figure.axes) == 3
+    assert bar.ax.get_ylabel() == "P(class 1)"
+    assert (bar.vmin, bar.vmax) == (0, 1)
+    assert 0.5 in bar.get_ticks()
+
+
+def test_colour_bar_refuses_maps_that_cannot_be_compared():
+    figure, panels = plotting.figure(columns=2)
+    call("landscape", panels[0])
+    with pytest.raises(ValueError, match="came 1 maps in 2 axes"):
+        plotting.landscape_colour_bar(figure, panels)
+    call("landscape", panels[1], limits=(0.4, 0.6))
+    with pytest.raises(ValueError, match=r"one colour scale, came limits \[\(0"):
+        plotting.landscape_colour_bar(figure, panels)
+    assert len(figure.axes) == 2
+
+
+# --- layer × step map -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", ["linear", "symlog"])
+def test_map_puts_each_value_in_its_cell(scale, axes):
+    given = map_input()
+    call("layer_step_map", axes, scale=scale)
+    mesh = mesh_of(axes)
+    shown, wanted = mesh.get_array(), given["values"].T
+    np.testing.assert_array_equal(np.ma.getmaskarray(shown), wanted == 0)
+    np.testing.assert_array_equal(shown.compressed(), wanted[wanted > 0])
+    assert isinstance(mesh.norm, LogNorm)
+    corners = mesh.get_coordinates()
+    times, depths = corners[0, :, 0], corners[:, 0, 1]
+    np.testing.assert_allclose(depths, [0.5, 1.5, 2.5, 3.5])
+    assert np.all((times[:-1] < given["steps"]) & (given["steps"] < times[1:]))
+    assert axes.get_xscale() == scale
+    assert axes.figure.axes[1].get_ylabel() == "gradient norm"
+
+
+def test_map_edges_lie_halfway_on_a_logarithmic_axis(axes):
+    steps = np.array([1.0, 10.0, 1000.0])
+    call("layer_step_map", axes, steps=steps, values=np.ones((3, 3)), scale="log")
+    times = mesh_of(axes).get_coordinates()[0, :, 0]
+    np.testing.assert_allclose(np.log10(times), [-0.5, 0.5, 2.0, 4.0])
+
+
+def test_map_gives_exact_zeros_a_class_of_their_own(axes):
+    call("layer_step_map", axes)
+    assert key(axes) == ["exactly 0"]
+    (patch,) = hatched(axes)
+    assert patch.get_zorder() < mesh_of(axes).get_zorder()
+    # The smallest colour belongs to the smallest positive value, not to 0.
+    assert mesh_of(axes).get_clim()[0] == pytest.approx(1e-11)
+
+
+def test_map_without_zeros_has_no_such_class(axes):
+    call("layer_step_map", axes, values=np.ones((4, 3)))
+    assert not hatched(axes)
+    assert axes.get_legend() is None
+    draw(axes)
+
+
+def test_map_of_zeros_only_is_all_hatched_without_a_colour_bar(axes):
+    call("layer_step_map", axes, values=np.zeros((4, 3)))
+    draw(axes)
+    assert np.ma.getmaskarray(mesh_of(axes).get_array()).all()
+    assert len(axes.figure.axes) == 1
+
+
+def test_map_takes_its_colour_limits(axes):
+    call("layer_step_map", axes, floor=1e-5, ceiling=1e-3)
+    assert mesh_of(axes).get_clim() == (1e-5, 1e-3)
+    # A value below the floor is coloured, not counted as 0.
+    assert np.ma.getmaskarray(mesh_of(axes).get_array()).sum() == 2
+    assert mesh_of(axes).colorbar.extend == "both"
+
+
+@pytest.mark.parametrize("limits", [{"floor": 10.0}, {"ceiling": 1e-20}])
+def test_map_with_every_value_beyond_a_limit_still_draws(limits, axes):
+    call("layer_step_map", axes, **limits)
+    draw(axes)
+    low, high = mesh_of(axes).get_clim()
+    assert 0 < low < high
+
+
+def test_map_marks_the_front(axes):
+    front = (np.array([1, 2, 3]), np.array([3, 2, 1]))
+    call("layer_step_map", axes, front=front)
+    np.testing.assert_array_equal(line_called(axes, "one layer a step").get_xydata().T, front)
+    assert key(axes) == ["exactly 0", "one layer a step"]
+
+
+def test_map_of_a_single_step(axes):
+    call("layer_step_map", axes, steps=[5], values=np.ones((1, 3)))
+    draw(axes)
+    times = mesh_of(axes).get_coordinates()[0, :, 0]
+    assert times[0] < 5 < times[1]
+
+
+# --- layer profile ----------------------------------------------------------------------------
+
+
+def test_profile_draws_every_method(axes):
+    given = profile_input()
+    call("layer_profile", axes)
+    np.testing.assert_array_equal(
+        line_called(axes, "RAI").get_xydata().T,
+        [given["layers"], given["values_by_name"]["RAI"]],
+    )
+    assert axes.get_yscale() == "log"
+    assert key(axes) == ["backprop", "RAI", "exactly 0"]
+
+
+def test_profile_stands_zeros_below_every_positive_value(axes):
+    call("layer_profile", axes)
+    draw(axes)
+    line, zeros = line_called(axes, "backprop"), line_called(axes, "backprop, exactly 0")
+    np.testing.assert_array_equal(np.isnan(line.get_ydata()), [True, False, False])
+    np.testing.assert_array_equal(zeros.get_xdata(), [1])
+    assert axes.get_ylim()[0] < zeros.get_ydata()[0] < 1e-6
+    assert "0" in [text.get_text() for text in axes.get_yticklabels()]
+    band = hatched(axes)[0].get_extents().transformed(axes.transData.inverted())
+    assert zeros.get_ydata()[0] < band.y1 <= 1e-6 * (1 + 1e-9)
+
+
+def test_profile_keeps_the_zeros_of_two_methods_apart(axes):
+    values = {"backprop": [0, 0, 1], "RAI": [0, 1, 1]}
+    call("layer_profile", axes, values_by_name=values)
+    heights = {line_called(axes, f"{name}, exactly 0").get_ydata()[0] for name in values}
+    assert len(heights) == 2
+
+
+@pytest.mark.parametrize("decades", [1, 3, 9, 30])
+def test_labels_of_a_profile_with_zeros_do_not_overlap(decades):
+    figure, axes = plotting.figure(panel_height=2.0)
+    values = np.array([0.0, 3 * 10.0**-decades, 1.0])
+    plotting.layer_profile(axes, [1, 2, 3], {"RAI": values}, label="gradient norm")
+    assert collisions(figure) == []
+    shown = [text.get_text() for text in drawn_texts(figure)]
+    assert "0" in shown and any("10^" in text for text in shown)
+
+
+def test_profile_of_zeros_only(axes):
+    call("layer_profile", axes, values_by_name={"backprop": np.zeros(3)})
+    draw(axes)
+    zeros = line_called(axes, "backprop, exactly 0").get_ydata()
+    assert np.all((axes.get_ylim()[0] < zeros) & (zeros < axes.get_ylim()[1]))
+
+
+def test_linear_profile_draws_zeros_and_negative_values_where_they_are(axes):
+    call("layer_profile", axes, values_by_name={"RAI": [0, -1, 2]}, log=False)
+    np.testing.assert_array_equal(line_called(axes, "RAI").get_ydata(), [0, -1, 2])
+    assert axes.get_yscale() == "linear"
+    assert not hatched(axes)
+
+
+def test_profile_draws_intervals(axes):
+    ends = np.array([[0.05, 0.1, 0.2], [0.2, 0.3, 0.4]])
+    call("layer_profile", axes, intervals_by_name={"RAI": ends})
+    (band,) = axes.collections
+    corners = band.get_paths()[0].vertices
+    for layer in range(3):
+        heights = corners[corners[:, 0] == layer + 1, 1]
+        assert heights.min() == pytest.approx(ends[0, layer])
+        assert heights.max() == pytest.approx(ends[1, layer])
+
+
+# --- training curves --------------------------------------------------------------------------
+
+
+def test_curves_show_every_seed_thin_and_the_median_thick(axes):
+    given = curves_input()
+    call("training_curves", axes)
+    curves = given["curves_by_name"]["RAI"]
+    median = line_called(axes, "RAI")
+    np.testing.assert_array_equal(median.get_ydata(), [0.5, 0.7, 0.9])
+    np.testing.assert_array_equal(median.get_xdata(), given["steps"])
+    thin = [line for line in axes.lines if line.get_linewidth() < 1]
+    assert len(thin) == 5
+    for seed in range(3):
+        np.testing.assert_array_equal(thin[seed].get_ydata(), curves[:, seed])
+    assert median.get_linewidth() > 2 * thin[0].get_linewidth()
+    assert {line.get_linestyle() for line in thin} == {"-"}
+    assert key(axes) == ["RAI", "backprop"]
+
+
+def test_median_has_a_gap_where_a_seed_is_missing(axes):
+    curves = curves_input()["curves_by_name"]["RAI"]
+    curves[1, 0] = np.nan
+    call("training_curves", axes, curves_by_name={"RAI": curves})
+    draw(axes)
+    np.testing.assert_array_equal(line_called(axes, "RAI").get_ydata(), [0.5, np.nan, 0.9])
+
+
+def test_curves_draw_and_name_the_references(axes):
+    call("training_curves", axes)
+    for name, value in curves_input()["references"].items():
+        assert set(line_called(axes, name).get_ydata()) == {value}
+        (text,) = [text for text in axes.texts if text.get_text() == name]
+        assert text.xy[1] == value
+
+
+@pytest.mark.parametrize(
+    ("steps", "log_steps", "scale"),
+    [([1, 10, 100], True, "log"), ([0, 10, 100], True, "symlog"), ([0, 1, 2], False, "linear")],
+)
+def test_step_axis_shows_step_zero_too(steps, log_steps, scale, axes):
+    call("training_curves", axes, steps=steps, log_steps=log_steps)
+    assert axes.get_xscale() == scale
+    assert axes.get_xlim() == (steps[0], steps[-1])
+
+
+# --- interval bars ----------------------------------------------------------------------------
+
+
+def test_bars_have_few_ticks_on_a_linear_axis_and_fit_a_logarithmic_one(axes):
+    axes.set_xscale("log")
+    call("interval_bars", axes)
+    axes.clear()
+    call("interval_bars", axes)
+    axes.figure.draw_without_rendering()
+    low, high = axes.get_xlim()
+    assert sum(low <= tick <= high for tick in axes.get_xticks()) <= 5
+
+
+def test_bars_show_means_intervals_and_seeds(axes):
+    given = bars_input()
+    call("interval_bars", axes)
+    assert [text.get_text() for text in axes.get_yticklabels()] == given["names"]
+    assert len(axes.containers) == 3
+    for row, (centre, _, (bar,)) in enumerate(axes.containers):
+        assert tuple(centre.get_xydata()[0]) == (given["means"][row], row)
+        np.testing.assert_allclose(
+            bar.get_segments()[0], [[given["lows"][row], row], [given["highs"][row], row]]
+        )
+    seeds = [line.get_xdata() for line in axes.lines if line.get_markersize() == 2.6]
+    for drawn, wanted in zip(seeds, given["points"], strict=True):
+        np.testing.assert_array_equal(drawn, wanted)
+    bottom, top = axes.get_ylim()
+    assert bottom > top  # the first name stands on top
+
+
+def test_bars_draw_and_name_the_references(axes):
+    call("interval_bars", axes)
+    heights = []
+    for name, value in bars_input()["references"].items():
+        assert set(line_called(axes, name).get_xdata()) == {value}
+        (text,) = [text for text in axes.texts if text.get_text() == name]
+        assert text.xy[0] == value
+        heights.append(text.xy[1])
+    assert len(set(heights)) == 2
+    assert max(heights) < -0.4  # above the first row
+
+
+def test_other_rows_differ_from_each_other(axes):
+    call("interval_bars", axes, names=["a", "RAI", "b"], references=None, points=None)
+    markers = [container[0].get_marker() for container in axes.containers]
+    assert len(set(markers)) == 3
+
+
+# --- heat map of shares -----------------------------------------------------------------------
+
+
+def test_heat_map_writes_each_number_into_its_cell(axes):
+    given = heat_input()
+    call("share_heat_map", axes, format="{:.0%}")
+    np.testing.assert_array_equal(mesh_of(axes).get_array(), given["values"])
+    written = {text.get_position(): text.get_text() for text in axes.texts}
+    assert written[(2, 0)] == "100%"
+    assert written[(0, 1)] == "25%"
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["20", "50", "200"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["1e-3", "1e-4"]
+    assert axes.figure.axes[1].get_ylabel() == "share"
+    assert axes.get_ylim() == (1.5, -0.5)  # the first row stands on top
+
+
+def test_heat_map_text_contrasts_with_its_cell(axes):
+    call("share_heat_map", axes)
+    colours = {text.get_position(): text.get_color() for text in axes.texts}
+    assert colours[(0, 0)] == "white"  # 0: the map's darkest
+    assert colours[(2, 0)] == "black"  # 1: the map's lightest
+
+
+def test_heat_map_hatches_missing_cells(axes):
+    values = heat_input()["values"]
+    values[1, 2] = np.nan
+    call("share_heat_map", axes, values=values)
+    draw(axes)
+    assert {text.get_position(): text.get_text() for text in axes.texts}[(2, 1)] == "–"
+    assert len(hatched(axes)) == 1
+
+
+# --- circuit ----------------------------------------------------------------------------------
+
+
+def test_plain_circuit_has_one_loss_and_no_hidden_terms(axes):
+    plotting.circuit(axes, relaxed=False)
+    draw(axes)
+    written = texts(axes)
+    for symbol in ("$z_0$", "$f_{0}$", r"$\theta_{0}$", "$z_{1}$", r"$f_{T{-}1}$", "$z_{T}$"):
+        assert symbol in written
+    assert written.count("$L_y$") == 1
+    assert "$L_h$" not in written
+    assert not any(text.startswith(r"$\hat{z}_{1}") for text in written)
+    assert not axes.axison
+
+
+def test_relaxed_circuit_compares_each_estimate_with_its_target(axes):
+    plotting.circuit(axes, relaxed=True)
+    draw(axes)
+    placed = {text.get_text(): text.get_position() for text in axes.texts}
+    losses = [text.get_position() for text in axes.texts if text.get_text() in ("$L_h$", "$L_y$")]
+    assert texts(axes).count("$L_h$") == 2
+    for name, loss in zip(("1", "T{-}1", "T"), losses, strict=True):
+        estimate, target = placed[rf"$\hat{{z}}_{{{name}}}$"], placed[f"$z_{{{name}}}$"]
+        assert estimate[0] == target[0] == loss[0]
+        assert target[1] < loss[1] < estimate[1]
+
+
+def test_circuit_takes_the_name_of_its_depth(axes):
+    plotting.circuit(axes, relaxed=True, depth_label="D")
+    assert r"$\hat{z}_{D}$" in texts(axes)
+    assert r"$f_{D{-}1}$" in texts(axes)
+
+
+def test_circuit_is_legible_at_half_a_page_and_grows_with_its_panel():
+    sizes = []
+    for width in (HALF_PAGE, 2 * HALF_PAGE):
+        _, axes = plt.subplots(figsize=(width, 0.57 * width), layout="constrained")
+        plotting.circuit(axes, relaxed=True)
+        sizes.append(min(text.get_fontsize() for text in axes.texts if text.get_text()))
+    assert sizes[0] > 6
+    assert sizes[1] == pytest.approx(2 * sizes[0], rel=0.1)
+
+
+@pytest.mark.parametrize("relaxed", [False, True])
+def test_circuit_text_stays_inside_the_panel_and_apart(relaxed):
+    figure, axes = plotting.figure(panel_height=0.57 * HALF_PAGE)
+    plotting.circuit(axes, relaxed=relaxed)
+    figure.canvas.draw()
+    written = [text for text in axes.texts if text.get_text()]
+    boxes = [text.get_window_extent() for text in written]
+    for box in boxes:
+        assert figure.bbox.x0 <= box.x0
+        assert box.x1 <= figure.bbox.x1
+    for (first, one), (second, other) in itertools.combinations(
+        zip(written, boxes, strict=True), 2
+    ):
+        assert not one.overlaps(other), (first.get_text(), second.get_text())
+
+
+def test_boundaries_shows_the_vote_and_one_contour_a_network_that_has_one(axes):
+    grid = np.linspace(-1, 1, 5)
+    left, right, flat = (
+        np.where(grid[None, :] < 0, 0.9, 0.1) * np.ones((5, 1)),
+        np.where(grid[None, :] > 0, 0.9, 0.1) * np.ones((5, 1)),
+        np.full((5, 5), 0.7),
+    )
+    points, labels = np.array([[0.0, 0.0], [0.5, 0.5]]), np.array([0, 1])
+    maps = np.stack([left, right, flat])
+    assert plotting.boundaries(axes, grid, grid, maps, points, labels, title="three") is axes
+    np.testing.assert_allclose(mesh_of(axes).get_array().reshape(5, 5), (maps > 0.5).mean(0))
+    contours = [artist for artist in axes.collections if isinstance(artist, ContourSet)]
+    assert len(contours) == 2
+    assert all(contour.levels.tolist() == [0.5] for contour in contours)
+    assert axes.get_title() == "three"
+
+
+def test_boundaries_needs_a_network(axes):
+    grid = np.linspace(-1, 1, 5)
+    with pytest.raises(ValueError, match="at least one network, came none"):
+        plotting.boundaries(axes, grid, grid, np.zeros((0, 5, 5)), np.zeros((1, 2)), [0])
+
+
+GRAPH = {
+    "positions": {"w": (0, 0), "g": (2, 1)},
+    "labels": {"w": "$w$", "g": "$g = w^2$"},
+    "values": {"w": 3, "g": 9},
+}
+
+
+def test_expression_graph_writes_values_and_gradients():
+    _, axes = plotting.figure()
+    assert plotting.expression_graph(axes, **GRAPH, edges=[("w", "g", 6)]) is axes
+    texts = [text.get_text() for text in axes.texts]
+    assert texts == ["6", "3", "$w$", "9", "$g = w^2$"]
+    assert sum(isinstance(patch, FancyArrowPatch) for patch in axes.patches) == 2
+
+
+def test_expression_graph_refuses_what_it_cannot_place():
+    _, axes = plotting.figure()
+    with pytest.raises(ValueError, match="edges: expected nodes"):
+        plotting.expression_graph(axes, **GRAPH, edges=[("w", "h", 6)])
+    with pytest.raises(ValueError, match="values: expected one a node"):
+        plotting.expression_graph(axes, **GRAPH | {"values": {"w": 3}}, edges=[])
+    with pytest.raises(TypeError):
+        plotting.expression_graph(None, **GRAPH, edges=[])
+
+
+def test_power_law_is_straight_on_its_axes():
+    _, axes = plotting.figure()
+    sizes = np.array([4, 16, 64])
+    plotting.power_law(axes, sizes, {"a": 1 / sizes[:, None]}, xlabel="units", ylabel="error")
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["4", "16", "64"]
+    with pytest.raises(ValueError, match="above 0"):
+        plotting.power_law(axes, sizes, {"a": np.zeros((3, 1))}, xlabel="u", ylabel="e")
+
+
+@pytest.mark.parametrize(
+    ("limits", "labels"),
+    [
+        ((0.5, 6), ["0.5", "1", "2", "5"]),
+        ((0.02, 2), ["0.03", "0.1", "0.3", "1"]),
+        ((1e-4, 1), ["$\\mathdefault{10^{-4}}$", "$\\mathdefault{10^{0}}$"]),
+    ],
+)
+def test_a_logarithmic_axis_has_labels_to_read_it_by_even_if_its_limits_come_later(limits, labels):
+    for name in ("layer_profile", "relation", "power_law"):
+        figure, axes = plotting.figure()
+        curve = {"a": np.array([1.0, 1.0, 1.0])}
+        if name == "relation":
+            plotting.relation(axes, [1, 2, 3], curve, x_label="x", label="y", log_y=True)
+        elif name == "power_law":
+            plotting.power_law(axes, [1, 2, 3], {"a": np.ones((3, 1))}, xlabel="x", ylabel="y")
+        else:
+            plotting.layer_profile(axes, [1, 2, 3], curve, label="y")
+        axes.set_ylim(limits)
+        shown = [text.get_text() for text in drawn_texts(figure)]
+        assert set(labels) <= set(shown), shown

@@ -1,0 +1,47 @@
+"""The benchmark's arithmetic; no test here depends on how fast a machine is."""
+
+import numpy as np
+import pytest
+
+from rai_utils.diagnostics import gradient_norms
+from rai_utils.experiments import bench
+from rai_utils.experiments.bench import fitted_exponent, moons_of, reference_steps
+from rai_utils.models import Architecture, build_mlp
+from rai_utils.training import Phase, fit_backprop
+
+
+def test_exponent_is_the_power_of_the_growth():
+    sizes = [1, 2, 4, 8]
+    assert fitted_exponent(sizes, [3 * n**1.7 for n in sizes]) == pytest.approx(1.7)
+    with pytest.raises(ValueError, match="two sizes or more"):
+        fitted_exponent([1], [1])
+
+
+@pytest.mark.parametrize("relaxed", [True, False])
+def test_reference_trains_the_module_one_rprop_step_at_a_time(relaxed):
+    data = moons_of(10)
+    model = build_mlp(Architecture((2, 4, 4, 1)), [0])
+    run = reference_steps(model, data, relaxed)
+    assert len(run(3)) == 3
+    assert len(bench.stacked_steps(bench.fit_relaxed, model, data)(4)) == 4
+
+
+def test_backprop_is_timed_where_every_layer_has_a_gradient():
+    model = bench.with_gradient(bench.deep(100, 20))
+    fit = fit_backprop(model, moons_of(20), Phase(12, bench.SMALL), device="cpu")
+    for network in (model, fit.model):
+        assert (gradient_norms(network, moons_of(20)) > 0.01).all()
+
+
+def test_every_measuring_function_reports_one_time_a_step():
+    for run in (bench.product_steps(5, 4, 3, batch=2), bench.copy_steps(100)):
+        seconds = run(4)
+        assert len(seconds) == 4
+        assert np.all(np.array(seconds) > 0)
+
+
+@pytest.mark.slow
+def test_peak_memory_of_a_child_is_its_own():
+    held = np.ones(60_000_000)
+    assert 0 < bench.peak_memory("stacked") < 400
+    assert held.size

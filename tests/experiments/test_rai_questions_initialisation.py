@@ -1,0 +1,209 @@
+"""The cells of the sweeps on small networks, against the fits they are made of."""
+
+import inspect
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from rai_utils.data import moons
+from rai_utils.experiments import rai_questions_initialisation as limits
+from rai_utils.experiments import study
+from rai_utils.experiments.rai_questions_initialisation import (
+    Round,
+    alternative_cell,
+    backprop_phase,
+    fit_module,
+    handover_cell,
+    layer_sequential,
+    relaxed_phase,
+    residual_cell,
+    schedule_cell,
+    sequential_cell,
+    sequential_deviation,
+    shape,
+    smallest_step_cell,
+    start_cell,
+    with_batch_norm,
+)
+from rai_utils.models import Architecture, build_mlp, pre_activations
+from rai_utils.training import Phase, Watch, fit_backprop, fit_relaxed, fit_sequential
+
+SMALL = {"hidden_layers": 4, "width": 8}
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch):
+    """No compilation for networks this small."""
+    monkeypatch.setattr(limits, "compile_rprop", lambda: None)
+
+
+def test_every_cell_of_every_sweep_is_a_call_that_its_work_takes():
+    for sweep in limits.SWEEPS:
+        for cell in sweep.cells:
+            inspect.signature(sweep.work).bind(**cell)
+
+
+def test_the_schedule_of_a_hand_over_follows_the_depth():
+    assert relaxed_phase(100, "sigmoid") == Phase(220, 0.1)
+    assert relaxed_phase(30, "relu") == Phase(150, 0.01)
+    for depth, rate in ((10, 1e-3), (100, 1e-4), (1000, 1e-8)):
+        assert backprop_phase(depth, 500) == Phase(500, rate, smallest_step=1e-12)
+
+
+def test_a_hand_over_cell_is_rai_and_then_backpropagation_on_the_same_weights():
+    cell = handover_cell(4, "sigmoid", 8, "moons", 3, 40)
+    data = moons()
+    start = build_mlp(Architecture((2, 8, 8, 8, 8, 1)), [3])
+    relaxed = fit_relaxed(start, data, Phase(124, 0.1), watch=Watch(evaluate_at=range(0, 121, 10)))
+    second = Phase(40, 1e-3, smallest_step=1e-12)
+    backprop = fit_backprop(relaxed.model, data, second, watch=Watch(evaluate_at=range(0, 41, 10)))
+    assert cell["relaxed_train"] == relaxed.history.accuracy[-1, 0]
+    best = backprop.history.loss[:, 0].argmin()
+    assert cell["train"] == backprop.history.accuracy[best, 0]
+    assert cell["held_out"] == backprop.history.held_out_accuracy[best, 0]
+    steps, accuracy = relaxed.history.evaluated_at, relaxed.history.accuracy[:, 0]
+    assert cell["reached_at"] == next((s for s, a in zip(steps, accuracy, strict=True) if a >= 0.8))
+
+
+def test_second_phases_that_differ_in_the_smallest_step_share_the_first():
+    cell = smallest_step_cell(4, 8, 3, [1e-3, 1e-12], 60)
+    alone = handover_cell(4, "sigmoid", 8, "moons", 3, 60)
+    assert (cell["train"][1], cell["held_out"][1]) == (alone["train"], alone["held_out"])
+    coarse, fine = cell["losses"]
+    assert coarse[0] == fine[0] and len(coarse) == len(fine) == 7
+    start = build_mlp(Architecture((2, 8, 8, 8, 8, 1)), [3])
+    relaxed = fit_relaxed(start, moons(), relaxed_phase(4, "sigmoid"), watch=Watch(())).model
+    phase, watch = Phase(60, 1e-3, smallest_step=1e-3), Watch(range(0, 61, 10))
+    history = fit_backprop(relaxed, moons(), phase, watch=watch).history
+    np.testing.assert_allclose(coarse, history.loss[:, 0], atol=1e-6)
+    assert coarse != fine
+    assert cell["gradient_sum"] > 0
+
+
+def test_a_sequential_cell_goes_on_from_rai_as_backpropagation_does():
+    cell = sequential_cell(10, 8, 3, 40)
+    start = build_mlp(Architecture((2, *[8] * 10, 1)), [3])
+    relaxed = fit_relaxed(start, moons(), relaxed_phase(10, "sigmoid"), watch=Watch((130,)))
+    assert cell["train"][0] == relaxed.history.accuracy[0, 0]
+    assert cell["held_out"][0] == relaxed.history.held_out_accuracy[0, 0]
+    second = backprop_phase(10, 40)
+    history = fit_sequential(relaxed.model, moons(), second, watch=Watch((40,))).history
+    assert cell["train"][1] == history.accuracy[0, 0]
+    assert cell["held_out"][1] == history.held_out_accuracy[0, 0]
+    assert cell["deviation"] < 1e-12
+
+
+def test_the_deviation_of_another_gradient_is_seen(monkeypatch):
+    model = build_mlp(Architecture((2, 8, 8, 1)), [0])
+    assert sequential_deviation(model, moons()) < 1e-12
+    true = limits.sequential_gradients
+
+    def scaled(*arguments, **options):
+        return [1.01 * part for part in true(*arguments, **options)]
+
+    monkeypatch.setattr(limits, "sequential_gradients", scaled)
+    assert sequential_deviation(model, moons()) == pytest.approx(0.01)
+
+
+def test_several_classes_get_a_softmax_output():
+    data = limits.DATASETS["spirals"]()
+    assert shape(2, 5, "tanh", data) == Architecture((2, 5, 5, 2), "tanh", "softmax")
+
+
+def test_layer_sequential_scaling_gives_every_layer_variance_1():
+    data = moons()
+    model = build_mlp(Architecture((2, *[9] * 5, 1), "tanh"), [0, 1], "orthogonal_centred")
+    scaled = layer_sequential(model, data.x)
+    for z in pre_activations(scaled, data.x):
+        np.testing.assert_allclose(z.std((1, 2)).numpy(), 1, rtol=1e-4)
+    assert not torch.equal(model.weights[0], scaled.weights[0])
+
+
+def test_batch_normalisation_stands_before_every_hidden_activation():
+    data = moons()
+    model = build_mlp(Architecture((2, 6, 6, 6, 1)), [0, 1])
+    module = with_batch_norm(model, 1)
+    kinds = [type(part).__name__ for part in module]
+    assert kinds == ["Linear", "BatchNorm1d", "Sigmoid"] * 3 + ["Linear"]
+    seen = []
+    for part in module:
+        if isinstance(part, torch.nn.BatchNorm1d):
+            part.register_forward_hook(lambda _, __, output: seen.append(output.detach()))
+    module(data.x)
+    for z in seen:
+        np.testing.assert_allclose(z.mean(0).numpy(), 0, atol=1e-5)
+        assert z.std(0).max() < 1.01
+    fresh = with_batch_norm(model, 1).eval()  # running statistics 0 and 1: nothing is changed
+    torch.testing.assert_close(fresh(data.x), model(data.x)[1], atol=1e-4, rtol=1e-4)
+
+
+def test_a_module_is_trained_as_a_stacked_network_is():
+    data = moons().to("cpu", torch.float64)
+    model = build_mlp(Architecture((2, 6, 1)), [0], dtype=torch.float64)
+    module = model.as_module(0)
+    fit_module(module, data, 20, 0.01)
+    fit = fit_backprop(model, data, Phase(20, 0.01, smallest_step=1e-12))
+    torch.testing.assert_close(module(data.x), fit.model(data.x)[0])
+    assert not module.training
+
+
+@pytest.mark.parametrize("way", ["default", "orthogonal", "layer_sequential", "skip", "batch_norm"])
+def test_every_alternative_is_trained_with_the_rate_that_did_best(way):
+    cell = alternative_cell(way, 3, "sigmoid", 8, [0, 1], [1e-9, 0.01], 60, 60)
+    assert cell["learning_rate"] == 0.01
+    assert len(cell["train"]) == len(cell["held_out"]) == 2
+    assert min(cell["train"]) > 0.7
+
+
+def test_a_start_cell_gives_every_method_its_networks():
+    cell = start_cell("orthogonal_centred", 4.0, **SMALL, seeds=[0, 1, 2], steps=60)
+    for name in ("rai", "backprop", "handover"):
+        assert len(cell[name]) == len(cell[f"{name}_held_out"]) == 3
+    assert min(cell["backprop"]) > 0.8
+
+
+def test_residuals_of_0_are_the_exact_start_and_others_are_not():
+    arguments = {"optimizer": "rprop", "learning_rate": 0.1, **SMALL, "seeds": [0], "steps": 30}
+    exact = residual_cell(residual=0.0, **arguments)
+    start = build_mlp(Architecture((2, 8, 8, 8, 8, 1)), [0])
+    history = fit_relaxed(start, moons(), Phase(30, 0.1), watch=Watch(evaluate_at=(30,))).history
+    assert exact["train"] == history.accuracy[-1].tolist()
+    assert exact["best"][0] >= exact["train"][0]
+
+
+def test_a_schedule_keeps_or_renews_its_targets(monkeypatch):
+    kept = Round(5, 0.01)
+    schedules = {"kept": (kept, kept), "renewed": (kept, replace(kept, renewed=True))}
+    monkeypatch.setattr(limits, "SCHEDULES", schedules)
+    seen = []
+
+    def spy(model, data, phase, *, targets, **options):
+        seen.append(targets)
+        return fit_relaxed(model, data, phase, targets=targets, **options)
+
+    monkeypatch.setattr(limits, "fit_relaxed", spy)
+    assert len(schedule_cell("kept", **SMALL, seed=0)["train"]) == 2
+    schedule_cell("renewed", **SMALL, seed=0)
+    assert [targets is None for targets in seen] == [True, False, True, True]
+
+
+def test_a_schedule_relaxes_the_layers_it_says(monkeypatch):
+    monkeypatch.setattr(limits, "SCHEDULES", {"second": (Round(3, 0.01, every=2),)})
+    seen = []
+
+    def spy(model, data, phase, *, layers, **options):
+        seen.append(layers)
+        return fit_relaxed(model, data, phase, layers=layers, **options)
+
+    monkeypatch.setattr(limits, "fit_relaxed", spy)
+    schedule_cell("second", **SMALL, seed=0)
+    assert seen == [(2, 4)]
+
+
+@pytest.mark.parametrize("arguments", [["unknown"], ["--jobs", "0"]])
+def test_study_refuses_what_it_cannot_run(arguments, capsys):
+    with pytest.raises(SystemExit):
+        study.main(arguments)
+    assert "expected" in capsys.readouterr().err

@@ -1,0 +1,77 @@
+"""Runs the work of every sweep of ``make study`` as it stands, at its smallest settings."""
+
+import json
+import warnings
+
+import pytest
+
+from rai_utils.experiments.study import SWEEPS
+from rai_utils.publishing.claims import plain
+
+SMALLEST = {
+    "handover": {"hidden_layers": 3, "width": 4, "backprop_steps": 3},
+    "initialisations": {"hidden_layers": 3, "width": 4, "seeds": [0], "steps": 3},
+    "alternatives": {
+        "hidden_layers": 3,
+        "width": 4,
+        "seeds": [0],
+        "learning_rates": [0.01],
+        "tuning_steps": 2,
+        "steps": 3,
+    },
+    "residuals": {"hidden_layers": 3, "width": 4, "seeds": [0], "steps": 3},
+    "schedules": {"hidden_layers": 11, "width": 4},
+    "sequential": {"hidden_layers": 3, "width": 4, "steps": 3},
+    "smallest-steps": {"hidden_layers": 3, "width": 4, "backprop_steps": 3},
+    "generalisation": {
+        "splits": 1,
+        "hidden_layers": 2,
+        "width": 3,
+        "steps": 3,
+        "learning_rates": [0.01],
+        "weight_decays": [0.01],
+    },
+    "generalisation-references": {"splits": 1},
+    "regularisers": {"draws": 1, "seeds": 3, "hidden_layers": 2, "width": 3, "steps": 8},
+    "minibatches": {"work": 0.1, "batch": 256},
+    "minibatch-durations": {"rounds": 1, "work": 0.1, "rows": [100, 200]},
+}
+
+
+def smallest_cells():
+    """The first cell of each kind: with each text that a parameter of the sweep takes."""
+    for sweep in SWEEPS.values():
+        seen = set()
+        for cell in sweep.cells:
+            texts = {(name, value) for name, value in cell.items() if isinstance(value, str)}
+            if not seen or not texts <= seen:
+                name = "-".join([sweep.name, *(value for _, value in sorted(texts))])
+                yield pytest.param(sweep, cell | SMALLEST[sweep.name], id=name)
+            seen |= texts or {None}
+
+
+def test_no_sweep_is_left_out():
+    assert SMALLEST.keys() == SWEEPS.keys()
+    for name, changes in SMALLEST.items():
+        assert changes.keys() <= SWEEPS[name].cells[0].keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sweep", "cell"), list(smallest_cells()))
+def test_a_cell_runs_and_gives_what_json_holds(sweep, cell):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # so few steps converge nowhere
+        result = sweep.work(**cell)
+    assert result
+    assert json.loads(json.dumps(plain(result, sweep.name), allow_nan=False))
+
+
+def test_the_durations_are_those_of_every_method_and_table():
+    work = SWEEPS["minibatch-durations"].work
+    result = work(rounds=1, work=0.1, batch=32, rows=[100, 200])
+    assert result["time_ratio"].keys() >= {"backprop", "table", "fresh targets"}
+    assert result["traffic_ratio"].keys() == {"100", "200"}
+    assert result["traffic_ratio"]["100"] == [1, 1, 1]
+    for ratios in (*result["time_ratio"].values(), *result["traffic_ratio"].values()):
+        median, low, high = ratios
+        assert 0 < low <= median <= high

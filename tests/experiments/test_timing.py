@@ -1,0 +1,115 @@
+"""Timing with a clock of the test's own: nothing here depends on how fast the machine is."""
+
+import numpy as np
+import pytest
+
+from rai_utils.experiments.timing import (
+    TIMED_ACTIVATIONS,
+    activation_costs,
+    backward_over_forward,
+    clocked,
+    interleaved,
+    steady,
+    summarise,
+)
+
+
+class Clock:
+    """Time that passes only where the test lets it."""
+
+    def __init__(self, tick=0.0):
+        self.now = 0.0
+        self.tick = tick
+
+    def __call__(self):
+        self.now += self.tick
+        return self.now
+
+    def spend(self, seconds):
+        self.now += seconds
+
+
+def test_work_takes_turns_and_warm_up_does_not_count():
+    clock, order = Clock(), []
+
+    def work(name, first, later):
+        def call():
+            clock.spend(first if order.count(name) < 2 else later)
+            order.append(name)
+
+        return call
+
+    pieces = {"a": work("a", 100.0, 1.0), "b": work("b", 100.0, 3.0)}
+    timed = {name: clocked(call, clock=clock) for name, call in pieces.items()}
+    seconds = interleaved(timed, 3, warm_up=2)
+    assert order == ["a", "b"] * 5
+    np.testing.assert_allclose(seconds["a"], [1, 1, 1])
+    np.testing.assert_allclose(seconds["b"], [3, 3, 3])
+
+
+def test_repeats_share_one_timing():
+    clock, calls = Clock(), []
+    timed = clocked(lambda: (calls.append(0), clock.spend(2.0)), repeats=4, clock=clock)
+    assert timed() == 2.0
+    assert len(calls) == 4
+
+
+def test_a_steady_step_is_the_median_after_the_first_steps():
+    asked = []
+
+    def run(steps):
+        asked.append(steps)
+        return [99.0, 98.0, 5.0, 3.0, 4.0][:steps]
+
+    assert steady(run, 3)() == 4.0
+    assert steady(run, 2, warm_up=3)() == 3.5
+    assert asked == [5, 5]
+
+
+def test_summary_is_median_and_quartiles():
+    timing = summarise("x", np.array([5.0, 1.0, 2.0, 3.0, 4.0]))
+    assert (timing.value, timing.interval) == (3.0, (2.0, 4.0))
+    with pytest.raises(ValueError, match="above 0"):
+        summarise("x", np.array([0.0]))
+
+
+def test_backward_over_forward_names_a_ratio_for_each_width():
+    timings = backward_over_forward((2, 3), hidden_layers=1, examples=4, rounds=2, clock=Clock(1.0))
+    assert [t.name for t in timings] == [
+        "backward_over_forward_width_2",
+        "backward_over_forward_width_3",
+    ]
+    assert all((t.value, t.interval) == (1.0, (1.0, 1.0)) for t in timings)
+
+
+def test_activation_costs_are_named_and_relative_to_relu():
+    timings = {
+        t.name: t for t in activation_costs(elements=10, rounds=2, repeats=1, clock=Clock(1e-8))
+    }
+    for direction in ("forward", "backward"):
+        for name in TIMED_ACTIVATIONS:
+            assert timings[f"{direction}_{name}_ns"].value == pytest.approx(1.0)
+            if name != "relu":
+                assert timings[f"{direction}_{name}_over_relu"].value == pytest.approx(1.0)
+    assert len(timings) == 4 * len(TIMED_ACTIVATIONS) - 2
+
+
+def test_what_cannot_be_timed_is_refused():
+    with pytest.raises(ValueError, match="expected work"):
+        interleaved({}, 1)
+    with pytest.raises(ValueError, match="rounds"):
+        interleaved({"a": float}, 0)
+    with pytest.raises(ValueError, match="repeats must be at least 1, got 0"):
+        clocked(int, repeats=0)
+    with pytest.raises(ValueError, match="got 0 and 2"):
+        steady(list, 0)
+    with pytest.raises(ValueError, match="widths"):
+        backward_over_forward(())
+    with pytest.raises(ValueError, match="widths"):
+        backward_over_forward((0,))
+    with pytest.raises(ValueError, match="relu among them"):
+        activation_costs(("sigmoid",))
+    with pytest.raises(ValueError, match="relu among them"):
+        activation_costs(("relu", "step"))
+    with pytest.raises(ValueError, match="elements"):
+        activation_costs(elements=0)
