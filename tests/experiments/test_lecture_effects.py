@@ -8,18 +8,17 @@ import pytest
 import torch
 
 from rai_utils.data import circles, digits, moons
-from rai_utils.diagnostics import (
+from rai_utils.diagnostics import logistic_regression, slope
+from rai_utils.experiments.activation_saturation.descent import descend, set_intercepts
+from rai_utils.experiments.activation_saturation.saturation import (
     backward_signals,
-    logistic_regression,
-    logistic_regression_on_features,
     off_centre,
     saturated_share,
     sign_coherence,
-    slope,
     without_gradient,
 )
-from rai_utils.experiments.activation_saturation.descent import descend, set_intercepts
 from rai_utils.experiments.network_basics.approximation import approximation_errors, log_log_slope
+from rai_utils.experiments.network_basics.representation import logistic_regression_on_features
 from rai_utils.experiments.timing import activation_costs
 from rai_utils.models import Architecture, build_mlp, stack
 from rai_utils.publishing.claims import all_of, compare, mean_interval

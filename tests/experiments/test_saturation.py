@@ -1,44 +1,29 @@
-"""Diagnostics of activations against autograd, closed forms and slow loops."""
+"""Signals of units and gradients against autograd, closed forms and slow loops."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from rai_utils.data import digits, exclusive_or, moons
-from rai_utils.diagnostics import (
-    GREATEST_SLOPE,
+from rai_utils.data import digits, moons
+from rai_utils.diagnostics import hidden_slopes, slope
+from rai_utils.experiments.activation_saturation.saturation import (
     backward_gains,
     backward_signals,
-    best_linear_accuracy,
-    composed_weights,
-    hidden_slopes,
-    last_hidden_layer,
-    logistic_regression_on_features,
     off_centre,
     predicted_gains,
     saturated_share,
     sign_coherence,
-    slope,
     two_weight_descent,
     without_gradient,
 )
-from rai_utils.models import ACTIVATIONS, Architecture, build_mlp
+from rai_utils.models import Architecture, build_mlp
 
 DATA = moons(30, held_out=40)
 
 
 def network(activation="tanh", widths=(2, 6, 5, 1), seeds=range(2), gain=1.0):
     return build_mlp(Architecture(widths, activation), seeds, "xavier", gain, dtype=torch.float64)
-
-
-@pytest.mark.parametrize("name", sorted(GREATEST_SLOPE))
-def test_slope_is_autograds_and_its_greatest_is_right(name):
-    z = torch.linspace(-8, 8, 1000, dtype=torch.float64, requires_grad=True)
-    (expected,) = torch.autograd.grad(ACTIVATIONS[name].module()(z).sum(), z)
-    torch.testing.assert_close(slope(name, z.detach()), expected)
-    fine = torch.linspace(-8, 8, 100_001, dtype=torch.float64)
-    assert float(slope(name, fine).max()) == pytest.approx(GREATEST_SLOPE[name], abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["elu", "centred_sigmoid"])
@@ -56,14 +41,6 @@ def test_a_unit_far_in_the_tail_has_a_small_slope_and_not_none(name):
     for found, right in zip(deltas[:-1], exact[:-1], strict=True):
         assert right.all()
         torch.testing.assert_close(found.double(), right, rtol=1e-3, atol=0)
-
-
-def test_every_activation_that_works_unit_by_unit_has_a_greatest_slope():
-    # The others work on a whole layer, or take their slope from its width.
-    unit_by_unit = {name for name in ACTIVATIONS if not name.startswith("softmax")}
-    assert unit_by_unit - {"sigmoid_flat"} == set(GREATEST_SLOPE)
-    with pytest.raises(ValueError, match="activation"):
-        slope("softmax", torch.zeros(1))
 
 
 def test_saturated_share_equals_a_loop_over_modules():
@@ -207,55 +184,6 @@ def test_two_weights_end_at_the_solution_and_step_along_the_input():
         two_weight_descent(inputs, inputs[:, 0], (0, 0), 0.0, 1)
     with pytest.raises(ValueError, match="inputs"):
         two_weight_descent(inputs[:, :1], inputs[:, 0], (0, 0), 1.0, 1)
-
-
-def test_best_line_is_that_of_a_loop_over_directions():
-    generator = np.random.default_rng(0)
-    for _ in range(5):
-        x, y = generator.normal(size=(25, 2)), generator.integers(0, 2, 25)
-        best = 0.0
-        for angle in np.linspace(0, np.pi, 4000, endpoint=False):
-            along = x @ (np.cos(angle), np.sin(angle))
-            for threshold in [-np.inf, *along]:
-                share = np.mean((along > threshold) == y)
-                best = max(best, share, 1 - share)
-        assert best_linear_accuracy(x, y) == pytest.approx(best)
-
-
-def test_best_line_of_known_cases():
-    corners = np.array([[0, 0], [1, 1], [0, 1], [1, 0]], dtype=float)
-    assert best_linear_accuracy(corners, np.array([0, 0, 1, 1])) == 0.75
-    assert best_linear_accuracy(corners, np.array([0, 1, 0, 1])) == 1.0
-    assert best_linear_accuracy(corners, np.ones(4)) == 1.0
-    with pytest.raises(ValueError, match="0 or 1"):
-        best_linear_accuracy(corners, np.arange(4))
-    with pytest.raises(ValueError, match="points"):
-        best_linear_accuracy(corners[:, :1], np.ones(4))
-
-
-def test_last_hidden_layer_is_what_the_output_layer_reads():
-    model = network()
-    x = DATA.x.double()
-    features = torch.from_numpy(last_hidden_layer(model, x))
-    z = features @ model.weights[-1][0].mT + model.biases[-1][0]
-    torch.testing.assert_close(z, model(x))
-    with pytest.raises(ValueError, match="hidden layer"):
-        last_hidden_layer(network(widths=(2, 1)), x)
-
-
-def test_features_without_information_do_not_help():
-    data = exclusive_or(100, held_out=200)
-    linear = build_mlp(Architecture((2, 4, 1), "identity"), range(3))
-    assert (logistic_regression_on_features(linear, data) < 0.65).all()
-
-
-def test_composed_weights_are_the_whole_linear_network():
-    model = network("identity", (2, 5, 5, 3, 1))
-    weight, bias = composed_weights(model)
-    x = DATA.x.double()
-    torch.testing.assert_close(x @ weight.mT + bias, model(x))
-    with pytest.raises(ValueError, match="linear layers"):
-        composed_weights(network("tanh"))
 
 
 def test_hidden_slopes_have_one_tensor_a_hidden_layer():

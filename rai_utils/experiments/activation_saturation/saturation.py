@@ -1,0 +1,223 @@
+"""Saturated, dead and off-centre units, and what they do to the gradients that pass them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rai_utils.checks import number, whole_number
+from rai_utils.data import Dataset
+from rai_utils.diagnostics import GREATEST_SLOPE, hidden_slopes, slope
+from rai_utils.models import (
+    ACTIVATIONS,
+    StackedMLP,
+    pre_activations,
+)
+from rai_utils.relaxation import output_loss
+from rai_utils.training import loss_for
+
+Array = NDArray[np.float64]
+
+
+SATURATED_BELOW = 0.05
+"""A unit counts as saturated where its slope is below this share of the greatest slope."""
+
+
+def saturated_share(model: StackedMLP, x: Tensor) -> Array:
+    """Share of (example, unit) pairs whose slope is below 5 % of the activation's greatest.
+
+    Args:
+        model: the networks.
+        x: inputs, (examples, features).
+
+    Returns:
+        (hidden layers, seeds), in 0 … 1.
+    """
+    limit = SATURATED_BELOW * GREATEST_SLOPE[model.architecture.hidden_activation]
+    shares = [(values < limit).double().mean((1, 2)) for values in hidden_slopes(model, x)]
+    return torch.stack(shares).cpu().numpy()
+
+
+def without_gradient(model: StackedMLP, x: Tensor) -> Tensor:
+    """Which hidden units have a slope of exactly 0 on every example: no gradient reaches them.
+
+    Args:
+        model: networks whose hidden layers have one width.
+        x: inputs, (examples, features).
+
+    Returns:
+        (hidden layers, seeds, units), true where a unit is dead on these examples.
+    """
+    return torch.stack([(values == 0).all(1) for values in hidden_slopes(model, x)])
+
+
+def off_centre(model: StackedMLP, x: Tensor) -> Array:
+    """Mean activation of each hidden layer over its root mean square.
+
+    0 where outputs are balanced around zero, ±1 where all are the same number.
+
+    Args:
+        model: the networks.
+        x: inputs, (examples, features).
+
+    Returns:
+        (hidden layers, seeds); 0 where a layer gives only zeros.
+    """
+    rows = []
+    for z in pre_activations(model, x)[:-1]:
+        h = model.architecture.activation.function(z).double()
+        size = h.square().mean((1, 2)).sqrt()
+        rows.append(h.mean((1, 2)) / size.clamp(min=torch.finfo(torch.float64).tiny))
+    return torch.stack(rows).cpu().numpy()
+
+
+def backward_signals(model: StackedMLP, dataset: Dataset) -> tuple[list[Tensor], list[Tensor]]:
+    """What each layer reads, and the gradient of each example's own loss at what it computes.
+
+    The gradient of example e on the weight from unit j to unit i of layer t is δ_{t,e,i} h_{e,j}.
+
+    Args:
+        model: plain networks, without skip connections.
+        dataset: losses are on its training part.
+
+    Returns:
+        h_0 … h_{T−1}, each (seeds, examples, l_{t−1}), and δ_1 … δ_T with δ_t = ∂L_e/∂z_t, each
+        (seeds, examples, l_t).
+
+    Raises:
+        ValueError: the networks have skip connections.
+    """
+    if model.architecture.skip_connections:
+        raise ValueError(f"expected networks without skips, got {model.architecture}")
+    activation = model.architecture.activation
+    x = dataset.x.to(model.weights[0].dtype)
+    z = [values.requires_grad_() for values in pre_activations(model, x)]
+    inputs = [x.expand(model.seeds, *x.shape), *(activation.function(v.detach()) for v in z[:-1])]
+    loss = output_loss(
+        z[-1], dataset.y, model.architecture.output_activation, loss_for(dataset.task)
+    )
+    # The loss is a mean over examples; times their number it is a sum of each one's own.
+    (delta,) = torch.autograd.grad(loss.sum() * len(x), z[-1])
+    deltas = [delta]
+    weights = [w[k].detach() for w in model.weights for k in range(len(w))]  # T × (seeds, m, n)
+    for layer in range(len(z) - 2, -1, -1):
+        upstream = delta @ weights[layer + 1]  # (seeds, examples, units)
+        kept = activation.kept(z[layer].detach(), inputs[layer + 1])
+        delta = activation.backward(upstream, kept)
+        deltas.insert(0, delta)
+    return inputs, deltas
+
+
+def sign_coherence(inputs: Tensor, deltas: Tensor) -> tuple[Array, Array]:
+    """How much the gradient on one unit's weights has a single sign, |mean of the signs|.
+
+    1 where all its components have one sign, 0 where half of them are positive. With as many
+    random signs as inputs n it is about √(2 / πn).
+
+    Args:
+        inputs: what the layer reads, (seeds, examples, inputs).
+        deltas: gradients at its pre-activations, (seeds, examples, units).
+
+    Returns:
+        Mean over units and examples, for one example's gradient, and mean over units for that of
+        all examples together; (seeds,) each. Gradients that are 0 everywhere are left out.
+    """
+    h_signs = inputs.sign().double().mean(2).abs()  # (seeds, examples): δ only flips all of them
+    alive = (deltas != 0) & (inputs != 0).any(2, keepdim=True)  # (seeds, examples, units)
+    each = (h_signs[..., None] * alive).sum((1, 2)) / alive.sum((1, 2)).clamp(min=1)
+    together = deltas.mT @ inputs  # (seeds, units, inputs)
+    some = (together != 0).any(2)
+    batch = (together.sign().double().mean(2).abs() * some).sum(1) / some.sum(1).clamp(min=1)
+    return each.cpu().numpy(), batch.cpu().numpy()
+
+
+def backward_gains(deltas: list[Tensor]) -> Array:
+    """Root mean square of δ_t over that of δ_{t+1}, for the hidden layers t = 1 … T − 2.
+
+    Below 1 the gradient shrinks on its way down. The step below the output layer is left out: it
+    depends on the output's width.
+
+    Args:
+        deltas: δ_1 … δ_T, each (seeds, examples, l_t).
+
+    Returns:
+        (T − 2, seeds).
+    """
+    sizes = torch.stack([d.double().square().mean((1, 2)).sqrt() for d in deltas[:-1]])
+    return (sizes[:-1] / sizes[1:]).cpu().numpy()
+
+
+def predicted_gains(
+    activation: str, weight_variance: float, bias_variance: float, first: float, layers: int
+) -> Array:
+    """Backward gain per layer that mean-field theory predicts for wide random layers.
+
+    With q_t the variance of the pre-activations and Z standard normal (Poole et al. 2016, Eq. 3;
+    Schoenholz et al. 2017, Eq. 9):
+
+        q_{t+1} = n Var(W) E[φ(√q_t Z)²] + Var(b),    gain_t² = n Var(W) E[φ'(√q_t Z)²].
+
+    Args:
+        activation: a key of ``GREATEST_SLOPE``.
+        weight_variance: n Var(W), units of a layer times the variance of a weight, at least 0.
+        bias_variance: Var(b), at least 0.
+        first: variance of the pre-activations of the first layer, q_1, at least 0.
+        layers: hidden layers, at least 2.
+
+    Returns:
+        Gain from layer t + 1 to layer t, for t = 1 … layers − 1, (layers − 1,).
+
+    Raises:
+        ValueError: a value is out of range or the activation is unknown.
+    """
+    weight_variance = number(weight_variance, "variance of the weights", least=0)
+    bias_variance = number(bias_variance, "variance of the biases", least=0)
+    q = number(first, "variance of the first layer", least=0)
+    layers = whole_number(layers, "layers", 2)
+    points = torch.linspace(-10, 10, 20_001, dtype=torch.float64)
+    density = torch.exp(-points.square() / 2)
+    density /= density.sum()
+    gains = []
+    for _ in range(layers - 1):
+        z = q**0.5 * points
+        slopes = slope(activation, z)
+        gains.append((weight_variance * float((density * slopes.square()).sum())) ** 0.5)
+        outputs = ACTIVATIONS[activation].function(z)
+        q = weight_variance * float((density * outputs.square()).sum()) + bias_variance
+    return np.array(gains)
+
+
+def two_weight_descent(
+    inputs: Array, outputs: Array, start: tuple[float, float], rate: float, steps: int
+) -> Array:
+    """Gradient descent on the two weights of one linear unit, one example a step, in turn.
+
+    Loss of example e: ½ (w · h_e − y_e)². Its gradient is (w · h_e − y_e) h_e, so where both
+    inputs are positive both weights move up or both move down.
+
+    Args:
+        inputs: h, (examples, 2).
+        outputs: y, (examples,).
+        start: the two weights.
+        rate: learning rate, above 0.
+        steps: updates, at least 1.
+
+    Returns:
+        The weights before each step and after the last, (steps + 1, 2).
+
+    Raises:
+        ValueError: shapes do not fit, or a value is out of range.
+    """
+    if inputs.ndim != 2 or inputs.shape[1] != 2 or outputs.shape != inputs.shape[:1]:
+        raise ValueError(
+            f"expected inputs (n, 2) and outputs (n,), got {inputs.shape} and {outputs.shape}"
+        )
+    rate, steps = number(rate, "rate", above=0), whole_number(steps, "steps", 1)
+    path = np.empty((steps + 1, 2))
+    path[0] = start
+    for step in range(steps):
+        h, y = inputs[step % len(inputs)], outputs[step % len(inputs)]
+        path[step + 1] = path[step] - rate * (path[step] @ h - y) * h
+    return path
