@@ -23,7 +23,6 @@ from matplotlib.axis import Axis
 from matplotlib.collections import QuadMesh
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LogNorm, to_rgb
-from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.patches import Circle, FancyArrowPatch, Patch, Rectangle
@@ -49,14 +48,14 @@ COLOUR_MAP = "viridis"
 
 _TEXT = 8.5
 _SMALL_TEXT = 7.5
-_INK = "#222222"
+INK = "#222222"
 
 # Okabe and Ito's palette: told apart with any of the common colour-vision deficiencies.
-_BLUE, _VERMILLION, _GREEN = "#0072B2", "#D55E00", "#009E73"
+_BLUE, VERMILLION, _GREEN = "#0072B2", "#D55E00", "#009E73"
 _PURPLE, _ORANGE = "#CC79A7", "#E69F00"
 
 _NAMED_STYLES: dict[str, dict[str, Any]] = {
-    "backprop": {"color": _VERMILLION, "linestyle": (0, (4, 2)), "marker": "s"},
+    "backprop": {"color": VERMILLION, "linestyle": (0, (4, 2)), "marker": "s"},
     "RAI": {"color": _BLUE, "linestyle": "-", "marker": "o"},
     "hand-over": {"color": _GREEN, "linestyle": (0, (6, 2, 1.2, 2)), "marker": "D"},
     "logistic regression": {"color": "#333333", "linestyle": (0, (3, 1.2)), "marker": "P"},
@@ -82,7 +81,7 @@ _KEY: dict[str, Any] = {
     "handletextpad": 0.6,
     "columnspacing": 1.0,
 }
-_HALO = [patheffects.withStroke(linewidth=2.2, foreground="white")]
+HALO = [patheffects.withStroke(linewidth=2.2, foreground="white")]
 
 
 def use_style() -> None:
@@ -105,21 +104,21 @@ def use_style() -> None:
             "ytick.labelsize": _SMALL_TEXT,
             "legend.fontsize": _SMALL_TEXT,
             "legend.frameon": False,
-            "text.color": _INK,
-            "axes.labelcolor": _INK,
+            "text.color": INK,
+            "axes.labelcolor": INK,
             "axes.edgecolor": "#888888",
             "axes.linewidth": 0.6,
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.axisbelow": True,
             "axes.prop_cycle": mpl.cycler(
-                color=[_BLUE, _VERMILLION, _GREEN, _PURPLE, _ORANGE],
+                color=[_BLUE, VERMILLION, _GREEN, _PURPLE, _ORANGE],
                 linestyle=["-", (0, (4, 2)), (0, (6, 2, 1.2, 2)), ":", (0, (8, 2))],
             ),
             "xtick.color": "#888888",
             "ytick.color": "#888888",
-            "xtick.labelcolor": _INK,
-            "ytick.labelcolor": _INK,
+            "xtick.labelcolor": INK,
+            "ytick.labelcolor": INK,
             "xtick.major.width": 0.6,
             "ytick.major.width": 0.6,
             "xtick.minor.width": 0.4,
@@ -292,13 +291,13 @@ def landscape(
         ValueError: If shapes do not fit, a grid does not increase, a probability lies outside
             [0, 1], a label is neither 0 nor 1, or the limits do not increase.
     """
-    _check_axes(axes)
-    x = _increasing("grid_x", grid_x, "(G_x,)")
-    y = _increasing("grid_y", grid_y, "(G_y,)")
-    values = _array("probability", probability, (y.size, x.size), "(len(grid_y), len(grid_x))")
-    positions = _array("points", points, (None, 2), "(n, 2)")
+    check_axes(axes)
+    x = increasing("grid_x", grid_x, "(G_x,)")
+    y = increasing("grid_y", grid_y, "(G_y,)")
+    values = float_array("probability", probability, (y.size, x.size), "(len(grid_y), len(grid_x))")
+    positions = float_array("points", points, (None, 2), "(n, 2)")
     _check_finite("points", positions)
-    classes = _array("labels", labels, (len(positions),), "one label a point")
+    classes = float_array("labels", labels, (len(positions),), "one label a point")
     if x.size < 2 or y.size < 2:
         raise ValueError(f"grid: expected at least 2 × 2 positions, came {x.size} × {y.size}")
     if np.any((values < 0) | (values > 1)):
@@ -365,51 +364,6 @@ def landscape(
         axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     if title is not None:
         axes.set_title(title)
-    return axes
-
-
-def boundaries(
-    axes: Axes,
-    grid_x: ArrayLike,
-    grid_y: ArrayLike,
-    probabilities: ArrayLike,
-    points: ArrayLike,
-    labels: ArrayLike,
-    *,
-    title: str | None = None,
-) -> Axes:
-    """Draw the 0.5 contours of several networks over the share of them that say class 1.
-
-    Args:
-        axes: The axes to draw on.
-        grid_x: Positions of the maps' columns, shape (G_x,), increasing.
-        grid_y: Positions of the maps' rows, shape (G_y,), increasing.
-        probabilities: P(class 1) of each network, shape (networks, G_y, G_x), in [0, 1] or NaN.
-        points: Training points, shape (n, 2).
-        labels: Their classes, shape (n,), each 0 or 1.
-        title: Title of the panel.
-
-    Returns:
-        The axes given.
-
-    Raises:
-        TypeError: If `axes` is not an `Axes`.
-        ValueError: As `landscape`, or if there is no network.
-    """
-    _check_axes(axes)
-    x = _increasing("grid_x", grid_x, "(G_x,)")
-    y = _increasing("grid_y", grid_y, "(G_y,)")
-    values = _array("probabilities", probabilities, (None, y.size, x.size), "(networks, G_y, G_x)")
-    if not len(values):
-        raise ValueError("probabilities: expected at least one network, came none")
-    landscape(axes, x, y, (values > 0.5).mean(0), points, labels, title=title)
-    for collection in [c for c in axes.collections if isinstance(c, ContourSet)]:
-        collection.remove()  # the boundary of the vote is not a network's boundary
-    for network in values:
-        if np.nanmin(network) < 0.5 < np.nanmax(network):
-            axes.contour(
-                x, y, network, levels=[0.5], colors="white", linewidths=0.8, alpha=0.8, zorder=2
-            )
     return axes
 
 
@@ -488,10 +442,10 @@ def layer_step_map(
             or not finite, the colour limits are not positive and increasing, or the step
             axis is "log" with a step of 0 or below, or "symlog" with one below 0.
     """
-    _check_axes(axes)
-    times = _increasing("steps", steps, "(S,)")
-    depths = _increasing("layers", layers, "(L,)")
-    shown = _array("values", values, (times.size, depths.size), "(len(steps), len(layers))")
+    check_axes(axes)
+    times = increasing("steps", steps, "(S,)")
+    depths = increasing("layers", layers, "(L,)")
+    shown = float_array("values", values, (times.size, depths.size), "(len(steps), len(layers))")
     _check_not_negative("values", shown)
     if scale not in ("linear", "log", "symlog"):
         raise ValueError(f"scale: expected 'linear', 'log' or 'symlog', came {scale!r}")
@@ -590,16 +544,18 @@ def layer_profile(
             negative on a logarithmic axis, an interval's low end is above its high end, or an
             interval belongs to no method.
     """
-    _check_axes(axes)
-    depths = _increasing("layers", layers, "(L,)")
+    check_axes(axes)
+    depths = increasing("layers", layers, "(L,)")
     if not values_by_name:
         raise ValueError("values_by_name: expected at least one method, came none")
     profiles = {
-        name: _array(f"values_by_name[{name!r}]", values, (depths.size,), "(len(layers),)")
+        name: float_array(f"values_by_name[{name!r}]", values, (depths.size,), "(len(layers),)")
         for name, values in values_by_name.items()
     }
     intervals = {
-        name: _array(f"intervals_by_name[{name!r}]", ends, (2, depths.size), "(2, len(layers))")
+        name: float_array(
+            f"intervals_by_name[{name!r}]", ends, (2, depths.size), "(2, len(layers))"
+        )
         for name, ends in (intervals_by_name or {}).items()
     }
     if unknown := sorted(intervals.keys() - profiles.keys()):
@@ -647,7 +603,7 @@ def layer_profile(
     if rows:
         handles.append(Patch(**_HATCHED, label=_ZERO_LABEL))
     elif log:
-        _label_powers(axes.yaxis)
+        label_powers(axes.yaxis)
     axes.set(xlabel="layer (1 = nearest the input)", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     _legend_below(axes, handles)
@@ -684,14 +640,16 @@ def training_curves(
         ValueError: If shapes do not fit, a method has no seed, steps do not increase or are
             negative on a logarithmic axis, or a reference is not finite.
     """
-    _check_axes(axes)
-    times = _increasing("steps", steps, "(R,)")
+    check_axes(axes)
+    times = increasing("steps", steps, "(R,)")
     if not curves_by_name:
         raise ValueError("curves_by_name: expected at least one method, came none")
     curves: dict[str, FloatArray] = {}
     for name, values in curves_by_name.items():
         shape = (times.size, None)
-        curves[name] = _array(f"curves_by_name[{name!r}]", values, shape, "(len(steps), seeds)")
+        curves[name] = float_array(
+            f"curves_by_name[{name!r}]", values, shape, "(len(steps), seeds)"
+        )
         if curves[name].shape[1] == 0:
             raise ValueError(f"curves_by_name[{name!r}]: expected at least one seed, came none")
     lines = _references(references)
@@ -726,8 +684,8 @@ def training_curves(
             xytext=(3, 1.5),
             textcoords="offset points",
             fontsize=_SMALL_TEXT,
-            color=_INK,  # the line has the style; a name in grey would be lost in print
-            path_effects=_HALO,
+            color=INK,  # the line has the style; a name in grey would be lost in print
+            path_effects=HALO,
             zorder=4,
         )
     _legend_below(axes, handles)
@@ -765,12 +723,12 @@ def interval_bars(
         ValueError: If shapes do not fit, names repeat, a value is not finite, or a centre lies
             outside its interval.
     """
-    _check_axes(axes)
+    check_axes(axes)
     rows = list(names)
     if not rows or len(set(rows)) != len(rows):
         raise ValueError(f"names: expected one or more different names, came {rows}")
     ends = {
-        name: _array(name, values, (len(rows),), "(len(names),)")
+        name: float_array(name, values, (len(rows),), "(len(names),)")
         for name, values in (("means", means), ("lows", lows), ("highs", highs))
     }
     for name, values in ends.items():
@@ -783,7 +741,7 @@ def interval_bars(
         if len(points) != len(rows):
             raise ValueError(f"points: expected {len(rows)} arrays, came {len(points)}")
         for name, values in zip(rows, points, strict=True):
-            seeds.append(_array(f"points of {name!r}", values, (None,), "(seeds,)"))
+            seeds.append(float_array(f"points of {name!r}", values, (None,), "(seeds,)"))
             _check_finite(f"points of {name!r}", seeds[-1])
 
     styles = dict(_styles([*rows, *lines]))
@@ -839,8 +797,8 @@ def interval_bars(
             ha="left" if in_left_half else "right",
             va="center",
             fontsize=_SMALL_TEXT,
-            color=_INK,  # the line has the style; a name in grey would be lost in print
-            path_effects=_HALO,
+            color=INK,  # the line has the style; a name in grey would be lost in print
+            path_effects=HALO,
         )
     return axes
 
@@ -879,9 +837,9 @@ def share_heat_map(
         TypeError: If `axes` is not an `Axes`.
         ValueError: If shapes do not fit, there is no cell, or the limits do not increase.
     """
-    _check_axes(axes)
+    check_axes(axes)
     shape = (len(rows), len(columns))
-    shown = _array("values", values, shape, "(len(rows), len(columns))")
+    shown = float_array("values", values, shape, "(len(rows), len(columns))")
     if not shown.size:
         raise ValueError(f"values: expected at least one cell, came shape {shown.shape}")
     _check_limits(limits)
@@ -943,7 +901,7 @@ def circuit(axes: Axes, *, relaxed: bool, depth_label: str = "T") -> Axes:
         TypeError: If `axes` is not an `Axes`.
         ValueError: If the depth label is empty.
     """
-    _check_axes(axes)
+    check_axes(axes)
     if not depth_label.strip():
         raise ValueError(f"depth_label: expected a symbol such as 'T', came {depth_label!r}")
     drawing = _Drawing(axes, width=13.3, bottom=-1.6, top=5.95 if relaxed else 3.05)
@@ -993,17 +951,17 @@ def relation(
         ValueError: If shapes do not fit, positions do not increase, there is no curve, an
             interval belongs to no curve, or a reference is not finite.
     """
-    _check_axes(axes)
-    positions = _increasing("x", x, "(n,)")
+    check_axes(axes)
+    positions = increasing("x", x, "(n,)")
     if not curves_by_name:
         raise ValueError("curves_by_name: expected at least one curve, came none")
     shape = (positions.size,)
     curves = {
-        name: _array(f"curves_by_name[{name!r}]", values, shape, "(len(x),)")
+        name: float_array(f"curves_by_name[{name!r}]", values, shape, "(len(x),)")
         for name, values in curves_by_name.items()
     }
     intervals = {
-        name: _array(f"intervals_by_name[{name!r}]", ends, (2, *shape), "(2, len(x))")
+        name: float_array(f"intervals_by_name[{name!r}]", ends, (2, *shape), "(2, len(x))")
         for name, ends in (intervals_by_name or {}).items()
     }
     if unknown := sorted(intervals.keys() - curves.keys()):
@@ -1029,7 +987,7 @@ def relation(
         yscale="log" if log_y else "linear",
     )
     if log_y:
-        _label_powers(axes.yaxis)
+        label_powers(axes.yaxis)
     if log_x and positions.size <= 8:
         axes.set_xticks(positions, [f"{position:g}" for position in positions])
         axes.xaxis.set_minor_locator(NullLocator())
@@ -1058,8 +1016,8 @@ def signed_heat_map(
         TypeError: If `axes` is not an `Axes`.
         ValueError: If the values are no finite matrix or the limit is not positive.
     """
-    _check_axes(axes)
-    shown = _array("values", values, (None, None), "(rows, columns)")
+    check_axes(axes)
+    shown = float_array("values", values, (None, None), "(rows, columns)")
     _check_finite("values", shown)
     if not limit > 0:
         raise ValueError(f"limit: expected a positive value, came {limit}")
@@ -1173,9 +1131,9 @@ class _Drawing:
     """A panel in its own units, whose text and lines keep their size in those units."""
 
     _LOOKS: Mapping[str, Mapping[str, Any]] = {
-        "given": {"facecolor": "#CFCFCF", "edgecolor": _INK, "weight": 0.05},
+        "given": {"facecolor": "#CFCFCF", "edgecolor": INK, "weight": 0.05},
         "trained": {"facecolor": "#D9ECF8", "edgecolor": _BLUE, "weight": 0.13},
-        "computed": {"facecolor": "white", "edgecolor": _INK, "weight": 0.05},
+        "computed": {"facecolor": "white", "edgecolor": INK, "weight": 0.05},
     }
 
     def __init__(self, axes: Axes, *, width: float, bottom: float, top: float) -> None:
@@ -1189,7 +1147,7 @@ class _Drawing:
         """Points a unit."""
 
     def text(self, x: float, y: float, text: str, *, size: float = 0.46, **settings: Any) -> None:
-        settings = {"ha": "center", "va": "center", "color": _INK, **settings}
+        settings = {"ha": "center", "va": "center", "color": INK, **settings}
         self.axes.text(x, y, text, fontsize=size * self.unit, zorder=4, **settings)
 
     def node(self, x: float, y: float, text: str, kind: str, *, radius: float = _RADIUS) -> None:
@@ -1219,11 +1177,11 @@ class _Drawing:
 
     def loss(self, x: float, y: float, text: str) -> None:
         """A term of the loss."""
-        self._box(x, y, 0.8, 0.66, facecolor="#FBE3D3", edgecolor=_VERMILLION)
+        self._box(x, y, 0.8, 0.66, facecolor="#FBE3D3", edgecolor=VERMILLION)
         self.text(x, y, text, size=0.42)
 
     def arrow(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        self._arrow(start, end, arrowstyle="-|>", color=_INK, linewidth=0.05 * self.unit)
+        self._arrow(start, end, arrowstyle="-|>", color=INK, linewidth=0.05 * self.unit)
 
     def gradient(
         self, start: tuple[float, float], end: tuple[float, float], *, bend: float
@@ -1232,7 +1190,7 @@ class _Drawing:
             start,
             end,
             arrowstyle="-|>",
-            color=_VERMILLION,
+            color=VERMILLION,
             linewidth=0.075 * self.unit,
             linestyle=(0, (2.5, 1.2)),
             connectionstyle=f"arc3,rad={bend}",
@@ -1250,7 +1208,7 @@ class _Drawing:
             self.node(x, y, "", kind, radius=0.17)
             self.text(x + 0.3, y, kind, ha="left", size=0.37)
         self.gradient((7.6, y), (6.75, y), bend=0)
-        self.text(7.75, y, reach, ha="left", size=0.37, color=_VERMILLION)
+        self.text(7.75, y, reach, ha="left", size=0.37, color=VERMILLION)
 
     def _box(self, x: float, y: float, width: float, height: float, **settings: Any) -> None:
         self.axes.add_patch(
@@ -1258,7 +1216,7 @@ class _Drawing:
                 (x - width / 2, y - height / 2),
                 width,
                 height,
-                **{"edgecolor": _INK, **settings},
+                **{"edgecolor": INK, **settings},
                 linewidth=0.05 * self.unit,
                 joinstyle="round",
                 zorder=3,
@@ -1397,7 +1355,7 @@ class _LogLabels(LogFormatterMathtext):
         return f"{x:g}" if high / low <= _FEW else super().__call__(x, pos)
 
 
-def _label_powers(axis: Axis) -> None:
+def label_powers(axis: Axis) -> None:
     """Give a logarithmic axis two labels or more, however few powers of ten it spans."""
     axis.set_major_locator(_LogTicks())
     axis.set_major_formatter(_LogLabels())
@@ -1435,12 +1393,15 @@ def _readable_on(colour: Any) -> str:
     return "black" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "white"
 
 
-def _check_axes(axes: object) -> None:
+def check_axes(axes: object) -> None:
+    """Refuse with a TypeError what is no `Axes`."""
     if not isinstance(axes, Axes):
         raise TypeError(f"axes: expected a matplotlib Axes, came {type(axes).__name__}")
 
 
-def _array(name: str, values: ArrayLike, shape: tuple[int | None, ...], meaning: str) -> FloatArray:
+def float_array(
+    name: str, values: ArrayLike, shape: tuple[int | None, ...], meaning: str
+) -> FloatArray:
     """Copy to floats of the shape expected; None stands for any length."""
     try:
         array = np.array(values, dtype=np.float64)
@@ -1457,8 +1418,9 @@ def _array(name: str, values: ArrayLike, shape: tuple[int | None, ...], meaning:
     return array
 
 
-def _increasing(name: str, values: ArrayLike, meaning: str) -> FloatArray:
-    array = _array(name, values, (None,), meaning)
+def increasing(name: str, values: ArrayLike, meaning: str) -> FloatArray:
+    """Copy to floats, one after another and each above the last; else a ValueError says where."""
+    array = float_array(name, values, (None,), meaning)
     _check_finite(name, array)
     if not array.size:
         raise ValueError(f"{name}: expected at least one value, came none")
@@ -1506,8 +1468,8 @@ def _check_step_scale(steps: FloatArray, scale: Scale) -> None:
 def _front(front: tuple[ArrayLike, ArrayLike]) -> tuple[FloatArray, FloatArray]:
     if len(front) != 2:
         raise ValueError(f"front: expected (steps, layers), came {len(front)} arrays")
-    steps = _array("front steps", front[0], (None,), "(K,)")
-    return steps, _array("front layers", front[1], (steps.size,), "one layer a front step")
+    steps = float_array("front steps", front[0], (None,), "(K,)")
+    return steps, float_array("front layers", front[1], (steps.size,), "one layer a front step")
 
 
 def _references(references: Mapping[str, float] | None) -> dict[str, float]:
@@ -1515,115 +1477,3 @@ def _references(references: Mapping[str, float] | None) -> dict[str, float]:
     for name, value in lines.items():
         _check_finite(f"references[{name!r}]", np.array(value))
     return lines
-
-
-def expression_graph(
-    axes: Axes,
-    positions: Mapping[str, tuple[float, float]],
-    labels: Mapping[str, str],
-    values: Mapping[str, float],
-    edges: Iterable[tuple[str, str, float]],
-) -> Axes:
-    """Draw a computational graph: values forward, and the gradient that each edge brings back.
-
-    Args:
-        axes: The axes to draw on; its frame is hidden.
-        positions: Name of a node to where it stands, in units of the drawing.
-        labels: Name of a node to what is written above it, such as a formula.
-        values: Name of a node to its forward value, written into it.
-        edges: Source, target and the gradient carried from the target back to the source.
-
-    Returns:
-        The axes given.
-
-    Raises:
-        TypeError: If `axes` is not an `Axes`.
-        ValueError: If a node lacks a label or a value, or an edge names an unknown node.
-    """
-    _check_axes(axes)
-    for name, given in (("labels", labels), ("values", values)):
-        if missing := sorted(positions.keys() - given.keys()):
-            raise ValueError(f"{name}: expected one a node, came none for {missing}")
-    radius = 0.34
-    for source, target, gradient in edges:
-        if unknown := sorted({source, target} - positions.keys()):
-            raise ValueError(f"edges: expected nodes among {sorted(positions)}, came {unknown}")
-        start, end = (np.array(positions[name], dtype=float) for name in (source, target))
-        along = (end - start) / np.hypot(*(end - start))
-        aside = np.array([-along[1], along[0]])
-        ends = start + along * radius, end - along * radius
-        for shift, (tail, tip), color, dashes in (
-            (0.07, ends, _INK, "-"),
-            (-0.07, ends[::-1], _VERMILLION, (0, (4, 2))),
-        ):
-            axes.add_patch(
-                FancyArrowPatch(
-                    tail + shift * aside,
-                    tip + shift * aside,
-                    arrowstyle="-|>",
-                    mutation_scale=8,
-                    color=color,
-                    linestyle=dashes,
-                    linewidth=1.0,
-                    shrinkA=0,
-                    shrinkB=0,
-                )
-            )
-        axes.text(
-            *((start + end) / 2 - 0.27 * aside),
-            f"{gradient:g}",
-            ha="center",
-            va="center",
-            color=_VERMILLION,
-            weight="bold",
-            path_effects=_HALO,
-        )
-    for name, (x, y) in positions.items():
-        axes.add_patch(Circle((x, y), radius, facecolor="white", edgecolor=_INK, linewidth=1.0))
-        axes.text(x, y, f"{values[name]:g}", ha="center", va="center")
-        axes.text(x, y + radius + 0.08, labels[name], ha="center", va="bottom", path_effects=_HALO)
-    places = np.array(list(positions.values()), dtype=float)
-    low, high = places.min(0) - 0.6, places.max(0) + 0.75
-    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
-    axes.set_axis_off()
-    return axes
-
-
-def power_law(
-    axes: Axes,
-    sizes: ArrayLike,
-    errors_by_name: Mapping[str, ArrayLike],
-    *,
-    xlabel: str,
-    ylabel: str,
-    references: Mapping[str, float] | None = None,
-) -> Axes:
-    """Draw errors against size on two logarithmic axes: a thin line a seed, the median thick.
-
-    Args:
-        axes: The axes to draw on.
-        sizes: Sizes, shape (n,), increasing, above 0.
-        errors_by_name: Name to errors, each of shape (n, seeds), above 0.
-        xlabel: What the sizes are.
-        ylabel: What the errors are.
-        references: Name to value of the horizontal lines, such as a limit.
-
-    Returns:
-        The axes given.
-
-    Raises:
-        TypeError: If `axes` is not an `Axes`.
-        ValueError: If shapes do not fit, a size or an error is not above 0.
-    """
-    _check_axes(axes)
-    for name, errors in errors_by_name.items():
-        if not np.all(np.asarray(errors, dtype=float) > 0):
-            raise ValueError(f"errors_by_name[{name!r}]: expected values above 0")
-    training_curves(axes, sizes, errors_by_name, label=ylabel, references=references)
-    axes.set_yscale("log")
-    _label_powers(axes.yaxis)
-    shown = np.asarray(sizes)[:: -(-len(np.asarray(sizes)) // 5)]  # about four ticks fit
-    axes.set_xticks(shown, [f"{size:g}" for size in shown])
-    axes.minorticks_off()
-    axes.set_xlabel(xlabel)
-    return axes

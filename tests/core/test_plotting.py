@@ -9,7 +9,6 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch
 
 from rai_utils import plotting
 from rai_utils.publishing.legibility import HALF_PAGE, check_size, collisions, drawn_texts
@@ -839,64 +838,6 @@ def test_circuit_text_stays_inside_the_panel_and_apart(relaxed):
         assert not one.overlaps(other), (first.get_text(), second.get_text())
 
 
-def test_boundaries_shows_the_vote_and_one_contour_a_network_that_has_one(axes):
-    grid = np.linspace(-1, 1, 5)
-    left, right, flat = (
-        np.where(grid[None, :] < 0, 0.9, 0.1) * np.ones((5, 1)),
-        np.where(grid[None, :] > 0, 0.9, 0.1) * np.ones((5, 1)),
-        np.full((5, 5), 0.7),
-    )
-    points, labels = np.array([[0.0, 0.0], [0.5, 0.5]]), np.array([0, 1])
-    maps = np.stack([left, right, flat])
-    assert plotting.boundaries(axes, grid, grid, maps, points, labels, title="three") is axes
-    np.testing.assert_allclose(mesh_of(axes).get_array().reshape(5, 5), (maps > 0.5).mean(0))
-    contours = [artist for artist in axes.collections if isinstance(artist, ContourSet)]
-    assert len(contours) == 2
-    assert all(contour.levels.tolist() == [0.5] for contour in contours)
-    assert axes.get_title() == "three"
-
-
-def test_boundaries_needs_a_network(axes):
-    grid = np.linspace(-1, 1, 5)
-    with pytest.raises(ValueError, match="at least one network, came none"):
-        plotting.boundaries(axes, grid, grid, np.zeros((0, 5, 5)), np.zeros((1, 2)), [0])
-
-
-GRAPH = {
-    "positions": {"w": (0, 0), "g": (2, 1)},
-    "labels": {"w": "$w$", "g": "$g = w^2$"},
-    "values": {"w": 3, "g": 9},
-}
-
-
-def test_expression_graph_writes_values_and_gradients():
-    _, axes = plotting.figure()
-    assert plotting.expression_graph(axes, **GRAPH, edges=[("w", "g", 6)]) is axes
-    texts = [text.get_text() for text in axes.texts]
-    assert texts == ["6", "3", "$w$", "9", "$g = w^2$"]
-    assert sum(isinstance(patch, FancyArrowPatch) for patch in axes.patches) == 2
-
-
-def test_expression_graph_refuses_what_it_cannot_place():
-    _, axes = plotting.figure()
-    with pytest.raises(ValueError, match="edges: expected nodes"):
-        plotting.expression_graph(axes, **GRAPH, edges=[("w", "h", 6)])
-    with pytest.raises(ValueError, match="values: expected one a node"):
-        plotting.expression_graph(axes, **GRAPH | {"values": {"w": 3}}, edges=[])
-    with pytest.raises(TypeError):
-        plotting.expression_graph(None, **GRAPH, edges=[])
-
-
-def test_power_law_is_straight_on_its_axes():
-    _, axes = plotting.figure()
-    sizes = np.array([4, 16, 64])
-    plotting.power_law(axes, sizes, {"a": 1 / sizes[:, None]}, xlabel="units", ylabel="error")
-    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["4", "16", "64"]
-    with pytest.raises(ValueError, match="above 0"):
-        plotting.power_law(axes, sizes, {"a": np.zeros((3, 1))}, xlabel="u", ylabel="e")
-
-
 @pytest.mark.parametrize(
     ("limits", "labels"),
     [
@@ -906,13 +847,11 @@ def test_power_law_is_straight_on_its_axes():
     ],
 )
 def test_a_logarithmic_axis_has_labels_to_read_it_by_even_if_its_limits_come_later(limits, labels):
-    for name in ("layer_profile", "relation", "power_law"):
+    for name in ("layer_profile", "relation"):
         figure, axes = plotting.figure()
         curve = {"a": np.array([1.0, 1.0, 1.0])}
         if name == "relation":
             plotting.relation(axes, [1, 2, 3], curve, x_label="x", label="y", log_y=True)
-        elif name == "power_law":
-            plotting.power_law(axes, [1, 2, 3], {"a": np.ones((3, 1))}, xlabel="x", ylabel="y")
         else:
             plotting.layer_profile(axes, [1, 2, 3], curve, label="y")
         axes.set_ylim(limits)

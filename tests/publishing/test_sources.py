@@ -424,6 +424,14 @@ EXPERIMENTS = "rai_utils/experiments"
         ),
         (f"{EXPERIMENTS}/rai_questions_initialisation.py", "rai-questions-initialisation"),
         (f"{EXPERIMENTS}/network_basics/calculus.py", "network-basics"),
+        (f"{EXPERIMENTS}/rai_demo.py", "rai-demo"),
+        (f"{EXPERIMENTS}/rai_grads.py", "rai-grads"),
+        (f"{EXPERIMENTS}/softmax_hidden_layer.py", "softmax-hidden-layer"),
+        (
+            "rai_utils/tuning.py",
+            "rai-grads softmax-hidden-layer rai-demo network-basics rai-questions-initialisation "
+            "rai-questions-generalisation",
+        ),
         (f"{EXPERIMENTS}/activation_saturation/descent.py", "activation-saturation"),
         ("figures/bench/metrics.json", "network-basics activation-saturation"),
         ("figures/study/regularisers.json", "rai-questions-generalisation"),

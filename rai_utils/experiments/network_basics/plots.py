@@ -1,0 +1,124 @@
+"""The plots of the notebook network-basics; as in `plotting`, they draw on the axes given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Circle, FancyArrowPatch
+from numpy.typing import ArrayLike
+
+from rai_utils.plotting import HALO, INK, VERMILLION, check_axes, label_powers, training_curves
+
+
+def expression_graph(
+    axes: Axes,
+    positions: Mapping[str, tuple[float, float]],
+    labels: Mapping[str, str],
+    values: Mapping[str, float],
+    edges: Iterable[tuple[str, str, float]],
+) -> Axes:
+    """Draw a computational graph: values forward, and the gradient that each edge brings back.
+
+    Args:
+        axes: The axes to draw on; its frame is hidden.
+        positions: Name of a node to where it stands, in units of the drawing.
+        labels: Name of a node to what is written above it, such as a formula.
+        values: Name of a node to its forward value, written into it.
+        edges: Source, target and the gradient carried from the target back to the source.
+
+    Returns:
+        The axes given.
+
+    Raises:
+        TypeError: If `axes` is not an `Axes`.
+        ValueError: If a node lacks a label or a value, or an edge names an unknown node.
+    """
+    check_axes(axes)
+    for name, given in (("labels", labels), ("values", values)):
+        if missing := sorted(positions.keys() - given.keys()):
+            raise ValueError(f"{name}: expected one a node, came none for {missing}")
+    radius = 0.34
+    for source, target, gradient in edges:
+        if unknown := sorted({source, target} - positions.keys()):
+            raise ValueError(f"edges: expected nodes among {sorted(positions)}, came {unknown}")
+        start, end = (np.array(positions[name], dtype=float) for name in (source, target))
+        along = (end - start) / np.hypot(*(end - start))
+        aside = np.array([-along[1], along[0]])
+        ends = start + along * radius, end - along * radius
+        for shift, (tail, tip), color, dashes in (
+            (0.07, ends, INK, "-"),
+            (-0.07, ends[::-1], VERMILLION, (0, (4, 2))),
+        ):
+            axes.add_patch(
+                FancyArrowPatch(
+                    tail + shift * aside,
+                    tip + shift * aside,
+                    arrowstyle="-|>",
+                    mutation_scale=8,
+                    color=color,
+                    linestyle=dashes,
+                    linewidth=1.0,
+                    shrinkA=0,
+                    shrinkB=0,
+                )
+            )
+        axes.text(
+            *((start + end) / 2 - 0.27 * aside),
+            f"{gradient:g}",
+            ha="center",
+            va="center",
+            color=VERMILLION,
+            weight="bold",
+            path_effects=HALO,
+        )
+    for name, (x, y) in positions.items():
+        axes.add_patch(Circle((x, y), radius, facecolor="white", edgecolor=INK, linewidth=1.0))
+        axes.text(x, y, f"{values[name]:g}", ha="center", va="center")
+        axes.text(x, y + radius + 0.08, labels[name], ha="center", va="bottom", path_effects=HALO)
+    places = np.array(list(positions.values()), dtype=float)
+    low, high = places.min(0) - 0.6, places.max(0) + 0.75
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+    axes.set_axis_off()
+    return axes
+
+
+def power_law(
+    axes: Axes,
+    sizes: ArrayLike,
+    errors_by_name: Mapping[str, ArrayLike],
+    *,
+    xlabel: str,
+    ylabel: str,
+    references: Mapping[str, float] | None = None,
+) -> Axes:
+    """Draw errors against size on two logarithmic axes: a thin line a seed, the median thick.
+
+    Args:
+        axes: The axes to draw on.
+        sizes: Sizes, shape (n,), increasing, above 0.
+        errors_by_name: Name to errors, each of shape (n, seeds), above 0.
+        xlabel: What the sizes are.
+        ylabel: What the errors are.
+        references: Name to value of the horizontal lines, such as a limit.
+
+    Returns:
+        The axes given.
+
+    Raises:
+        TypeError: If `axes` is not an `Axes`.
+        ValueError: If shapes do not fit, a size or an error is not above 0.
+    """
+    check_axes(axes)
+    for name, errors in errors_by_name.items():
+        if not np.all(np.asarray(errors, dtype=float) > 0):
+            raise ValueError(f"errors_by_name[{name!r}]: expected values above 0")
+    training_curves(axes, sizes, errors_by_name, label=ylabel, references=references)
+    axes.set_yscale("log")
+    label_powers(axes.yaxis)
+    shown = np.asarray(sizes)[:: -(-len(np.asarray(sizes)) // 5)]  # about four ticks fit
+    axes.set_xticks(shown, [f"{size:g}" for size in shown])
+    axes.minorticks_off()
+    axes.set_xlabel(xlabel)
+    return axes
