@@ -907,7 +907,7 @@ def _compiled_rprop() -> Callable[[Tensor, Tensor, Tensor, Tensor, float], None]
     try:
         step(*trial, 1e-6)
     except Exception as error:  # whatever the compiler tool chain raises
-        reason = str(error).strip().splitlines()[0]
+        reason = " ".join(str(error).split("\n\n")[0].split())
         warnings.warn(
             f"torch.compile does not work here ({reason}): the Rprop step runs eagerly, "
             "about eight times slower, with the same numbers",

@@ -82,7 +82,7 @@ class Measured:
         within: tolerance of the number, as a share of it, from 0 to 0.5.
 
     Raises:
-        ValueError: ``within`` is out of range.
+        ValueError: ``within`` is out of range, or ``plus`` not finite.
     """
 
     name: str
@@ -92,6 +92,7 @@ class Measured:
 
     def __post_init__(self) -> None:
         _check_share(self.within, self.name)
+        _check_limits(self.plus)
 
     @property
     def limit(self) -> float | None:
@@ -145,7 +146,7 @@ def at_least(reproduced: Limit, partly: Limit | None = None) -> Rule:
     Without an interval the number itself is judged.
 
     Raises:
-        ValueError: ``partly`` is a typed limit and not below ``reproduced``, typed too.
+        ValueError: a typed limit is not finite, or both are and ``partly`` is not below.
     """
     return _bounded("≥", reproduced, partly)
 
@@ -156,15 +157,16 @@ def at_most(reproduced: Limit, partly: Limit | None = None) -> Rule:
     Without an interval the number itself is judged.
 
     Raises:
-        ValueError: ``partly`` is a typed limit and not above ``reproduced``, typed too.
+        ValueError: a typed limit is not finite, or both are and ``partly`` is not above.
     """
     return _bounded("≤", reproduced, partly)
 
 
 def _bounded(sign: Literal["≥", "≤"], reproduced: Limit, partly: Limit | None) -> Rule:
     direction, end, beyond = (1, "lower", "below") if sign == "≥" else (-1, "upper", "above")
-    typed = isinstance(reproduced, int | float) and isinstance(partly, int | float)
-    if typed and direction * (reproduced - partly) <= 0:
+    typed = [limit for limit in (reproduced, partly) if isinstance(limit, int | float)]
+    _check_limits(*typed)
+    if len(typed) == 2 and direction * (reproduced - partly) <= 0:
         raise ValueError(f"expected partly {beyond} reproduced ({reproduced:g}), got {partly:g}")
     limits = [limit for limit in (reproduced, partly) if limit is not None]
     values = [limit.limit if isinstance(limit, Measured) else limit for limit in limits]
@@ -190,8 +192,9 @@ def between(low: float, high: float) -> Rule:
     The whole interval inside is *reproduced*; only the number itself inside is *partly*.
 
     Raises:
-        ValueError: ``low`` is not below ``high``.
+        ValueError: ``low`` is not below ``high``, or one of them is not finite.
     """
+    _check_limits(low, high)
     if not low < high:
         raise ValueError(f"expected low below high, got {low:g} and {high:g}")
 
@@ -292,6 +295,12 @@ def all_of(*conditions: Condition, partly: int | None = None) -> Rule:
         text += f"; partly: {partly} of them"
     numbers = {name: pair for each in conditions for name, pair in each.numbers.items()}
     return Rule(text, decide, numbers)
+
+
+def _check_limits(*limits: float) -> None:
+    for limit in limits:
+        if not math.isfinite(limit):
+            raise ValueError(f"expected a finite limit, got {limit}")
 
 
 def _limit_text(limit: Limit) -> str:

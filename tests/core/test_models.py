@@ -43,7 +43,9 @@ def test_slopes_are_those_of_torch_wherever_rounding_has_made_the_output_a_const
     gradient = torch.tensor([1.0, -0.5, 2.0]).expand_as(z)
     (expected,) = torch.autograd.grad(rule.module()(z), z, gradient)
     ours = rule.backward(gradient, rule.kept(z, rule.function(z)).detach())
-    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=0)
+    # A softmax's gradient is a difference, and where it is 0 the rest is rounding.
+    tolerance = 1e-6 if name.startswith("softmax") else 0
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=tolerance)
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,18 @@ def test_what_does_not_fit_is_refused():
         approximation_errors("line", "relu", [1], [0])
     with pytest.raises(ValueError, match="activation"):
         approximation_errors("wave", "cos", [1], [0])
-    with pytest.raises(ValueError, match="at least 1"):
-        approximation_errors("wave", "relu", [0], [0])
+    for widths, seeds, message in (
+        ([0], [0], "widths must be at least 1, got 0"),
+        ([1.5], [0], "widths must be a whole number, got 1.5"),
+        ([2], [-1], "seeds must lie in 0"),
+        ([2], [], "a width and a seed at least"),
+        ([], [0], "a width and a seed at least"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            approximation_errors("wave", "relu", widths, seeds)
+    found = approximation_errors("wave", "relu", np.array([4, 8]), np.arange(2))
+    expected = approximation_errors("wave", "relu", [4, 8], [0, 1])
+    np.testing.assert_array_equal(found.greatest, expected.greatest)
     with pytest.raises(ValueError, match="degree"):
         polynomial_limits("wave", -1)
     with pytest.raises(ValueError, match="target"):

@@ -31,6 +31,7 @@ from rai_utils.models import Architecture, build_mlp, pre_activations
 from rai_utils.training import Phase, Watch, fit_backprop, fit_relaxed, fit_sequential
 
 SMALL = {"hidden_layers": 4, "width": 8}
+SMALL_FIRST_STEP = backprop_phase(1000, 10)
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +81,19 @@ def test_second_phases_that_differ_in_the_smallest_step_share_the_first():
     np.testing.assert_allclose(coarse, history.loss[:, 0], atol=1e-6)
     assert coarse != fine
     assert cell["gradient_sum"] > 0
+
+
+def test_a_second_phase_begins_with_the_smallest_step_where_its_own_first_is_below(monkeypatch):
+    monkeypatch.setattr(limits, "backprop_phase", lambda depth, steps: SMALL_FIRST_STEP)
+    seen = []
+
+    def spy(model, data, phase, **options):
+        seen.append(phase)
+        return fit_backprop(model, data, phase, **options)
+
+    monkeypatch.setattr(limits, "fit_backprop", spy)
+    smallest_step_cell(4, 8, 3, [1e-6, 1e-12], 10)
+    assert seen == [Phase(10, 1e-6), SMALL_FIRST_STEP]
 
 
 def test_a_sequential_cell_goes_on_from_rai_as_backpropagation_does():

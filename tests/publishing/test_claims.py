@@ -68,6 +68,8 @@ def figure():
         (at_most(0.1, 0.2), None, None, "not measured"),
         (between(0.4, 0.6), 0.5, (0.4, 0.6), "reproduced"),
         (between(0.4, 0.6), 0.5, (0.39, 0.6), "partly"),
+        (between(0.4, 0.6), 0.4, (0.3, 0.5), "partly"),
+        (between(0.4, 0.6), 0.6, (0.5, 0.7), "partly"),
         (between(0.4, 0.6), 0.7, (0.5, 0.9), "not reproduced"),
         (between(0.4, 0.6), None, None, "not measured"),
         (identity(1e-9), -1e-9, None, "proved"),
@@ -172,6 +174,10 @@ def test_all_of_counts_the_conditions_that_hold():
         (lambda: at_least(0.5, 0.5), "below reproduced"),
         (lambda: at_most(0.5, 0.5), "above reproduced"),
         (lambda: between(1, 1), "low below high"),
+        (lambda: at_least(math.nan), "finite limit, got nan"),
+        (lambda: at_most(1.0, math.inf), "finite limit, got inf"),
+        (lambda: between(-math.inf, 1), "finite limit, got -inf"),
+        (lambda: at_least(Measured("line", 0.5, plus=math.nan)), "finite limit, got nan"),
         (lambda: identity(-1), "tolerance of 0 or above"),
         (lambda: Measured("line", 1.0, within=0.6), "within of line must be from 0 to 0.5"),
         (lambda: identity(math.nan), "tolerance of 0 or above"),
@@ -410,7 +416,9 @@ def test_verdict_lines_and_table(study):
     assert study.verdict_lines() == "P5   reproduced\nP10  not measured"
     table = study.claims_table().splitlines()
     assert len(table) == 4
-    assert table[2].startswith("| P5 | a \\| b | 1 | – | – | ≥ 1 ")
+    assert table[2] == (
+        "| P5 | a \\| b | 1 | – | – | ≥ 1 (lower end of the interval) | reproduced |"
+    )
     assert table[3].startswith("| P10 | c | – | [0, 2] | 4 | ≤ 1 ")
 
 
@@ -591,6 +599,9 @@ def test_a_figure_is_described_by_its_own_labels():
         "Colour: P(class 1)."
     )
     assert described(plt.figure()) == ""
+    made, panels = plt.subplots(1, 2)
+    panels[1].set_title("named")
+    assert described(made) == "named."
     plt.close("all")
 
 

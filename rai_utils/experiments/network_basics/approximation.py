@@ -16,6 +16,8 @@ from scipy.linalg import lstsq
 from scipy.optimize import linprog
 from scipy.special import expit
 
+from rai_utils.checks import LAST_SEED, whole_number, whole_numbers
+
 Array = NDArray[np.float64]
 
 
@@ -76,8 +78,10 @@ def approximation_errors(
     for kind, name, known in (("target", target, TARGETS), ("activation", activation, HIDDEN)):
         if name not in known:
             raise ValueError(f"{kind} must be one of {', '.join(known)}, got {name!r}")
-    if not widths or min(widths) < 1 or not seeds:
-        raise ValueError(f"expected widths of at least 1 and a seed, got {widths} and {seeds}")
+    widths = whole_numbers(widths, "widths", least=1)
+    seeds = whole_numbers(seeds, "seeds", most=LAST_SEED)
+    if not widths or not seeds:
+        raise ValueError(f"expected a width and a seed at least, got {widths} and {seeds}")
     fit, test = (np.linspace(-1, 1, count) for count in (_FIT_POINTS, _TEST_POINTS))
     wanted, truth = TARGETS[target](fit), TARGETS[target](test)
     shape = (len(widths), len(seeds))
@@ -117,8 +121,7 @@ def polynomial_limits(target: str, degree: int) -> tuple[float, float]:
     """
     if target not in TARGETS:
         raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
-    if degree < 0:
-        raise ValueError(f"degree must be at least 0, got {degree}")
+    degree = whole_number(degree, "degree")
     x = np.linspace(-1, 1, _FIT_POINTS)
     wanted = TARGETS[target](x)
     powers = np.polynomial.chebyshev.chebvander(x, degree)  # (points, degree + 1)
