@@ -230,7 +230,8 @@ def test_the_published_sweeps_are_of_the_present_code():
 @pytest.mark.slow
 def test_an_interrupt_ends_in_one_line(tmp_path):
     script = (
-        "import sys, time\nfrom pathlib import Path\nfrom rai_utils import study, sweep\n"
+        "import sys, time\nfrom pathlib import Path\n"
+        "from rai_utils.experiments import study, sweep\n"
         "import slow_work\ncells = tuple({'a': a, 'note': sys.argv[1]} for a in range(2))\n"
         "study.SWEEPS['slow'] = sweep.Sweep('slow', cells, slow_work.slow)\n"
         "study.root = sweep.root = lambda: Path(sys.argv[2])\n"
