@@ -1,17 +1,21 @@
 """The relaxed loss against a float64 reference written out, and against the hooks."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from rai_utils import relaxation
 from rai_utils.data import moons
-from rai_utils.models import ACTIVATIONS, Architecture, build_mlp
+from rai_utils.models import ACTIVATIONS, Architecture, affine, build_mlp
 from rai_utils.relaxation import (
     Targets,
     check_examples,
     forward_targets,
     output_loss,
+    predictions,
     relax,
     relaxation_plan,
     relaxed_loss,
@@ -182,6 +186,29 @@ def test_moving_one_target_changes_its_two_residuals_and_no_other(data):
         )
         changed = [plan.layers[i] for i in result.hidden[:, 0].nonzero().flatten()]
         assert changed == [t for t in (layer, layer + 1) if t <= 7]
+
+
+@pytest.mark.parametrize("subset", [*SUBSETS, "deep"])
+def test_predictions_are_made_by_the_very_products_of_the_loss(data, subset, monkeypatch):
+    widths = (2, *[3] * 40, 1) if subset == "deep" else WIDTHS
+    model = build_mlp(Architecture(widths), [0, 1], dtype=torch.float64)
+    plan = relaxation_plan(model.architecture, "all" if subset == "deep" else subset)
+    values = disturbed_targets(model, data.x, plan).values
+    operands = plan, [*model.weights], [*model.biases], values
+    made = []
+
+    def recorded(*factors):
+        made.append(tuple(factor.shape for factor in factors))
+        return affine(*factors)
+
+    # Of other shapes they could round otherwise, and no residual would be exactly 0.
+    monkeypatch.setattr(relaxation, "affine", recorded)
+    predictions(*operands, data.x)
+    by_predictions = Counter(made)
+    made.clear()
+    relaxed_loss(*operands, data.x, data.y)
+    # The loss goes on to the output where the last layer is not relaxed.
+    assert by_predictions and by_predictions <= Counter(made)
 
 
 def test_a_forward_pass_that_overflows_keeps_its_nan_and_settles():
