@@ -6,6 +6,7 @@ it trains a copy and returns it.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -902,6 +903,8 @@ def _rprop_step(
 @cache
 def _compiled_rprop() -> Callable[[Tensor, Tensor, Tensor, Tensor, float], None] | None:
     """Compile the Rprop update for vectors of any length, or return None with a notice."""
+    # It would tell every reader with a CUDA compiler and no GPU, on stderr, that there is no GPU.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     step = torch.compile(_rprop_step, dynamic=True)
     trial = [torch.zeros(64) for _ in range(4)]
     try:

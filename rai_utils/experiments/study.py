@@ -13,6 +13,7 @@ from rai_utils.experiments.rai_questions_generalisation import generalisation, r
 from rai_utils.experiments.rai_questions_minibatches import minibatches
 from rai_utils.experiments.sweep import Sweep, adopt, run
 from rai_utils.publishing.claims import root
+from rai_utils.publishing.pipeline import interruptible
 
 SCHEDULER_SECONDS = 5
 INTERRUPTED = 130
@@ -45,13 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"expected at least 1 job, got {chosen.jobs}")
     sweeps = [SWEEPS[name] for name in chosen.names or SWEEPS]
     try:
-        if chosen.adopt:
-            for sweep in sweeps:
-                print(f"{sweep.name}  adopted  {adopt(sweep).name}")
-        elif chosen.cluster is None:
-            _run(sweeps, chosen.jobs, "loky", chosen.replace)
-        else:
-            return _run_on_cluster(sweeps, chosen.jobs, chosen.cluster, chosen.replace)
+        with interruptible():
+            if chosen.adopt:
+                for sweep in sweeps:
+                    print(f"{sweep.name}  adopted  {adopt(sweep).name}")
+            elif chosen.cluster is None:
+                _run(sweeps, chosen.jobs, "loky", chosen.replace)
+            else:
+                return _run_on_cluster(sweeps, chosen.jobs, chosen.cluster, chosen.replace)
     except KeyboardInterrupt:
         print("make study: interrupted; the cells that were finished are kept", file=sys.stderr)
         return INTERRUPTED

@@ -643,13 +643,9 @@ def main(arguments: Sequence[str] | None = None, folder: Path = ROOT) -> int:
     back.add_argument("notebook", nargs="+")
     chosen = parser.parse_args(arguments)
     replace_unprintable()
-    # make ends its children with SIGTERM, a closed terminal with SIGHUP: both like Ctrl-C.
-    handlers = {
-        number: signal.signal(number, signal.default_int_handler)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
     try:
-        _run_command(chosen, folder)
+        with interruptible():
+            _run_command(chosen, folder)
     except KeyboardInterrupt:
         # The cell that was running leaves a task behind, which is told of at exit.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -660,10 +656,25 @@ def main(arguments: Sequence[str] | None = None, folder: Path = ROOT) -> int:
     except (ValueError, TypeError, OSError) as error:
         print(f"{chosen.command}: {error}", file=sys.stderr)
         return 2
+    return 0
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt on whatever ends a command politely.
+
+    make ends its children with SIGTERM, a closed terminal with SIGHUP: both are like Ctrl-C, which
+    a shell lets its background jobs ignore.
+    """
+    handlers = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    return 0
 
 
 def replace_unprintable() -> None:

@@ -1,4 +1,5 @@
 import importlib
+import importlib.metadata
 import json
 import os
 import re
@@ -54,7 +55,7 @@ def test_a_sweep_publishes_arguments_and_results_in_its_order(tmp_path):
     ]
     assert len(published.seconds) == 3
     assert published.command == "make study SWEEPS=squares"
-    assert published.machine["torch"] == torch.__version__
+    assert published.machine["torch"] == importlib.metadata.version("torch")
     assert published.machine["threads"] == 1
 
 
@@ -228,7 +229,8 @@ def test_the_published_sweeps_are_of_the_present_code():
 
 
 @pytest.mark.slow
-def test_an_interrupt_ends_in_one_line(tmp_path):
+@pytest.mark.parametrize("inherited", [signal.SIG_DFL, signal.SIG_IGN])  # a shell's background
+def test_an_interrupt_ends_in_one_line(tmp_path, inherited):
     script = (
         "import sys, time\nfrom pathlib import Path\n"
         "from rai_utils.experiments import study, sweep\n"
@@ -248,6 +250,7 @@ def test_an_interrupt_ends_in_one_line(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, inherited),
     )
     end = time.monotonic() + 120
     while len(list((tmp_path / "notes").iterdir())) < 2:
