@@ -150,7 +150,7 @@ test: $(ENVIRONMENT) ## lint, unit tests, every notebook run again, its numbers 
 	@$(RUN) -m pytest tests/test_published.py
 
 .PHONY: arithmetic
-arithmetic: $(ENVIRONMENT) ## does any test, verdict or number hang on rounding? (an hour)
+arithmetic: $(ENVIRONMENT) ## does any test, verdict or number hang on rounding? (two hours)
 	@$(RUN) -m rai_utils.publishing.arithmetic
 
 .PHONY: check
