@@ -488,7 +488,7 @@ def test_the_lock_fits_the_oldest_python_that_the_project_takes():
     refused = {
         requirement.name: needs
         for requirement in lock()
-        if (needs := importlib.metadata.metadata(requirement.name)["Requires-Python"])
+        if (needs := importlib.metadata.metadata(requirement.name).get("Requires-Python"))
         and not SpecifierSet(needs).contains(f"{oldest}.0")
     }
     assert refused == {}

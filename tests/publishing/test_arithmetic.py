@@ -66,7 +66,7 @@ def project(tmp_path):
     (tmp_path / "tests" / "test_it.py").write_text(
         "import os, pytest\n"
         "def test_always(): pass\n"
-        "def test_here_only(): assert 'MKL_CBWR' not in os.environ\n"
+        "def test_here_only(): assert 'OTHER_KERNELS' not in os.environ\n"
         "@pytest.mark.slow\n"
         "def test_slow(): assert False\n"
     )
@@ -76,13 +76,13 @@ def project(tmp_path):
 
 def test_fast_tests_run_under_a_setting(project):
     assert run_tests(Setting("default", {}), project) == ("2 passed, 1 deselected", [])
-    summary, (failed,) = run_tests(Setting("old", {"MKL_CBWR": "COMPATIBLE"}), project)
+    summary, (failed,) = run_tests(Setting("old", {"OTHER_KERNELS": "yes"}), project)
     assert summary == "1 failed, 1 passed, 1 deselected"
     assert "test_here_only" in failed
 
 
 def test_the_table_names_every_setting_and_the_lines_every_failure(project, capsys):
-    wrong = check_tests([Setting("default", {}), Setting("old", {"MKL_CBWR": "X"})], project)
+    wrong = check_tests([Setting("default", {}), Setting("old", {"OTHER_KERNELS": "yes"})], project)
     assert len(wrong) == 1 and wrong[0].startswith("old: FAILED")
     table = capsys.readouterr().out
     assert "| default | 2 passed, 1 deselected |" in table
@@ -129,7 +129,7 @@ def small_study(tmp_path):
     source = """
 import os
 from rai_utils.publishing.claims import Study, at_least
-setting = os.environ.get("MKL_CBWR", "none")
+setting = os.environ.get("OTHER_KERNELS", "none")
 assert setting != "X", "no such setting"
 study = Study("hangs", {"size": size}, publish_to)
 study.claim("P1", statement="s", measured=size, rule=at_least(2), tolerance=0)
@@ -154,10 +154,10 @@ print(setting)
 
 def test_a_notebook_runs_under_a_setting_with_its_profile(small_study):
     notebook, found = run_notebook(
-        Setting("mkl", {"MKL_CBWR": "COMPATIBLE"}), "hangs", "quick", small_study
+        Setting("mkl", {"OTHER_KERNELS": "yes"}), "hangs", "quick", small_study
     )
-    assert compared_outputs(notebook)[2] == ["COMPATIBLE\n"]  # after the injected parameters
+    assert compared_outputs(notebook)[2] == ["yes\n"]  # after the injected parameters
     assert found["claims"][0]["measured"] == 2
     with pytest.raises(RuntimeError, match="exit 1: AssertionError: no such setting"):
-        run_notebook(Setting("mkl", {"MKL_CBWR": "X"}), "hangs", "quick", small_study)
+        run_notebook(Setting("mkl", {"OTHER_KERNELS": "X"}), "hangs", "quick", small_study)
     assert not list((small_study / "notebooks").glob("*/hangs*.ipynb"))
