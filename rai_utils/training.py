@@ -10,18 +10,19 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, cached_property, partial
+from itertools import chain, count, repeat
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rai_utils.checks import number, numbers, one_each, whole_number, whole_numbers
+from rai_utils.checks import number, numbers, one_each, seeded, whole_number, whole_numbers
 from rai_utils.data import Dataset, Task
 from rai_utils.models import (
     Architecture,
@@ -49,16 +50,10 @@ from rai_utils.relaxation import (
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "rprop": torch.optim.Rprop,
-    "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-}
-
 Objective = Callable[..., RelaxedLoss]
 
-# No step of Rprop grows above it (torch's default).
-LARGEST_STEP = 50.0
+# Between them Rprop keeps its steps, unless it is told otherwise (torch's defaults).
+SMALLEST_STEP, LARGEST_STEP = 1e-6, 50.0
 
 # Compiling the Rprop step takes about 15 s once a process and saves about 3.5 ns a number and
 # step on two cores, so it pays above some 4e9 of them.
@@ -101,6 +96,82 @@ def compile_rprop() -> None:
 
 
 @dataclass(frozen=True)
+class UpdateRule:
+    """An optimiser's step on any tensor of trained numbers, with a state for each number.
+
+    Attributes:
+        states: numbers kept for each trained number.
+        start: learning rates, of the shape of the trained numbers -> their first state.
+        step: (numbers, gradient, state, which update of them this is, learning rates, smallest
+            step) -> None. Shapes broadcast to that of the numbers; numbers and state are written
+            in place. The update counts from 1 and may differ from number to number.
+    """
+
+    states: int
+    start: Callable[[Tensor], tuple[Tensor, ...]]
+    step: Callable[[Tensor, Tensor, tuple[Tensor, ...], int | Tensor, Tensor, float], None]
+
+
+def _sgd(
+    numbers: Tensor,
+    gradient: Tensor,
+    state: tuple[Tensor, ...],
+    update: int | Tensor,
+    rates: Tensor,
+    smallest_step: float,
+) -> None:
+    numbers.addcmul_(gradient, rates, value=-1)
+
+
+def _adam(
+    numbers: Tensor,
+    gradient: Tensor,
+    state: tuple[Tensor, ...],
+    update: int | Tensor,
+    rates: Tensor,
+    smallest_step: float,
+) -> None:
+    """Kingma & Ba 2015, Algorithm 1, with torch's defaults."""
+    mean, square = state
+    first_decay, second_decay, epsilon = 0.9, 0.999, 1e-8
+    if isinstance(update, Tensor):
+        update = update.to(numbers.dtype)
+    mean.lerp_(gradient, 1 - first_decay)
+    square.mul_(second_decay).addcmul_(gradient, gradient, value=1 - second_decay)
+    spread = square.sqrt().div_((1 - second_decay**update) ** 0.5).add_(epsilon)
+    numbers.addcdiv_(mean * rates * (-1 / (1 - first_decay**update)), spread)
+
+
+def _rprop(
+    numbers: Tensor,
+    gradient: Tensor,
+    state: tuple[Tensor, ...],
+    update: int | Tensor,
+    rates: Tensor,
+    smallest_step: float,
+) -> None:
+    rprop_step(numbers, gradient, *state, smallest_step)
+
+
+UPDATE_RULES: dict[str, UpdateRule] = {
+    "rprop": UpdateRule(2, lambda rates: (torch.zeros_like(rates), rates.clone()), _rprop),
+    "sgd": UpdateRule(0, lambda rates: (), _sgd),
+    "adam": UpdateRule(2, lambda rates: (torch.zeros_like(rates), torch.zeros_like(rates)), _adam),
+}
+
+
+def update_rule(optimizer: str) -> UpdateRule:
+    """Return the rule of an optimiser.
+
+    Raises:
+        ValueError: the optimiser is unknown.
+    """
+    if optimizer not in UPDATE_RULES:
+        raise ValueError(f"optimizer must be one of {', '.join(UPDATE_RULES)}, got {optimizer!r}")
+    return UPDATE_RULES[optimizer]
+
+
+@dataclass(frozen=True)
 class Phase:
     """How long and with what a fit trains.
 
@@ -110,7 +181,7 @@ class Phase:
             every number, from ``smallest_step`` to 50: torch would move it into these limits, here
             it is refused. There may be one for each network, in any sequence or array, so that a
             whole grid of learning rates is one fit of stacked networks.
-        optimizer: a key of ``OPTIMIZERS``.
+        optimizer: a key of ``UPDATE_RULES``.
         weight_decay: δ, at least 0, of each step; one for all networks or one for each. It is
             the L2 penalty ½ δ Σ_t ‖W_t‖²_F of each network: δ W is added to the gradient of the
             weights, before the optimiser sees it, as in torch's SGD and Adam. Biases and targets
@@ -135,13 +206,10 @@ class Phase:
     learning_rate: float | tuple[float, ...]
     optimizer: str = "rprop"
     weight_decay: float | tuple[float, ...] = 0.0
-    smallest_step: float = 1e-6
+    smallest_step: float = SMALLEST_STEP
 
     def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(
-                f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}"
-            )
+        update_rule(self.optimizer)
         values = {
             "steps": whole_number(self.steps, "steps", least=1),
             "learning_rate": _one_or_each(self.learning_rate, "learning rate", above=0),
@@ -335,7 +403,7 @@ def count_correct(z: Tensor, y: Tensor, output_activation: str) -> Tensor:
 def evaluate(
     model: StackedMLP, x: Tensor, y: Tensor, task: Task, loss: OutputLoss | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Loss and accuracy of the plain forward pass.
+    """Loss and accuracy of the plain forward pass, see ``score``.
 
     Args:
         model: the networks.
@@ -344,28 +412,44 @@ def evaluate(
         task: what the labels mean.
         loss: the output error; None for the task's default.
 
-    Returns:
-        Loss and accuracy, (seeds,) each. Accuracy is NaN for regression, and for a network
-        whose forward pass is not finite.
-
     Raises:
         ValueError: data, network and loss do not fit each other.
     """
-    classes = model.architecture.widths[-1]
+    with torch.no_grad():
+        return score(model(x), y, task, model.architecture.output_activation, loss)
+
+
+def score(
+    z: Tensor, y: Tensor, task: Task, output_activation: str, loss: OutputLoss | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Loss and accuracy of what networks put out.
+
+    Args:
+        z: pre-activations of the output layer, (seeds, examples, outputs).
+        y: labels, (examples,).
+        task: what the labels mean.
+        output_activation: as in ``count_correct``.
+        loss: the output error; None for the task's default.
+
+    Returns:
+        Loss and accuracy, (seeds,) each. Accuracy is NaN for regression, and for a network
+        whose outputs are not finite.
+
+    Raises:
+        ValueError: outputs, labels and loss do not fit each other.
+    """
+    classes = z.shape[-1]
     if task == "multiclass" and not 0 <= int(y.min()) <= int(y.max()) < classes:
         raise ValueError(
             f"labels must lie in 0 … {classes - 1}, the network's classes, "
             f"got {int(y.min())} … {int(y.max())}"
         )
-    chosen_loss = loss_for(task, loss)
     with torch.no_grad():
-        z = model(x)  # (seeds, examples, outputs)
-        losses = output_loss(z, y, model.architecture.output_activation, chosen_loss).double()
+        losses = output_loss(z, y, output_activation, loss_for(task, loss)).double()
         if task == "regression":
             accuracy = torch.full_like(losses, torch.nan)
         else:
-            correct = count_correct(z, y, model.architecture.output_activation)
-            accuracy = correct.double() / len(y)
+            accuracy = count_correct(z, y, output_activation).double() / len(y)
             accuracy[~torch.isfinite(z).all(-1).all(-1)] = torch.nan
     return losses.cpu().numpy(), accuracy.cpu().numpy()
 
@@ -564,6 +648,117 @@ def check_data(architecture: Architecture, dataset: Dataset, loss: OutputLoss) -
     output_loss(example, dataset.y[:1], architecture.output_activation, loss)
 
 
+def batches(examples: int, batch: int | None = None, seed: int = 0) -> Iterator[Tensor | None]:
+    """Yield the rows of each step, without end; None stands for all of them.
+
+    Each pass over the data has an order of its own, drawn without replacement; its last batch may
+    be smaller.
+
+    Args:
+        examples: how many there are.
+        batch: examples of a step, 1 … ``examples``; None for all of them, in their own order.
+        seed: of the orders.
+
+    Raises:
+        ValueError: ``batch`` or ``seed`` is out of range.
+    """
+    generator = seeded(seed, "order_seed")
+    if batch is None:
+        return repeat(None)
+    batch = whole_number(batch, "batch", 1, examples)
+    return chain.from_iterable(
+        torch.randperm(examples, generator=generator).split(batch) for _ in count()
+    )
+
+
+Loss = TypeVar("Loss")
+Gradients = TypeVar("Gradients")
+
+
+class Step(Generic[Loss, Gradients]):
+    """One step of a fit before its update. What is asked of it is computed once, when it is asked.
+
+    Attributes:
+        updates: how many came before.
+        rows: the examples of its batch; None for all.
+    """
+
+    def __init__(
+        self,
+        updates: int,
+        rows: Tensor | None,
+        find_loss: Callable[[Tensor | None], Loss],
+        find_gradients: Callable[[Loss], Gradients],
+    ) -> None:
+        self.updates, self.rows, self._seconds = updates, rows, 0.0
+        self._find_loss, self._find_gradients = find_loss, find_gradients
+
+    @cached_property
+    def loss(self) -> Loss:
+        """What ``find_loss`` returned for the batch."""
+        started = perf_counter()
+        loss = self._find_loss(self.rows)
+        self._seconds += perf_counter() - started
+        return loss
+
+    @cached_property
+    def gradients(self) -> Gradients:
+        """What ``find_gradients`` returned for the loss."""
+        loss, started = self.loss, perf_counter()
+        gradients = self._find_gradients(loss)
+        self._seconds += perf_counter() - started
+        return gradients
+
+    def finish(self, update: Callable[[Gradients], object]) -> float:
+        """Do what is left of the step; return the seconds that all of it took."""
+        gradients, started = self.gradients, perf_counter()
+        update(gradients)
+        return self._seconds + perf_counter() - started
+
+
+def steps(
+    find_loss: Callable[[Tensor | None], Loss],
+    find_gradients: Callable[[Loss], Gradients],
+    update: Callable[[Gradients], object],
+    rows: Iterable[Tensor | None],
+    seconds: list[float] | None = None,
+) -> Iterator[Step[Loss, Gradients]]:
+    """Train: loss, gradients, update, batch after batch. Every fit of the study runs this loop.
+
+    A step is handed out before its update, so the networks stand where ``step.updates`` updates
+    have left them. Who takes no further step ends the training, and nothing more is computed.
+
+    Args:
+        find_loss: rows of a batch, None for all -> what is to fall.
+        find_gradients: that loss -> its gradients.
+        update: gradients -> None; makes one optimiser step.
+        rows: the batches; the training ends with the last.
+        seconds: what each finished step took is added to it, without what its reader did.
+    """
+    for updates, batch in enumerate(rows):
+        step = Step(updates, batch, find_loss, find_gradients)
+        yield step
+        taken = step.finish(update)
+        if seconds is not None:
+            seconds.append(taken)
+
+
+def module_steps(
+    optimizer: torch.optim.Optimizer,
+    find_loss: Callable[[], Tensor],
+    count: int,
+    seconds: list[float] | None = None,
+) -> Iterator[Step[Tensor, None]]:
+    """Train any module on all of its examples, by an optimiser of torch: see ``steps``."""
+
+    def find_gradients(loss: Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+
+    rows = repeat(None, count)
+    return steps(lambda _: find_loss(), find_gradients, lambda _: optimizer.step(), rows, seconds)
+
+
 def _check_fit(model: StackedMLP, watch: Watch, phase: Phase) -> None:
     for name in ("evaluate_at", "inspect_at", "snapshot_at"):
         for step in getattr(watch, name) or ():
@@ -674,62 +869,64 @@ def _fit(
     evaluate_at = set(schedule(phase.steps) if watch.evaluate_at is None else watch.evaluate_at)
     inspect_at, snapshot_at = set(watch.inspect_at), set(watch.snapshot_at)
     snapshots: dict[int, StackedMLP] = {}
-    seconds: list[float] = []
     alive = torch.ones(model.seeds, dtype=torch.bool, device=place)
+
+    def find_loss(_: Tensor | None) -> tuple[Tensor, RelaxedLoss | None]:
+        if plan is None:
+            z = forward(architecture, weights, biases, data.x, gradients, dead)
+            return output_loss(z, data.y, architecture.output_activation, loss), None
+        parts = objective(
+            plan,
+            weights,
+            biases,
+            values,
+            data.x,
+            data.y,
+            hidden_weight=hidden_weight,
+            loss=loss,
+            into=gradients,
+        )
+        return parts.total, parts
+
+    def find_gradients(found: tuple[Tensor, RelaxedLoss | None]) -> None:
+        if find is None:
+            _gather(gradients, torch.autograd.grad(found[0].sum(), leaves))
+        else:
+            _gather(gradients, find(current, data.x, data.y, loss=loss))
+
+    seconds: list[float] = []
+    rows = batches(len(data.x))
     with _progress_bar(phase.steps, "RAI" if plan else "backprop") as bar:
-        for step in range(phase.steps + 1):
-            if step in snapshot_at:
-                snapshots[step] = _copy(current)
-            if step in evaluate_at:
+        for step in steps(find_loss, find_gradients, lambda _: advance(), rows, seconds):
+            updates = step.updates
+            if updates in snapshot_at:
+                snapshots[updates] = _copy(current)
+            if updates in evaluate_at:
                 row = (
                     *evaluate(current, data.x, data.y, data.task, loss),
                     *evaluate(current, data.held_out_x, data.held_out_y, data.task, loss),
                 )
-                recorder.evaluated[step] = row
+                recorder.evaluated[updates] = row
                 known = row[1][np.isfinite(row[1])]
                 if known.size:
                     bar.set_postfix(accuracy=f"{known.mean():.3f}")
-            if step == phase.steps and step not in inspect_at:
+            if updates == phase.steps and updates not in inspect_at:
                 break
-            started = perf_counter()
-            if plan is None:
-                z = forward(architecture, weights, biases, data.x, gradients, dead)
-                total = output_loss(z, data.y, architecture.output_activation, loss)
-                parts = None
-            else:
-                parts = objective(
-                    plan,
-                    weights,
-                    biases,
-                    values,
-                    data.x,
-                    data.y,
-                    hidden_weight=hidden_weight,
-                    loss=loss,
-                    into=gradients,
-                )
-                total = parts.total
+            total, parts = step.loss
             finite = torch.isfinite(total.detach())
             if not finite[alive].all():
                 for position in (alive & ~finite).nonzero().flatten().tolist():
                     layer = _first_bad_layer(current, data.x, plan, parts, position)
-                    recorder.failures.append(Failure(position, step, layer))
+                    recorder.failures.append(Failure(position, updates, layer))
                 alive &= finite
                 if not alive.any():
                     break
-            if find is None:
-                _gather(gradients, torch.autograd.grad(total.sum(), leaves))
-            else:
-                _gather(gradients, find(current, data.x, data.y, loss=loss))
-            if step in inspect_at:
-                inspection = perf_counter()
-                row = _inspect(architecture, gradients, values, parts)
-                recorder.inspected[step] = row
-                started += perf_counter() - inspection
-            if step < phase.steps:
-                advance()
-                seconds.append(perf_counter() - started)
-                bar.update()
+            if updates in inspect_at:
+                _ = step.gradients
+                recorder.inspected[updates] = _inspect(architecture, gradients, values, parts)
+            if updates == phase.steps:
+                break
+            bar.update()
     trained = _copy(current)
     final = None
     if plan is not None:
@@ -780,33 +977,26 @@ def _stepper(
     number of tensors. ``leaves`` are its parts, each (layers, seeds, …). Rprop leaves out the
     leading layers of each run whose gradient was 0 at this step and the one before.
     """
-    rates: float | Tensor
-    if isinstance(phase.learning_rate, tuple):
-        rates = _per_number(phase.learning_rate, flat, leaves)
-    else:
-        rates = phase.learning_rate
+    rates = _per_number(_each(phase.learning_rate), flat, leaves)
+    rule = update_rule(phase.optimizer)
+    state = rule.start(rates)
     if phase.optimizer == "rprop":
         compiled = _compiled_rprop() if _compiling_pays(phase.steps * flat.numel()) else None
-        step = compiled or _rprop_step
-        previous = torch.zeros_like(flat)
-        step_size = torch.ones_like(flat).mul_(rates)
+        step = compiled or rprop_step
         if dead is None:
-            return lambda: step(flat, flat.grad, previous, step_size, phase.smallest_step)
-        state = flat, flat.grad, previous, step_size
+            return lambda: step(flat, flat.grad, *state, phase.smallest_step)
+        moved = flat, flat.grad, *state
         counts = [0] * len(dead)
 
         def step_the_living() -> None:
             nonlocal counts
             before, counts = counts, [layers.count for layers in dead]
             for part in _living(leaves, [*map(min, before, counts)]):
-                step(*(numbers[part] for numbers in state), phase.smallest_step)
+                step(*(numbers[part] for numbers in moved), phase.smallest_step)
 
         return step_the_living
-    if isinstance(rates, Tensor):
-        return _step_with_own_rates(phase.optimizer, flat, rates)
-    parameter = torch.nn.Parameter(flat)
-    parameter.grad = flat.grad
-    return OPTIMIZERS[phase.optimizer]([parameter], lr=rates, fused=True).step
+    updates = count(1)
+    return lambda: rule.step(flat, flat.grad, state, next(updates), rates, phase.smallest_step)
 
 
 def _living(leaves: Sequence[Tensor], resting: Sequence[int]) -> list[slice]:
@@ -827,8 +1017,10 @@ def _living(leaves: Sequence[Tensor], resting: Sequence[int]) -> list[slice]:
 
 
 def _per_number(values: Sequence[float], flat: Tensor, leaves: Sequence[Tensor]) -> Tensor:
-    """Repeat one value a network for each of its numbers in ``leaves``: (all their numbers,)."""
+    """Repeat one value for all, or one a network, for each number of ``leaves``: (numbers,)."""
     own = torch.tensor(values, dtype=flat.dtype, device=flat.device)
+    if len(values) == 1:
+        return own.expand_as(flat)
     return torch.cat(
         [
             own[None, :, None].expand(*leaf.shape[:2], leaf[0, 0].numel()).reshape(-1)
@@ -844,10 +1036,9 @@ def _decayed(
     decays = _each(phase.weight_decay)
     if not any(decays):
         return advance
-    if len(decays) == 1:
-        decays *= leaves[0].shape[1]
-    decay = _per_number(decays, flat, leaves[:runs])  # (all weights,)
-    weights, gradient = flat[: len(decay)], flat.grad[: len(decay)]
+    size = sum(leaf.numel() for leaf in leaves[:runs])
+    weights, gradient = flat[:size], flat.grad[:size]
+    decay = _per_number(decays, weights, leaves[:runs])  # (all weights,)
 
     def step() -> None:
         gradient.addcmul_(weights, decay)
@@ -856,30 +1047,11 @@ def _decayed(
     return step
 
 
-def _step_with_own_rates(optimizer: str, flat: Tensor, rates: Tensor) -> Callable[[], None]:
-    """Return torch's SGD or Adam step (Kingma & Ba 2015, Algorithm 1) with a rate a number."""
-    if optimizer == "sgd":
-        return lambda: flat.addcmul_(flat.grad, rates, value=-1)
-    first_decay, second_decay, epsilon = 0.9, 0.999, 1e-8  # torch's defaults
-    mean, square = torch.zeros_like(flat), torch.zeros_like(flat)
-    count = 0
-
-    def step() -> None:
-        nonlocal count
-        count += 1
-        mean.lerp_(flat.grad, 1 - first_decay)
-        square.mul_(second_decay).addcmul_(flat.grad, flat.grad, value=1 - second_decay)
-        spread = square.sqrt().div_((1 - second_decay**count) ** 0.5).add_(epsilon)
-        flat.addcdiv_(mean * rates, spread, value=-1 / (1 - first_decay**count))
-
-    return step
-
-
 def _compiling_pays(numbers: float) -> bool:
     return numbers > COMPILE_ABOVE or _compiled_rprop.cache_info().currsize > 0
 
 
-def _rprop_step(
+def rprop_step(
     parameter: Tensor,
     gradient: Tensor,
     previous: Tensor,
@@ -905,7 +1077,7 @@ def _compiled_rprop() -> Callable[[Tensor, Tensor, Tensor, Tensor, float], None]
     """Compile the Rprop update for vectors of any length, or return None with a notice."""
     # It would tell every reader with a CUDA compiler and no GPU, on stderr, that there is no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    step = torch.compile(_rprop_step, dynamic=True)
+    step = torch.compile(rprop_step, dynamic=True)
     trial = [torch.zeros(64) for _ in range(4)]
     try:
         step(*trial, 1e-6)

@@ -41,7 +41,7 @@ from rai_utils.publishing.claims import Study, root
 from rai_utils.publishing.pipeline import publish_with_index, replace_unprintable
 from rai_utils.publishing.prose import markdown_table
 from rai_utils.relaxation import relax
-from rai_utils.training import Phase, Watch, configure, fit_backprop, fit_relaxed
+from rai_utils.training import Phase, Watch, configure, fit_backprop, fit_relaxed, module_steps
 
 NOTHING = Watch(evaluate_at=())
 RPROP_TRANSFERS = 7  # parameter, gradient, previous gradient and step size in; three out
@@ -97,18 +97,13 @@ def _loop(
     steps: int,
     rate: float,
 ) -> list[float]:
-    optimizer = torch.optim.Rprop(parameters, lr=rate)
-    seconds = []
-    for _ in range(steps):
-        started = perf_counter()
-        optimizer.zero_grad()
-        z = module(data.x)[:, 0]
-        loss = nn.functional.binary_cross_entropy_with_logits(z, data.y)
-        if hidden_loss is not None:
-            loss = loss + hidden_loss()
-        loss.backward()
-        optimizer.step()
-        seconds.append(perf_counter() - started)
+    def find_loss() -> Tensor:
+        loss = nn.functional.binary_cross_entropy_with_logits(module(data.x)[:, 0], data.y)
+        return loss if hidden_loss is None else loss + hidden_loss()
+
+    seconds: list[float] = []
+    for _ in module_steps(torch.optim.Rprop(parameters, lr=rate), find_loss, steps, seconds):
+        pass
     return seconds
 
 

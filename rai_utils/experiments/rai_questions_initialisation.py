@@ -26,6 +26,7 @@ from rai_utils.relaxation import (
     sequential_gradients,
 )
 from rai_utils.training import (
+    LARGEST_STEP,
     Fit,
     History,
     Phase,
@@ -35,6 +36,8 @@ from rai_utils.training import (
     fit_handover,
     fit_relaxed,
     fit_sequential,
+    module_steps,
+    score,
 )
 from rai_utils.tuning import tune
 
@@ -238,13 +241,15 @@ def fit_module(module: nn.Module, data: Dataset, steps: int, learning_rate: floa
     It is left in evaluation mode, with the statistics of its final weights.
     """
     optimizer = torch.optim.Rprop(
-        module.parameters(), lr=learning_rate, step_sizes=(SMALLEST_STEP, 50.0), foreach=True
+        module.parameters(),
+        lr=learning_rate,
+        step_sizes=(SMALLEST_STEP, LARGEST_STEP),
+        foreach=True,
     )
+    loss = nn.functional.binary_cross_entropy_with_logits
     module.train()
-    for _ in range(steps):
-        optimizer.zero_grad()
-        nn.functional.binary_cross_entropy_with_logits(module(data.x)[:, 0], data.y).backward()
-        optimizer.step()
+    for _ in module_steps(optimizer, lambda: loss(module(data.x)[:, 0], data.y), steps):
+        pass
     with torch.no_grad():
         module(data.x)
     module.eval()
@@ -253,9 +258,8 @@ def fit_module(module: nn.Module, data: Dataset, steps: int, learning_rate: floa
 def _module_scores(module: nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
     """Loss and accuracy in evaluation mode."""
     with torch.no_grad():
-        z = module(x)[:, 0]
-        loss = nn.functional.binary_cross_entropy_with_logits(z, y)
-        return float(loss), float(((z > 0) == (y > 0.5)).double().mean())
+        losses, accuracies = score(module(x)[None], y, "binary", "sigmoid")
+    return float(losses[0]), float(accuracies[0])
 
 
 def alternative_cell(
