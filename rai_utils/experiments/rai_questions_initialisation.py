@@ -205,8 +205,7 @@ def layer_sequential(model: StackedMLP, x: Tensor) -> StackedMLP:
 
 def _start(way: str, architecture: Architecture, data: Dataset, seeds: Sequence[int]) -> StackedMLP:
     if way == "orthogonal":
-        # The gain that makes up for the slope at 0: 4 for the sigmoid, 1 for tanh.
-        gain = {"sigmoid": 4.0, "tanh": 1.0, "relu": math.sqrt(2)}[architecture.hidden_activation]
+        gain = architecture.activation.orthogonal_gain
         return build_mlp(architecture, seeds, "orthogonal_centred", gain)
     if way == "layer_sequential":
         plain = build_mlp(architecture, seeds, "orthogonal_centred")
