@@ -731,7 +731,8 @@ class _HiddenLayers(torch.autograd.Function):
         before, dead.count = dead.count if ctx.into else 0, 0
         for t, w in reversed(list(enumerate(weight.unbind(0)))):
             above = layers - 1 - t
-            if above % LOOK_EVERY == 0 and not gradient.any():
+            # A GPU would have to be waited for.
+            if not gradient.is_cuda and above % LOOK_EVERY == 0 and not gradient.any():
                 rest = slice(before, t + 1)
                 # 0 times infinity would be NaN.
                 if _are_finite(weight[rest], *inputs[rest], *kept[rest]):

@@ -270,7 +270,7 @@ class _ParallelTerms(torch.autograd.Function):
         target_gradient, weight_gradient, bias_gradient = gradients
         factor = 2 * hidden_weight / (examples * width)
         residual_below = targets.new_zeros(1, *targets.shape[1:])
-        for window in _windows(layers, seeds):
+        for window in _windows(weight):
             above = slice(window.start + 1, window.stop + 1)
             h, prediction = _window_predictions(targets, weight, bias, name, window)
             residual = prediction.sub_(targets[above])  # (layers, seeds, examples, width)
@@ -306,16 +306,22 @@ class _ParallelTerms(torch.autograd.Function):
             raise RuntimeError(
                 "a relaxed loss can be differentiated once: its gradients were handed out"
             )
-        if (gradient != 1).any():
-            gradients = tuple(g * gradient[:, None, None] for g in gradients)
+        # A GPU would have to be waited for to know.
+        if gradient.is_cuda or (gradient != 1).any():
+            for each in gradients:
+                each.mul_(gradient[:, None, None])
         gradients[0][0] += lowest
         gradients[0][-1] += highest
         return (*gradients, None, None, None)
 
 
-def _windows(layers: int, seeds: int) -> Iterator[slice]:
-    """Split a stretch of layers into windows of about ``BATCH`` products."""
-    size = max(1, BATCH // seeds)
+def _windows(weight: Tensor) -> Iterator[slice]:
+    """Split a stretch of layers, (layers, seeds, …), into windows of about ``BATCH`` products.
+
+    On a GPU, which has no such cache and pays for every launch, it stays whole.
+    """
+    layers, seeds = weight.shape[:2]
+    size = layers if weight.is_cuda else max(1, BATCH // seeds)
     return (slice(start, min(start + size, layers)) for start in range(0, layers, size))
 
 
@@ -492,7 +498,7 @@ def predictions(
         if isinstance(piece, _Parallel):
             targets, weight, bias = _parallel_operands(plan, weights, biases, values, piece)
             run, position = plan.locate(piece.first)
-            for window in _windows(weight.shape[0], weight.shape[1]):
+            for window in _windows(weight):
                 _, prediction = _window_predictions(
                     targets, weight, bias, plan.architecture.hidden_activation, window
                 )

@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from itertools import chain, count, repeat
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -56,8 +56,11 @@ Objective = Callable[..., RelaxedLoss]
 SMALLEST_STEP, LARGEST_STEP = 1e-6, 50.0
 
 # Compiling the Rprop step takes about 15 s once a process and saves about 3.5 ns a number and
-# step on two cores, so it pays above some 4e9 of them.
-COMPILE_ABOVE = 4e9
+# step on two cores, so it pays above some 4e9 of them. On a GPU it saves a hundredth of that.
+COMPILE_ABOVE = {"cpu": 4e9, "cuda": 4e11}
+
+# Whether a step on a GPU is recorded once and played back, which saves its hundreds of launches.
+CUDA_GRAPHS = True
 
 
 def configure(threads: int = 1) -> None:
@@ -88,11 +91,6 @@ def configure(threads: int = 1) -> None:
             "configure must come before any other tensor work of the process: "
             "worker threads that still keep denormal numbers ran already"
         )
-
-
-def compile_rprop() -> None:
-    """Compile the Rprop step now, for a process that makes many fits too short to pay for it."""
-    _compiled_rprop()
 
 
 @dataclass(frozen=True)
@@ -861,7 +859,7 @@ def _fit(
     ]
     # Rprop alone moves nothing whose gradient is 0 for good; a decaying weight moves all the same.
     resting = plan is None and find is None and phase.optimizer == "rprop"
-    resting = resting and not any(_each(phase.weight_decay))
+    resting = resting and not any(_each(phase.weight_decay)) and place.type != "cuda"
     dead = [DeadLayers() for _ in range(runs - 1)] if resting else None
     advance = _decayed(phase, flat, leaves, runs, _stepper(phase, flat, leaves, dead))
     current = StackedMLP(architecture, [w.detach() for w in weights], [b.detach() for b in biases])
@@ -894,6 +892,9 @@ def _fit(
         else:
             _gather(gradients, find(current, data.x, data.y, loss=loss))
 
+    if place.type == "cuda" and CUDA_GRAPHS and find is None and objective is relaxed_loss:
+        find_loss, find_gradients = _recorded(find_loss, find_gradients)
+        advance = _recorded_update(advance, phase.optimizer)
     seconds: list[float] = []
     rows = batches(len(data.x))
     with _progress_bar(phase.steps, "RAI" if plan else "backprop") as bar:
@@ -981,8 +982,9 @@ def _stepper(
     rule = update_rule(phase.optimizer)
     state = rule.start(rates)
     if phase.optimizer == "rprop":
-        compiled = _compiled_rprop() if _compiling_pays(phase.steps * flat.numel()) else None
-        step = compiled or rprop_step
+        kind, numbers = flat.device.type, phase.steps * flat.numel()
+        pays = kind in _compiled or numbers > COMPILE_ABOVE[kind]
+        step = (compile_rprop(kind) if pays else None) or rprop_step
         if dead is None:
             return lambda: step(flat, flat.grad, *state, phase.smallest_step)
         moved = flat, flat.grad, *state
@@ -1047,10 +1049,6 @@ def _decayed(
     return step
 
 
-def _compiling_pays(numbers: float) -> bool:
-    return numbers > COMPILE_ABOVE or _compiled_rprop.cache_info().currsize > 0
-
-
 def rprop_step(
     parameter: Tensor,
     gradient: Tensor,
@@ -1072,23 +1070,91 @@ def rprop_step(
     previous.copy_(kept)
 
 
-@cache
-def _compiled_rprop() -> Callable[[Tensor, Tensor, Tensor, Tensor, float], None] | None:
-    """Compile the Rprop update for vectors of any length, or return None with a notice."""
-    # It would tell every reader with a CUDA compiler and no GPU, on stderr, that there is no GPU.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    step = torch.compile(rprop_step, dynamic=True)
-    trial = [torch.zeros(64) for _ in range(4)]
-    try:
-        step(*trial, 1e-6)
-    except Exception as error:  # whatever the compiler tool chain raises
-        reason = " ".join(str(error).split("\n\n")[0].split())
-        warnings.warn(
-            f"torch.compile does not work here ({reason}): the Rprop step runs eagerly, "
-            "about eight times slower, with the same numbers",
-            stacklevel=2,
-        )
-        return None
+RpropStep = Callable[[Tensor, Tensor, Tensor, Tensor, float], None]
+_compiled: dict[str, RpropStep | None] = {}
+
+
+def compile_rprop(device: str = "cpu") -> RpropStep | None:
+    """Compile the Rprop step now, for vectors of any length; every later fit then uses it.
+
+    For a process that makes many fits, each too short to pay for it.
+
+    Args:
+        device: ``"cpu"`` or ``"cuda"``.
+
+    Returns:
+        The compiled step, or None, with a warning, where there is no compiler.
+    """
+    if device not in _compiled:
+        # It would tell every reader with a CUDA compiler and no GPU, on stderr, that there is none.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+        step = torch.compile(rprop_step, dynamic=True)
+        try:
+            step(*(torch.zeros(64, device=device) for _ in range(4)), 1e-6)
+        except Exception as error:  # whatever the compiler tool chain raises
+            reason = " ".join(str(error).split("\n\n")[0].split())
+            warnings.warn(
+                f"torch.compile does not work here ({reason}): the Rprop step runs eagerly, "
+                "about eight times slower, with the same numbers",
+                stacklevel=2,
+            )
+            step = None
+        _compiled[device] = step
+    return _compiled[device]
+
+
+def _recorded(
+    find_loss: Callable[[Tensor | None], Loss], find_gradients: Callable[[Loss], object]
+) -> tuple[Callable[[Tensor | None], Loss], Callable[[Loss], None]]:
+    """Record loss and gradients of all examples as one CUDA graph; return what plays it back.
+
+    What it returns are the same tensors at every step, with new numbers.
+    """
+
+    def both() -> Loss:
+        loss = find_loss(None)
+        find_gradients(loss)
+        return loss
+
+    # What libraries set up on first use may not be recorded.
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        both()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        recorded = both()
+
+    def play(_: Tensor | None) -> Loss:
+        graph.replay()
+        return recorded
+
+    return play, lambda _: None
+
+
+def _recorded_update(advance: Callable[[], None], optimizer: str) -> Callable[[], None]:
+    """Return the optimiser's step, recorded when it is made for the second time.
+
+    Adam's changes with the number of updates, so it cannot be played back.
+    """
+    if optimizer == "adam":
+        return advance
+    graph: torch.cuda.CUDAGraph | None = None
+    made = 0
+
+    def step() -> None:
+        nonlocal graph, made
+        made += 1
+        if made == 1:
+            advance()
+            return
+        if graph is None:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                advance()
+        graph.replay()
+
     return step
 
 

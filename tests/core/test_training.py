@@ -482,9 +482,9 @@ def test_therprop_step_is_bit_for_bit_torchs_own(dtype):
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_compiledrprop_step_is_bit_for_bit_the_eager_one(dtype):
-    compiled = rprop_updates(training._compiled_rprop(), dtype)
+    compiled = rprop_updates(training.compile_rprop(), dtype)
     eager = rprop_updates(training.rprop_step, dtype)
-    training._compiled_rprop.cache_clear()
+    training._compiled.clear()
     assert all(torch.equal(one, other) for one, other in zip(compiled, eager, strict=True))
 
 
@@ -497,12 +497,12 @@ def test_without_a_compiler_the_eager_step_is_used_with_a_notice(data, monkeypat
 
     model = build_mlp(Architecture((2, 5, 1)), [0])
     expected = fit_relaxed(model, data, Phase(5, 0.1))
-    training._compiled_rprop.cache_clear()
-    monkeypatch.setattr(training, "COMPILE_ABOVE", 0)
+    training._compiled.clear()
+    monkeypatch.setitem(training.COMPILE_ABOVE, "cpu", 0)
     monkeypatch.setattr(torch, "compile", broken)
     with pytest.warns(UserWarning, match=r"here \(backend raised: no compiler found\)"):
         fit = fit_relaxed(model, data, Phase(5, 0.1))
-    training._compiled_rprop.cache_clear()
+    training._compiled.clear()
     assert torch.equal(fit.model.weights[0], expected.model.weights[0])
 
 
