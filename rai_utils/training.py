@@ -359,7 +359,7 @@ class Fit:
         history: the record.
         snapshots: networks at the steps asked for.
         step_seconds: wall-clock time of each update, without evaluations and inspections,
-            (updates,). On a GPU the work of a step may end after its time was taken.
+            (updates,).
     """
 
     model: StackedMLP
@@ -671,6 +671,7 @@ def batches(examples: int, batch: int | None = None, seed: int = 0) -> Iterator[
 
 Loss = TypeVar("Loss")
 Gradients = TypeVar("Gradients")
+Result = TypeVar("Result")
 
 
 class Step(Generic[Loss, Gradients]):
@@ -892,9 +893,11 @@ def _fit(
         else:
             _gather(gradients, find(current, data.x, data.y, loss=loss))
 
-    if place.type == "cuda" and CUDA_GRAPHS and find is None and objective is relaxed_loss:
-        find_loss, find_gradients = _recorded(find_loss, find_gradients)
-        advance = _recorded_update(advance, phase.optimizer)
+    if place.type == "cuda":
+        if CUDA_GRAPHS and find is None and objective is relaxed_loss:
+            find_loss, find_gradients = _recorded(find_loss, find_gradients)
+            advance = _recorded_update(advance, phase.optimizer)
+        find_loss, advance = _awaited(find_loss), _awaited(advance)
     seconds: list[float] = []
     rows = batches(len(data.x))
     with _progress_bar(phase.steps, "RAI" if plan else "backprop") as bar:
@@ -1131,6 +1134,17 @@ def _recorded(
         return recorded
 
     return play, lambda _: None
+
+
+def _awaited(work: Callable[..., Result]) -> Callable[..., Result]:
+    """Return work that ends when the GPU has done it: the next look at a number waits anyway."""
+
+    def wait(*arguments: Any) -> Result:
+        result = work(*arguments)
+        torch.cuda.synchronize()
+        return result
+
+    return wait
 
 
 def _recorded_update(advance: Callable[[], None], optimizer: str) -> Callable[[], None]:

@@ -1,16 +1,14 @@
 """What a step costs on a GPU: ``python -m rai_utils.experiments.bench_cuda``, where there is one.
 
 The same fits as on the CPU, at 100 and 1000 hidden layers and several numbers of networks, with
-the step played back as a CUDA graph and without. A step's time is the difference of two fits of
-different length, divided by their difference in steps: what comes once, the recording, falls out.
-Medians over the rounds of one interleaved run; published as ``figures/bench/cuda.json``.
+the step played back as a CUDA graph and without. Medians over steps and over the rounds of one
+interleaved run; published as ``figures/bench/cuda.json``.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from time import perf_counter
 
 import numpy as np
 import torch
@@ -25,23 +23,16 @@ NOTHING = Watch(evaluate_at=())
 CASES = ((100, 1), (100, 10), (100, 64), (1000, 1), (1000, 10), (1000, 64))
 # The largest take minutes on a CPU, and their launches are few beside their work.
 ON_CPU, LAUNCHED = CASES[:2], CASES[:-1]
-SHORT, LONG, ROUNDS = 5, 45, 3
+STEPS, ROUNDS = 30, 3
 
 
-def seconds_a_step(
-    fit: Callable[..., Fit], model: StackedMLP, device: str, rate: float, short: int, long: int
+def milliseconds_a_step(
+    fit: Callable[..., Fit], model: StackedMLP, device: str, rate: float
 ) -> float:
-    """Seconds of a step, from the difference of a long and a short fit."""
-    data = moons(held_out=4)
-
-    def whole(steps: int) -> float:
-        started = perf_counter()
-        fit(model, data, Phase(steps, rate), watch=NOTHING, device=device)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return perf_counter() - started
-
-    return (whole(long) - whole(short)) / (long - short)
+    """Median time of a step, without the first ones, which record it."""
+    phase = Phase(STEPS, rate)
+    seconds = fit(model, moons(held_out=4), phase, watch=NOTHING, device=device).step_seconds
+    return 1e3 * float(np.median(seconds[STEPS // 3 :]))
 
 
 def measure() -> dict[str, object]:
@@ -60,22 +51,22 @@ def measure() -> dict[str, object]:
             model = stack([build_mlp(architecture, [0], *start)] * networks)
             ways: dict[str, list[float]] = {"recorded": [], "launched": [], "cpu": []}
             for _ in range(ROUNDS):
-                for way, seconds in ways.items():
+                for way, times in ways.items():
                     if case not in {"cpu": ON_CPU, "launched": LAUNCHED}.get(way, CASES):
                         continue
                     training.CUDA_GRAPHS = way == "recorded"
                     device = "cpu" if way == "cpu" else "cuda"
-                    seconds.append(seconds_a_step(fit, model, device, rate, SHORT, LONG))
+                    times.append(milliseconds_a_step(fit, model, device, rate))
             row = {"method": method, "hidden_layers": layers, "networks": networks}
             row |= {
-                f"{way}_milliseconds": float(f"{1e3 * np.median(seconds):.4g}") if seconds else None
-                for way, seconds in ways.items()
+                f"{way}_milliseconds": float(f"{np.median(times):.4g}") if times else None
+                for way, times in ways.items()
             }
             rows.append(row)
             print(row, flush=True)
     card = torch.cuda.get_device_name()
     machine = environment() | {"card": card, "cuda": torch.version.cuda}
-    return {"machine": machine, "rounds": ROUNDS, "steps": [SHORT, LONG], "rows": rows}
+    return {"machine": machine, "rounds": ROUNDS, "steps": STEPS, "rows": rows}
 
 
 def main() -> None:
