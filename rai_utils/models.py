@@ -75,9 +75,19 @@ class Activation:
         Raises:
             ValueError: units interact, or there is no rule.
         """
-        if self.greatest_slope is None or self.backward is None:
+        if self.greatest_slope is None:
             raise ValueError(f"activation must work unit by unit, got {self.label}")
-        return self.backward(torch.ones_like(z), self.kept(z, self.function(z)))
+        return self.pull_back(torch.ones_like(z), self.kept(z, self.function(z)))
+
+    def pull_back(self, gradient: Tensor, kept: Tensor) -> Tensor:
+        """Gradient with respect to z from that with respect to h, by ``backward``.
+
+        Raises:
+            ValueError: there is no rule.
+        """
+        if self.backward is None:
+            raise ValueError(f"activation must have a backward rule, got {self.label}")
+        return self.backward(gradient, kept)
 
 
 class _CentredSigmoid(nn.Module):
@@ -725,7 +735,7 @@ class _HiddenLayers(torch.autograd.Function):
         dead: DeadLayers = ctx.dead
         inputs, kept = dead.inputs, dead.kept
         layers = weight.shape[0]
-        backward = ACTIVATIONS[ctx.name].backward
+        pull_back = ACTIVATIONS[ctx.name].pull_back
         weight_gradient, bias_gradient = ctx.into or map(torch.empty_like, (weight, bias))
         # Of memory that was given, the gradients before are 0 since the last step.
         before, dead.count = dead.count if ctx.into else 0, 0
@@ -741,7 +751,7 @@ class _HiddenLayers(torch.autograd.Function):
                     gradient = torch.zeros_like(inputs[0])
                     dead.count = t + 1
                     break
-            delta = backward(gradient, kept[t])  # (seeds, examples, outputs)
+            delta = pull_back(gradient, kept[t])  # (seeds, examples, outputs)
             torch.bmm(delta.mT, inputs[t], out=weight_gradient[t])
             torch.sum(delta, 1, keepdim=True, out=bias_gradient[t])
             below = torch.bmm(delta, w)  # (seeds, examples, inputs)

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 Objective = Callable[..., RelaxedLoss]
+# The loss of each network, (seeds,), and its parts if it is a relaxed one.
+Losses = tuple[Tensor, RelaxedLoss | None]
 
 # Between them Rprop keeps its steps, unless it is told otherwise (torch's defaults).
 SMALLEST_STEP, LARGEST_STEP = 1e-6, 50.0
@@ -60,7 +62,7 @@ SMALLEST_STEP, LARGEST_STEP = 1e-6, 50.0
 COMPILE_ABOVE = {"cpu": 4e9, "cuda": 4e11}
 
 # Whether a step on a GPU is recorded once and played back, which saves its hundreds of launches.
-CUDA_GRAPHS = True
+CUDA_GRAPHS: bool = True
 
 
 def configure(threads: int = 1) -> None:
@@ -368,6 +370,17 @@ class Fit:
     snapshots: dict[int, StackedMLP]
     step_seconds: NDArray[np.float64]
 
+    @property
+    def relaxed_targets(self) -> Targets:
+        """The trained targets of a fit by RAI.
+
+        Raises:
+            ValueError: the fit was by backpropagation.
+        """
+        if self.targets is None:
+            raise ValueError("the fit must be one by RAI, got one without targets")
+        return self.targets
+
 
 def loss_for(task: Task, loss: OutputLoss | None = None) -> OutputLoss:
     """Return ``loss``, or by default cross-entropy for classes and squared error for regression.
@@ -646,47 +659,45 @@ def check_data(architecture: Architecture, dataset: Dataset, loss: OutputLoss) -
     output_loss(example, dataset.y[:1], architecture.output_activation, loss)
 
 
-def batches(examples: int, batch: int | None = None, seed: int = 0) -> Iterator[Tensor | None]:
-    """Yield the rows of each step, without end; None stands for all of them.
+def batches(examples: int, batch: int, seed: int = 0) -> Iterator[Tensor]:
+    """Yield the rows of each step, without end.
 
     Each pass over the data has an order of its own, drawn without replacement; its last batch may
     be smaller.
 
     Args:
         examples: how many there are.
-        batch: examples of a step, 1 … ``examples``; None for all of them, in their own order.
+        batch: examples of a step, 1 … ``examples``.
         seed: of the orders.
 
     Raises:
         ValueError: ``batch`` or ``seed`` is out of range.
     """
-    generator = seeded(seed, "order_seed")
-    if batch is None:
-        return repeat(None)
-    batch = whole_number(batch, "batch", 1, examples)
+    batch, generator = whole_number(batch, "batch", 1, examples), seeded(seed, "order_seed")
     return chain.from_iterable(
         torch.randperm(examples, generator=generator).split(batch) for _ in count()
     )
 
 
+Rows = TypeVar("Rows")
 Loss = TypeVar("Loss")
 Gradients = TypeVar("Gradients")
 Result = TypeVar("Result")
 
 
-class Step(Generic[Loss, Gradients]):
+class Step(Generic[Rows, Loss, Gradients]):
     """One step of a fit before its update. What is asked of it is computed once, when it is asked.
 
     Attributes:
         updates: how many came before.
-        rows: the examples of its batch; None for all.
+        rows: which examples its batch has.
     """
 
     def __init__(
         self,
         updates: int,
-        rows: Tensor | None,
-        find_loss: Callable[[Tensor | None], Loss],
+        rows: Rows,
+        find_loss: Callable[[Rows], Loss],
         find_gradients: Callable[[Loss], Gradients],
     ) -> None:
         self.updates, self.rows, self._seconds = updates, rows, 0.0
@@ -716,22 +727,22 @@ class Step(Generic[Loss, Gradients]):
 
 
 def steps(
-    find_loss: Callable[[Tensor | None], Loss],
+    find_loss: Callable[[Rows], Loss],
     find_gradients: Callable[[Loss], Gradients],
     update: Callable[[Gradients], object],
-    rows: Iterable[Tensor | None],
+    rows: Iterable[Rows],
     seconds: list[float] | None = None,
-) -> Iterator[Step[Loss, Gradients]]:
+) -> Iterator[Step[Rows, Loss, Gradients]]:
     """Train: loss, gradients, update, batch after batch. Every fit of the study runs this loop.
 
     A step is handed out before its update, so the networks stand where ``step.updates`` updates
     have left them. Who takes no further step ends the training, and nothing more is computed.
 
     Args:
-        find_loss: rows of a batch, None for all -> what is to fall.
+        find_loss: rows of a batch -> what is to fall.
         find_gradients: that loss -> its gradients.
         update: gradients -> None; makes one optimiser step.
-        rows: the batches; the training ends with the last.
+        rows: the batches, ``repeat(None)`` for all examples; the training ends with the last.
         seconds: what each finished step took is added to it, without what its reader did.
     """
     for updates, batch in enumerate(rows):
@@ -747,7 +758,7 @@ def module_steps(
     find_loss: Callable[[], Tensor],
     count: int,
     seconds: list[float] | None = None,
-) -> Iterator[Step[Tensor, None]]:
+) -> Iterator[Step[None, Tensor, None]]:
     """Train any module on all of its examples, by an optimiser of torch: see ``steps``."""
 
     def find_gradients(loss: Tensor) -> None:
@@ -802,12 +813,22 @@ class _Recorder:
         wide = (layers, seeds) if layers else (0,)
         narrow = (seeds,) if layers else (0,)
         shapes = ((depth, seeds), narrow, narrow, wide, wide, wide)
+        loss, accuracy, held_out_loss, held_out_accuracy = _columns(self.evaluated, ((seeds,),) * 4)
+        norms, total, output, hidden, squares, variances = _columns(self.inspected, shapes)
         return History(
-            np.array(list(self.evaluated), dtype=np.int64),
-            *_columns(self.evaluated, ((seeds,),) * 4),
-            np.array(list(self.inspected), dtype=np.int64),
-            *_columns(self.inspected, shapes),
-            tuple(self.failures),
+            evaluated_at=np.array(list(self.evaluated), dtype=np.int64),
+            loss=loss,
+            accuracy=accuracy,
+            held_out_loss=held_out_loss,
+            held_out_accuracy=held_out_accuracy,
+            inspected_at=np.array(list(self.inspected), dtype=np.int64),
+            gradient_norms=norms,
+            relaxed_loss=total,
+            output_term=output,
+            hidden_terms=hidden,
+            target_mean_square=squares,
+            target_variance=variances,
+            failures=tuple(self.failures),
         )
 
 
@@ -853,16 +874,15 @@ def _fit(
         settle_targets(plan, weights, biases, values, data.x)
     for leaf in leaves:
         leaf.requires_grad_()
-    flat.grad = torch.zeros_like(flat)
-    gradients = [
-        part.view_as(leaf)
-        for part, leaf in zip(flat.grad.split([v.numel() for v in leaves]), leaves, strict=True)
-    ]
+    gradient = torch.zeros_like(flat)
+    parts_of_it = gradient.split([leaf.numel() for leaf in leaves])
+    gradients = [part.view_as(leaf) for part, leaf in zip(parts_of_it, leaves, strict=True)]
     # Rprop alone moves nothing whose gradient is 0 for good; a decaying weight moves all the same.
     resting = plan is None and find is None and phase.optimizer == "rprop"
     resting = resting and not any(_each(phase.weight_decay)) and place.type != "cuda"
     dead = [DeadLayers() for _ in range(runs - 1)] if resting else None
-    advance = _decayed(phase, flat, leaves, runs, _stepper(phase, flat, leaves, dead))
+    advance = _stepper(phase, flat, gradient, leaves, dead)
+    advance = _decayed(phase, flat, gradient, leaves[:runs], advance)
     current = StackedMLP(architecture, [w.detach() for w in weights], [b.detach() for b in biases])
     recorder = _Recorder(architecture, model.seeds, len(plan.layers) if plan else 0)
     evaluate_at = set(schedule(phase.steps) if watch.evaluate_at is None else watch.evaluate_at)
@@ -870,7 +890,7 @@ def _fit(
     snapshots: dict[int, StackedMLP] = {}
     alive = torch.ones(model.seeds, dtype=torch.bool, device=place)
 
-    def find_loss(_: Tensor | None) -> tuple[Tensor, RelaxedLoss | None]:
+    def find_loss(_: None) -> Losses:
         if plan is None:
             z = forward(architecture, weights, biases, data.x, gradients, dead)
             return output_loss(z, data.y, architecture.output_activation, loss), None
@@ -887,21 +907,23 @@ def _fit(
         )
         return parts.total, parts
 
-    def find_gradients(found: tuple[Tensor, RelaxedLoss | None]) -> None:
+    def find_gradients(found: Losses) -> None:
         if find is None:
             _gather(gradients, torch.autograd.grad(found[0].sum(), leaves))
         else:
             _gather(gradients, find(current, data.x, data.y, loss=loss))
 
+    losses_of: Callable[[None], Losses] = find_loss
+    gradients_of: Callable[[Losses], None] = find_gradients
     if place.type == "cuda":
         if CUDA_GRAPHS and find is None and objective is relaxed_loss:
-            find_loss, find_gradients = _recorded(find_loss, find_gradients)
+            losses_of, gradients_of = _recorded(losses_of, gradients_of)
             advance = _recorded_update(advance, phase.optimizer)
-        find_loss, advance = _awaited(find_loss), _awaited(advance)
+        losses_of, advance = _awaited(losses_of), _awaited(advance)
     seconds: list[float] = []
-    rows = batches(len(data.x))
+    rows = repeat(None)
     with _progress_bar(phase.steps, "RAI" if plan else "backprop") as bar:
-        for step in steps(find_loss, find_gradients, lambda _: advance(), rows, seconds):
+        for step in steps(losses_of, gradients_of, lambda _: advance(), rows, seconds):
             updates = step.updates
             if updates in snapshot_at:
                 snapshots[updates] = _copy(current)
@@ -973,7 +995,11 @@ def _first_bad_layer(
 
 
 def _stepper(
-    phase: Phase, flat: Tensor, leaves: Sequence[Tensor], dead: Sequence[DeadLayers] | None
+    phase: Phase,
+    flat: Tensor,
+    gradient: Tensor,
+    leaves: Sequence[Tensor],
+    dead: Sequence[DeadLayers] | None,
 ) -> Callable[[], None]:
     """Return a function that makes one optimiser step on the vector of all trained numbers.
 
@@ -989,8 +1015,8 @@ def _stepper(
         pays = kind in _compiled or numbers > COMPILE_ABOVE[kind]
         step = (compile_rprop(kind) if pays else None) or rprop_step
         if dead is None:
-            return lambda: step(flat, flat.grad, *state, phase.smallest_step)
-        moved = flat, flat.grad, *state
+            return lambda: step(flat, gradient, *state, phase.smallest_step)
+        moved = flat, gradient, *state
         counts = [0] * len(dead)
 
         def step_the_living() -> None:
@@ -1001,7 +1027,7 @@ def _stepper(
 
         return step_the_living
     updates = count(1)
-    return lambda: rule.step(flat, flat.grad, state, next(updates), rates, phase.smallest_step)
+    return lambda: rule.step(flat, gradient, state, next(updates), rates, phase.smallest_step)
 
 
 def _living(leaves: Sequence[Tensor], resting: Sequence[int]) -> list[slice]:
@@ -1035,18 +1061,22 @@ def _per_number(values: Sequence[float], flat: Tensor, leaves: Sequence[Tensor])
 
 
 def _decayed(
-    phase: Phase, flat: Tensor, leaves: Sequence[Tensor], runs: int, advance: Callable[[], None]
+    phase: Phase,
+    flat: Tensor,
+    gradient: Tensor,
+    weights: Sequence[Tensor],
+    advance: Callable[[], None],
 ) -> Callable[[], None]:
-    """Return ``advance`` with δ W added to the gradient of the weights, the first leaves."""
+    """Return ``advance`` with δ W added to the gradient of the weights, which stand first."""
     decays = _each(phase.weight_decay)
     if not any(decays):
         return advance
-    size = sum(leaf.numel() for leaf in leaves[:runs])
-    weights, gradient = flat[:size], flat.grad[:size]
-    decay = _per_number(decays, weights, leaves[:runs])  # (all weights,)
+    size = sum(weight.numel() for weight in weights)
+    decaying, own = flat[:size], gradient[:size]
+    decay = _per_number(decays, decaying, weights)  # (all weights,)
 
     def step() -> None:
-        gradient.addcmul_(weights, decay)
+        own.addcmul_(decaying, decay)
         advance()
 
     return step
@@ -1107,8 +1137,8 @@ def compile_rprop(device: str = "cpu") -> RpropStep | None:
 
 
 def _recorded(
-    find_loss: Callable[[Tensor | None], Loss], find_gradients: Callable[[Loss], object]
-) -> tuple[Callable[[Tensor | None], Loss], Callable[[Loss], None]]:
+    find_loss: Callable[[None], Loss], find_gradients: Callable[[Loss], object]
+) -> tuple[Callable[[None], Loss], Callable[[Loss], None]]:
     """Record loss and gradients of all examples as one CUDA graph; return what plays it back.
 
     What it returns are the same tensors at every step, with new numbers.
@@ -1129,7 +1159,7 @@ def _recorded(
     with torch.cuda.graph(graph):
         recorded = both()
 
-    def play(_: Tensor | None) -> Loss:
+    def play(_: None) -> Loss:
         graph.replay()
         return recorded
 

@@ -57,13 +57,17 @@ def measure() -> dict[str, object]:
                     training.CUDA_GRAPHS = way == "recorded"
                     device = "cpu" if way == "cpu" else "cuda"
                     times.append(milliseconds_a_step(fit, model, device, rate))
-            row = {"method": method, "hidden_layers": layers, "networks": networks}
-            row |= {
+            row: dict[str, object] = {
+                "method": method,
+                "hidden_layers": layers,
+                "networks": networks,
+            }
+            medians = {
                 f"{way}_milliseconds": float(f"{np.median(times):.4g}") if times else None
                 for way, times in ways.items()
             }
-            rows.append(row)
-            print(row, flush=True)
+            rows.append(row | medians)
+            print(rows[-1], flush=True)
     card = torch.cuda.get_device_name()
     machine = environment() | {"card": card, "cuda": torch.version.cuda}
     return {"machine": machine, "rounds": ROUNDS, "steps": STEPS, "rows": rows}

@@ -354,7 +354,14 @@ def start_cell(
     first, second = relaxed_phase(hidden_layers, "sigmoid"), backprop_phase(hidden_layers, steps)
     whole = first.steps + second.steps
     compile_rprop()
-    fits = fit_handover(start, data, first, second, **_last_only(first, second))
+    fits = fit_handover(
+        start,
+        data,
+        first,
+        second,
+        relaxed_watch=_end(first.steps),
+        backprop_watch=_end(second.steps),
+    )
     rai = fit_relaxed(start, data, Phase(whole, first.learning_rate), watch=_end(whole))
     trial = build_mlp(architecture, [TUNING_SEED], initialisation, gain)
     grid = (1e-2, 1e-3, 1e-4, 1e-5)
@@ -517,10 +524,6 @@ def _tens(steps: int) -> range:
 
 def _end(steps: int) -> Watch:
     return Watch(evaluate_at=(steps,))
-
-
-def _last_only(first: Phase, second: Phase) -> dict[str, Watch]:
-    return {"relaxed_watch": _end(first.steps), "backprop_watch": _end(second.steps)}
 
 
 def _plain(values: np.ndarray) -> list[float | None]:

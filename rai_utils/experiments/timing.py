@@ -209,7 +209,7 @@ def activation_costs(
         kept = activation.kept(z, activation.function(z))
         for direction, call in (
             ("forward", partial(activation.function, z)),
-            ("backward", partial(activation.backward, gradient, kept)),
+            ("backward", partial(activation.pull_back, gradient, kept)),
         ):
             work[f"{direction}_{name}"] = clocked(call, repeats=repeats, clock=clock)
     seconds = interleaved(work, rounds, warm_up=5)

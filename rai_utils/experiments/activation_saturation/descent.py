@@ -88,7 +88,7 @@ def descend(
     steps = whole_number(steps, "steps", 1)
     snapshot_at = whole_numbers(snapshot_at, "snapshot_at", most=steps)
     goal = None if goal is None else number(goal, "goal", above=0)
-    rows = batches(len(dataset.x), batch, order_seed)
+    rows = batches(len(dataset.x), len(dataset.x) if batch is None else batch, order_seed)
     dtype = model.weights[0].dtype
     x, y = dataset.x.to(dtype), dataset.y
     y = y.to(dtype) if y.is_floating_point() else y
@@ -108,8 +108,8 @@ def descend(
     path = torch.zeros(model.seeds, dtype=torch.float64)
     snapshots: dict[int, StackedMLP] = {}
 
-    def find_loss(rows: Tensor | None) -> Tensor:
-        inputs, labels = (x, y) if rows is None else (x[rows], y[rows])
+    def find_loss(rows: Tensor) -> Tensor:
+        inputs, labels = (x, y) if batch is None else (x[rows], y[rows])
         z = _outputs(architecture, leaves[:runs], leaves[runs:], slopes, inputs)
         return output_loss(z, labels, architecture.output_activation, loss_name)
 

@@ -117,7 +117,7 @@ def backward_signals(model: StackedMLP, dataset: Dataset) -> tuple[list[Tensor],
     for layer in range(len(z) - 2, -1, -1):
         upstream = delta @ weights[layer + 1]  # (seeds, examples, units)
         kept = activation.kept(z[layer].detach(), inputs[layer + 1])
-        delta = activation.backward(upstream, kept)
+        delta = activation.pull_back(upstream, kept)
         deltas.insert(0, delta)
     return inputs, deltas
 

@@ -65,8 +65,8 @@ def expression_graph(
                 )
             )
         axes.text(
-            *((start + end) / 2 - 0.27 * aside),
-            f"{gradient:g}",
+            *map(float, (start + end) / 2 - 0.27 * aside),
+            s=f"{gradient:g}",
             ha="center",
             va="center",
             color=VERMILLION,
