@@ -155,7 +155,7 @@ def fitted_exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
     """
     if len(sizes) < 2 or len(sizes) != len(seconds):
         raise ValueError(
-            f"expected two sizes or more, one time each, got {len(sizes)} and {len(seconds)}"
+            f"sizes must be two or more with one time each, got {len(sizes)} and {len(seconds)}"
         )
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 

@@ -45,7 +45,7 @@ def boundaries(
         "probabilities", probabilities, (None, y.size, x.size), "(networks, G_y, G_x)"
     )
     if not len(values):
-        raise ValueError("probabilities: expected at least one network, came none")
+        raise ValueError("probabilities must be of at least one network, got none")
     landscape(axes, x, y, (values > 0.5).mean(0), points, labels, title=title)
     for collection in [c for c in axes.collections if isinstance(c, ContourSet)]:
         collection.remove()  # the boundary of the vote is not a network's boundary

@@ -81,7 +81,7 @@ def approximation_errors(
     widths = whole_numbers(widths, "widths", least=1)
     seeds = whole_numbers(seeds, "seeds", most=LAST_SEED)
     if not widths or not seeds:
-        raise ValueError(f"expected a width and a seed at least, got {widths} and {seeds}")
+        raise ValueError(f"widths and seeds must hold one each at least, got {widths} and {seeds}")
     fit, test = (np.linspace(-1, 1, count) for count in (_FIT_POINTS, _TEST_POINTS))
     wanted, truth = TARGETS[target](fit), TARGETS[target](test)
     shape = (len(widths), len(seeds))
@@ -151,7 +151,7 @@ def log_log_slope(widths: Sequence[int], errors: Array) -> Array:
     """
     if len(set(widths)) < 2 or errors.ndim != 2 or len(errors) != len(widths):
         raise ValueError(
-            f"expected two widths or more and errors (widths, seeds), got {len(widths)} widths "
+            f"widths must be two or more and errors (widths, seeds), got {len(widths)} widths "
             f"and errors {errors.shape}"
         )
     if not (errors > 0).all():

@@ -825,7 +825,7 @@ def train(
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     options = {trial.option for trial in trials}
     if len(options) != 1:
-        raise ValueError(f"expected trials with one option, got {sorted(map(str, options))}")
+        raise ValueError(f"trials must have one option, got {sorted(map(str, options))}")
     (option,) = options
     model = build_mlp(ARCHITECTURE, [seed] * len(trials))
     weight_rates = [trial.weight_rate for trial in trials]
