@@ -520,8 +520,7 @@ def fit_relaxed(
     """Train by RAI: weights and targets together, gradients of the relaxed loss (Eq. 4).
 
     Args:
-        model: the networks to start from; left as they are.
-        dataset: the examples, the same for all seeds.
+        model, dataset, watch, loss, device: as in ``fit_backprop``.
         phase: steps, learning rate, optimiser; one optimiser for weights and targets.
         layers: numbers of the relaxed layers, from 1, or ``"all"``; with ``targets``, all of
             those that they are of.
@@ -529,9 +528,6 @@ def fit_relaxed(
         targets: where the targets start; None for the plain forward pass, with residuals that
             are exactly 0.
         objective: what is minimised, called as ``relaxed_loss`` is at every step.
-        watch: when to record.
-        loss: the output error; None for the task's default.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Raises:
         ValueError: data, network, loss, layers, targets and schedule do not fit each other, or
@@ -572,13 +568,9 @@ def fit_sequential(
     The gradient of the weights is ``sequential_gradients``; the targets live for one step.
 
     Args:
-        model: the networks to start from; left as they are.
-        dataset: the examples, the same for all seeds.
+        model, dataset, watch, loss, device: as in ``fit_backprop``.
         phase: steps, learning rate, optimiser, of the weights.
         hidden_weight: λ, above 0.
-        watch: when to record.
-        loss: the output error; None for the task's default.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Raises:
         ValueError: as ``fit_backprop`` and ``sequential_gradients``.
@@ -613,16 +605,12 @@ def fit_handover(
     The targets are dropped between the two; backpropagation starts with a fresh optimiser.
 
     Args:
-        model: the networks to start from; left as they are.
-        dataset: the examples, the same for all seeds.
+        model, dataset, loss, device: as in ``fit_backprop``.
         relaxed_phase: the RAI steps.
         backprop_phase: the backpropagation steps.
-        layers: as in ``fit_relaxed``.
-        hidden_weight: as in ``fit_relaxed``.
+        layers, hidden_weight: as in ``fit_relaxed``.
         relaxed_watch: when the first phase records.
         backprop_watch: when the second phase records.
-        loss: the output error; None for the task's default.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Raises:
         ValueError: as ``fit_relaxed`` and ``fit_backprop``.
