@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rai_utils.checks import number, numbers, one_each, seeded, whole_number, whole_numbers
+from rai_utils.checks import number, numbers, one_each, one_of, seeded, whole_number, whole_numbers
 from rai_utils.data import Dataset, Task
 from rai_utils.models import (
     Architecture,
@@ -166,9 +166,7 @@ def update_rule(optimizer: str) -> UpdateRule:
     Raises:
         ValueError: the optimiser is unknown.
     """
-    if optimizer not in UPDATE_RULES:
-        raise ValueError(f"optimizer must be one of {', '.join(UPDATE_RULES)}, got {optimizer!r}")
-    return UPDATE_RULES[optimizer]
+    return UPDATE_RULES[one_of(optimizer, UPDATE_RULES, "optimizer")]
 
 
 @dataclass(frozen=True)
