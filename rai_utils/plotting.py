@@ -20,7 +20,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -36,6 +36,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.patches import Circle, FancyArrowPatch, Patch, Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.rcsetup import cycler
 from matplotlib.ticker import LogFormatterMathtext, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
@@ -57,7 +58,12 @@ _LAYER, _ZERO = "layer (1 = nearest the input)", "exactly 0"
 # Around what has to be seen on lines, and on every colour of a map.
 HALO = [withStroke(linewidth=2.2, foreground="white")]
 _DARK_HALO = [withStroke(linewidth=2.8, foreground="black")]
-_HATCHED = {"facecolor": "#DDDDDD", "edgecolor": "#888888", "hatch": "//////", "linewidth": 0.0}
+_HATCHED: Style = {
+    "facecolor": "#DDDDDD",
+    "edgecolor": "#888888",
+    "hatch": "//////",
+    "linewidth": 0.0,
+}
 # Handles long enough to tell the dashes apart.
 _KEY: Style = {"handlelength": 2.7, "handletextpad": 0.6, "columnspacing": 1.0}
 # A reference's line has its style; its name in grey would be lost in print.
@@ -87,21 +93,24 @@ _LOOKS: dict[tuple[str, ...], tuple[str, Any, str]] = {
     ("shared targets",): (_BROWN, _DOTTED, "*"),
     # Activations.
     ("identity", "linear", "none"): ("#777777", _DASH_DOT_DOT, "D"),
-    ("relu", "ReLU"): (_ORANGE, _SOLID, "^"),
+    ("sigmoid",): (_PURPLE, _DASHED, "o"),
+    ("tanh",): (_SKY, _LONG, "s"),
+    ("ReLU",): (_ORANGE, _SOLID, "^"),
     ("leaky_relu", "leaky ReLU", "leaky ReLU 0.01"): (_BROWN, _SHORT, "D"),
     ("leaky_relu_0.1", "leaky ReLU 0.1"): ("#5C3A1A", _DOTTED, "v"),
     ("PReLU", "PReLU (learned)"): ("#E0803A", _SPARSE, "*"),
-    ("elu", "ELU"): ("#006B4D", _DASH_DOT_DOT, "p"),
-    ("sigmoid",): (_PURPLE, _DASHED, "o"),
+    ("ELU",): ("#006B4D", _DASH_DOT_DOT, "p"),
+    ("softplus",): ("#006374", _DASH_DOT, "P"),
+    ("GELU",): ("#001C7F", _LONG, "d"),
+    ("SiLU",): ("#8C0800", _SHORT, "X"),
     ("centred_sigmoid", "sigmoid − ½"): (_ROSE, _SOLID, "d"),
-    ("sigmoid_flat", "sigmoid, slope 1/k"): ("#5E2347", _DOTTED, "p"),
-    ("tanh",): (_SKY, _LONG, "s"),
+    ("sigmoid_flat", "sigmoid(4z/k)", "sigmoid, slope 1/k"): ("#5E2347", _DOTTED, "p"),
     ("softmax",): ("#000000", _DASH_DOT, "X"),
-    ("softmax_times_width", "k · softmax"): ("#444444", _SHORT, "s"),
-    ("softmax_cold", "softmax, T = 1/k"): ("#6A6A6A", _DASHED, "P"),
+    ("softmax_times_width", "softmax × k", "k · softmax"): ("#444444", _SHORT, "s"),
+    ("softmax_cold", "softmax(k z)", "softmax, T = 1/k"): ("#6A6A6A", _DASHED, "P"),
     ("softmax_layer_norm", "softmax, layer norm"): ("#909090", _LONG, "*"),
 }
-_NAMED = {name: look for names, look in _LOOKS.items() for name in names}
+_NAMED = {name.lower(): look for names, look in _LOOKS.items() for name in names}
 # For every other name: 7 hues, 5 dashes and 8 markers, numbers without a common factor.
 _HUES = [seaborn.color_palette("dark").as_hex()[i] for i in (0, 1, 2, 4, 6, 8, 9)]
 _DASHES, _MARKERS = (_SOLID, _SHORT, _LONG, _DASH_DOT, _DASH_DOT_DOT), "s^dX*vPp"
@@ -119,47 +128,47 @@ def use_style() -> None:
 
     What a reader's own settings changed is undone first: a figure looks the same for everybody.
     """
-    mpl.rcdefaults()
+    settings: dict[Any, Any] = {
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same everywhere
+        "mathtext.fontset": "dejavusans",
+        "text.usetex": False,
+        "font.size": _TEXT,
+        "axes.titlesize": _TEXT + 0.5,
+        "axes.labelsize": _TEXT,
+        "figure.labelsize": _TEXT,
+        "legend.fontsize": _SMALL_TEXT,
+        "legend.frameon": False,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": "#888888",
+        "axes.linewidth": 0.6,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "axes.prop_cycle": cycler(
+            color=[_BLUE, VERMILLION, _GREEN, _ROSE, _ORANGE],
+            linestyle=[_SOLID, _DASHED, _DASH_DOT, ":", _LONG],
+        ),
+        "lines.linewidth": 1.5,
+        "lines.markersize": 4.0,
+        "hatch.linewidth": 0.4,
+        "image.cmap": COLOUR_MAP,
+        "figure.figsize": (HALF_PAGE, 2.5),
+        "figure.constrained_layout.use": True,
+        "figure.dpi": 150,
+        "savefig.dpi": 200,
+        "savefig.bbox": "standard",
+        "pdf.fonttype": 42,  # text stays text
+        "svg.fonttype": "none",
+        "svg.hashsalt": "rai-study",  # the same bytes on every run
+    }
     ticks: Style = {"color": "#888888", "labelcolor": INK, "labelsize": _SMALL_TEXT}
     ticks |= {"major.width": 0.6, "minor.width": 0.4}
-    mpl.rcParams.update({f"{x}tick.{name}": value for x in "xy" for name, value in ticks.items()})
-    mpl.rcParams.update(
-        {
-            "font.family": "sans-serif",
-            "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same everywhere
-            "mathtext.fontset": "dejavusans",
-            "text.usetex": False,
-            "font.size": _TEXT,
-            "axes.titlesize": _TEXT + 0.5,
-            "axes.labelsize": _TEXT,
-            "figure.labelsize": _TEXT,
-            "legend.fontsize": _SMALL_TEXT,
-            "legend.frameon": False,
-            "text.color": INK,
-            "axes.labelcolor": INK,
-            "axes.edgecolor": "#888888",
-            "axes.linewidth": 0.6,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.axisbelow": True,
-            "axes.prop_cycle": mpl.cycler(
-                color=[_BLUE, VERMILLION, _GREEN, _ROSE, _ORANGE],
-                linestyle=[_SOLID, _DASHED, _DASH_DOT, ":", _LONG],
-            ),
-            "lines.linewidth": 1.5,
-            "lines.markersize": 4.0,
-            "hatch.linewidth": 0.4,
-            "image.cmap": COLOUR_MAP,
-            "figure.figsize": (HALF_PAGE, 2.5),
-            "figure.constrained_layout.use": True,
-            "figure.dpi": 150,
-            "savefig.dpi": 200,
-            "savefig.bbox": "standard",
-            "pdf.fonttype": 42,  # text stays text
-            "svg.fonttype": "none",
-            "svg.hashsalt": "rai-study",  # the same bytes on every run
-        }
-    )
+    for axis in ("xtick", "ytick"):
+        settings |= {f"{axis}.{name}": value for name, value in ticks.items()}
+    mpl.rcdefaults()
+    mpl.rcParams.update(settings)
 
 
 def figure(
@@ -236,10 +245,10 @@ def shared_key(figure: Figure, panels: Iterable[Axes]) -> Legend:
 def method_style(name: str, position: int = 0) -> Style:
     """Give the colour, line style and marker of a method or an activation.
 
-    The names of one table look the same in every figure. A name such as "sigmoid, × 4" has the
-    hue of what stands before the comma, and at position 0 all of its look. Any other name takes a
-    look from a palette, which depends on nothing but the name, and shares dash and marker with
-    none of the table.
+    The names of one table look the same in every figure, in capitals or not. A name such as
+    "sigmoid, × 4" has the hue of what stands before the comma, and at position 0 all of its look.
+    Any other name takes a look from a palette, which depends on nothing but the name, and shares
+    dash and marker with none of the table.
 
     Args:
         name: Name of the method or activation.
@@ -249,6 +258,7 @@ def method_style(name: str, position: int = 0) -> Style:
     Returns:
         A new dictionary with `color`, `linestyle` and `marker`, as `Axes.plot` takes them.
     """
+    name = name.lower()
     head = _NAMED.get(name.partition(",")[0])
     look = _NAMED.get(name, head if position == 0 else None)
     if look is None:
@@ -272,7 +282,7 @@ def method_styles(names: Iterable[str]) -> dict[str, Style]:
     """
     names = list(names)
     styles: dict[str, Style] = {}
-    for name in sorted(names, key=lambda name: name not in _NAMED):
+    for name in sorted(names, key=lambda name: name.lower() not in _NAMED):
         if _in_table(name) and method_style(name) not in styles.values():
             styles[name] = method_style(name)
     for name in names:
@@ -290,7 +300,7 @@ def method_styles(names: Iterable[str]) -> dict[str, Style]:
 
 
 def _in_table(name: str) -> bool:
-    return name in _NAMED or name.partition(",")[0] in _NAMED
+    return not _NAMED.keys().isdisjoint({name.lower(), name.lower().partition(",")[0]})
 
 
 def landscape(
@@ -334,7 +344,13 @@ def landscape(
     # White with a black edge and black with a white edge are seen on every colour of the map.
     handles: list[Artist] = []
     for value, marker, face, edge in ((0, "o", "white", "black"), (1, "^", "black", "white")):
-        look = {"s": 15, "marker": marker, "facecolor": face, "edgecolor": edge, "linewidth": 0.7}
+        look: Style = {
+            "s": 15,
+            "marker": marker,
+            "facecolor": face,
+            "edgecolor": edge,
+            "linewidth": 0.7,
+        }
         of_class = positions[classes == value].T
         handles.append(axes.scatter(*of_class, **look, zorder=4, label=f"class {value}"))
     if np.isnan(values).any():
@@ -426,7 +442,7 @@ def layer_step_map(
     if not zero.all() or len(given) == 2:
         beyond = (positive.min() < low) + 2 * (positive.max() > high)
         extend = ("neither", "min", "max", "both")[beyond]
-        bar = axes.figure.colorbar(mesh, ax=axes, label=label, extend=extend, pad=0.02)
+        bar = _figure_of(axes).colorbar(mesh, ax=axes, label=label, extend=extend, pad=0.02)
         bar.ax.minorticks_off()
         bar.outline.set_visible(False)
     if line is not None:
@@ -477,10 +493,10 @@ def layer_profile(
         markers=False,
     )
     _layer_ticks(axes.xaxis)
-    lines = axes.get_legend().legend_handles
+    lines = [line for line in axes.lines if line.get_label() in profiles]
     for name, row in rows.items():
         style, zeros = method_styles(profiles)[name], depths[profiles[name] == 0]
-        look = {"marker": style["marker"], "markeredgecolor": style["color"]}
+        look: Style = {"marker": style["marker"], "markeredgecolor": style["color"]}
         look |= {"markerfacecolor": "white", "markeredgewidth": 0.8, "markersize": 3.2}
         axes.plot(zeros, np.full(zeros.size, row), linestyle="", **look, label=f"{name}, {_ZERO}")
     if rows:
@@ -520,7 +536,7 @@ def training_curves(
     for name, style in method_styles(curves).items():
         axes.plot(times, curves[name], color=style["color"], ls="-", lw=0.5, alpha=0.35, zorder=2)
         # Markers at a share of the panel's diagonal: evenly on a logarithmic axis too.
-        look = {**style, "linewidth": 1.9, "markevery": 0.13, "zorder": 3, "label": name}
+        look: Style = {**style, "linewidth": 1.9, "markevery": 0.13, "zorder": 3, "label": name}
         handles += axes.plot(times, np.median(curves[name], axis=1), **look)
     _set_step_scale(axes, scale)
     axes.set(xlim=(times[0], times[-1]) if times.size > 1 else None, xlabel="step", ylabel=label)
@@ -681,7 +697,7 @@ def relation(
     handles: list[Artist] = []
     for index, (name, style) in enumerate(method_styles(curves).items()):
         if name in intervals:
-            band = {"color": style["color"], "alpha": 0.2, "linewidth": 0}
+            band: Style = {"color": style["color"], "alpha": 0.2, "linewidth": 0}
             axes.fill_between(positions, *intervals[name], **band)
         # Markers of different lines are set at different positions, or they would hide each
         # other where the lines run together.
@@ -832,7 +848,7 @@ class _Drawing:
         axes.set_axis_off()
         axes.set(xlim=(0, width), ylim=(bottom, top), aspect="equal")
         # The layout has to be settled before a length in points can follow the panel's size.
-        figure = axes.get_figure(root=True)
+        figure = _figure_of(axes)
         figure.draw_without_rendering()
         self.unit = axes.get_window_extent().width / width * 72 / figure.dpi  # points a unit
 
@@ -883,14 +899,14 @@ def _heat_map(
     **settings: Any,
 ) -> None:
     """Draw a matrix from the top with a text in each cell that is a number."""
-    names = {"xticklabels": [*map(str, columns)], "yticklabels": [*map(str, rows)]}
+    names: Style = {"xticklabels": [*map(str, columns)], "yticklabels": [*map(str, rows)]}
     text = {"annot": texts, "fmt": "", "annot_kws": {"size": _SMALL_TEXT}}
     seaborn.heatmap(values, ax=axes, **text, **names, **settings)
     # seaborn turns from white to black only at a luminance of 0.41, where white text has a
     # contrast of 2.3; at 0.18 both have 4.6 (WCAG 2.1, contrast ratio).
-    colours = axes.collections[-1].get_facecolors()[np.isfinite(values).ravel()]
-    for text, colour in zip(axes.texts, colours, strict=True):
-        text.set_color("black" if relative_luminance(colour) > 0.18 else "white")
+    colours = np.array(axes.collections[-1].get_facecolor())[np.isfinite(values).ravel()]
+    for written, colour in zip(axes.texts, colours, strict=True):
+        written.set_color("black" if relative_luminance(colour) > 0.18 else "white")
     axes.tick_params(length=0)
     axes.tick_params(axis="y", rotation=0)
 
@@ -899,8 +915,11 @@ def _references(references: Mapping[str, float] | None) -> dict[str, tuple[float
     """Give each reference its value and the look of its line: grey if it is no method."""
     marks = {}
     for name, value in (references or {}).items():
-        style = {"color": "#777777", "linestyle": (_DASHED, _DOTTED, _DASH_DOT)[len(marks) % 3]}
-        if name in _NAMED:
+        style: Style = {
+            "color": "#777777",
+            "linestyle": (_DASHED, _DOTTED, _DASH_DOT)[len(marks) % 3],
+        }
+        if name.lower() in _NAMED:
             style = {key: method_style(name)[key] for key in style}
         style |= {"linewidth": 1.1, "zorder": 1.5}
         marks[name] = float(_array(f"references[{name!r}]", value, ())), style
@@ -925,7 +944,7 @@ def _legend_below(axes: Axes, handles: Sequence[Artist]) -> None:
     """Set the key under the axis label, where it covers no data and no title."""
     if not handles:
         return
-    figure, cell = axes.get_figure(root=True), axes.get_subplotspec()
+    figure, cell = _figure_of(axes), axes.get_subplotspec()
     width = 72 * figure.get_size_inches()[0] / (cell.get_gridspec().ncols if cell else 1)
     columns = _key_columns([str(handle.get_label()) for handle in handles], width - 40)  # the ticks
     below = ScaledTranslation(0, -(_TEXT * 3.4) / 72, figure.dpi_scale_trans)
@@ -981,18 +1000,17 @@ class _LogTicks(LogLocator):
         return super().tick_values(vmin, vmax)
 
 
-class _LogLabels(LogFormatterMathtext):
-    """Plain numbers where an axis spans few powers of ten, powers elsewhere."""
-
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        low, high = sorted(self.axis.get_view_interval())
-        return f"{x:g}" if high / low <= _FEW else super().__call__(x, pos)
-
-
 def label_powers(axis: Axis) -> None:
     """Give a logarithmic axis two labels or more, however few powers of ten it spans."""
+    powers = LogFormatterMathtext()
+    powers.set_axis(axis)
+
+    def label(x: float, _: float) -> str:
+        low, high = sorted(axis.get_view_interval())
+        return f"{x:g}" if high / low <= _FEW else powers(x)
+
     axis.set_major_locator(_LogTicks())
-    axis.set_major_formatter(_LogLabels())
+    axis.set_major_formatter(label)
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -1012,6 +1030,10 @@ def _set_step_scale(axes: Axes, scale: Scale) -> None:
     axes.set_xscale(scale, **{"linthresh": 1} if scale == "symlog" else {})
 
 
+def _figure_of(axes: Axes) -> Figure:
+    return cast(Figure, axes.get_figure(root=True))
+
+
 def check_axes(axes: object) -> None:
     """Refuse with a TypeError what is no `Axes`."""
     if not isinstance(axes, Axes):
@@ -1020,7 +1042,7 @@ def check_axes(axes: object) -> None:
 
 def _array(
     name: str,
-    values: ArrayLike,
+    values: Any,
     shape: tuple[int | None, ...],
     *,
     least: float | None = None,

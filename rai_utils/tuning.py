@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,7 +131,7 @@ class TunedFit:
     @property
     def learning_rate(self) -> float:
         """The rate chosen."""
-        return self.tuning.phase.learning_rate
+        return cast(float, self.tuning.phase.learning_rate)
 
 
 def fit_tuned(

@@ -39,7 +39,7 @@ from rai_utils.publishing.claims import Study, root
 from rai_utils.publishing.pipeline import publish_with_index, replace_unprintable
 from rai_utils.publishing.prose import markdown_table
 from rai_utils.relaxation import relax
-from rai_utils.training import Phase, Watch, configure, fit_backprop, fit_relaxed
+from rai_utils.training import Phase, Watch, configure, fit_backprop, fit_relaxed, module_steps
 
 NOTHING = Watch(evaluate_at=())
 RPROP_TRANSFERS = 7  # parameter, gradient, previous gradient and step size in; three out
@@ -95,18 +95,13 @@ def _loop(
     steps: int,
     rate: float,
 ) -> list[float]:
-    optimizer = torch.optim.Rprop(parameters, lr=rate)
-    seconds = []
-    for _ in range(steps):
-        started = perf_counter()
-        optimizer.zero_grad()
-        z = module(data.x)[:, 0]
-        loss = nn.functional.binary_cross_entropy_with_logits(z, data.y)
-        if hidden_loss is not None:
-            loss = loss + hidden_loss()
-        loss.backward()
-        optimizer.step()
-        seconds.append(perf_counter() - started)
+    def find_loss() -> Tensor:
+        loss = nn.functional.binary_cross_entropy_with_logits(module(data.x)[:, 0], data.y)
+        return loss if hidden_loss is None else loss + hidden_loss()
+
+    seconds: list[float] = []
+    for _ in module_steps(torch.optim.Rprop(parameters, lr=rate), find_loss, steps, seconds):
+        pass
     return seconds
 
 
@@ -250,9 +245,8 @@ def measure(study: Study, rounds: int = 6, steps: int = 10) -> None:
 
 def _compile_first() -> None:
     """Pay for the compiled step before any clock runs, and use it throughout."""
-    training.COMPILE_ABOVE = 0
     started = perf_counter()
-    training._compiled_rprop()
+    training.compile_rprop()
     print(f"compiled the Rprop step in {perf_counter() - started:.0f} s", flush=True)
 
 
@@ -344,8 +338,10 @@ def _growth(study: Study, steps: int) -> None:
                 [f"{method}, {quantity} {sizes[0]} … {sizes[-1]}", f"{exponent:.2f}"]
                 + [f"{value:.2f}" for value in curves[method]]
             )
-        labels = {"x_label": f"{quantity} $n$", "label": "one step, ms"}
-        plotting.relation(axes, sizes, curves, **labels, log_x=True, log_y=True)
+        about = f"{quantity} $n$"
+        plotting.relation(
+            axes, sizes, curves, x_label=about, label="one step, ms", log_x=True, log_y=True
+        )
         axes.set_title("\n".join(exponents))
     plotting.shared_key(figure, panels)
     header = ["growth", "exponent", *(f"ms at size {i}" for i in range(1, 6))]

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.contour import ContourSet
 from numpy.typing import ArrayLike
 
-from rai_utils.plotting import landscape
+from rai_utils.plotting import Style, landscape
 
 
 def boundaries(
@@ -44,7 +44,7 @@ def boundaries(
     landscape(axes, grid_x, grid_y, (values > 0.5).mean(0), points, labels, title=title)
     for collection in [c for c in axes.collections if isinstance(c, ContourSet)]:
         collection.remove()  # the boundary of the vote is not a network's boundary
-    look = {"levels": [0.5], "colors": "white", "linewidths": 0.8, "alpha": 0.8, "zorder": 2}
+    look: Style = {"levels": [0.5], "colors": "white", "linewidths": 0.8, "alpha": 0.8, "zorder": 2}
     for network in values:
         if np.nanmin(network) < 0.5 < np.nanmax(network):
             axes.contour(grid_x, grid_y, network, **look)

@@ -26,6 +26,7 @@ from rai_utils.relaxation import (
     sequential_gradients,
 )
 from rai_utils.training import (
+    LARGEST_STEP,
     Fit,
     History,
     Phase,
@@ -35,6 +36,8 @@ from rai_utils.training import (
     fit_handover,
     fit_relaxed,
     fit_sequential,
+    module_steps,
+    score,
 )
 from rai_utils.tuning import tune
 
@@ -202,8 +205,7 @@ def layer_sequential(model: StackedMLP, x: Tensor) -> StackedMLP:
 
 def _start(way: str, architecture: Architecture, data: Dataset, seeds: Sequence[int]) -> StackedMLP:
     if way == "orthogonal":
-        # The gain that makes up for the slope at 0: 4 for the sigmoid, 1 for tanh.
-        gain = {"sigmoid": 4.0, "tanh": 1.0, "relu": math.sqrt(2)}[architecture.hidden_activation]
+        gain = architecture.activation.orthogonal_gain
         return build_mlp(architecture, seeds, "orthogonal_centred", gain)
     if way == "layer_sequential":
         plain = build_mlp(architecture, seeds, "orthogonal_centred")
@@ -238,13 +240,15 @@ def fit_module(module: nn.Module, data: Dataset, steps: int, learning_rate: floa
     It is left in evaluation mode, with the statistics of its final weights.
     """
     optimizer = torch.optim.Rprop(
-        module.parameters(), lr=learning_rate, step_sizes=(SMALLEST_STEP, 50.0), foreach=True
+        module.parameters(),
+        lr=learning_rate,
+        step_sizes=(SMALLEST_STEP, LARGEST_STEP),
+        foreach=True,
     )
+    loss = nn.functional.binary_cross_entropy_with_logits
     module.train()
-    for _ in range(steps):
-        optimizer.zero_grad()
-        nn.functional.binary_cross_entropy_with_logits(module(data.x)[:, 0], data.y).backward()
-        optimizer.step()
+    for _ in module_steps(optimizer, lambda: loss(module(data.x)[:, 0], data.y), steps):
+        pass
     with torch.no_grad():
         module(data.x)
     module.eval()
@@ -253,9 +257,8 @@ def fit_module(module: nn.Module, data: Dataset, steps: int, learning_rate: floa
 def _module_scores(module: nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
     """Loss and accuracy in evaluation mode."""
     with torch.no_grad():
-        z = module(x)[:, 0]
-        loss = nn.functional.binary_cross_entropy_with_logits(z, y)
-        return float(loss), float(((z > 0) == (y > 0.5)).double().mean())
+        losses, accuracies = score(module(x)[None], y, "binary", "sigmoid")
+    return float(losses[0]), float(accuracies[0])
 
 
 def alternative_cell(
@@ -351,7 +354,14 @@ def start_cell(
     first, second = relaxed_phase(hidden_layers, "sigmoid"), backprop_phase(hidden_layers, steps)
     whole = first.steps + second.steps
     compile_rprop()
-    fits = fit_handover(start, data, first, second, **_last_only(first, second))
+    fits = fit_handover(
+        start,
+        data,
+        first,
+        second,
+        relaxed_watch=_end(first.steps),
+        backprop_watch=_end(second.steps),
+    )
     rai = fit_relaxed(start, data, Phase(whole, first.learning_rate), watch=_end(whole))
     trial = build_mlp(architecture, [TUNING_SEED], initialisation, gain)
     grid = (1e-2, 1e-3, 1e-4, 1e-5)
@@ -514,10 +524,6 @@ def _tens(steps: int) -> range:
 
 def _end(steps: int) -> Watch:
     return Watch(evaluate_at=(steps,))
-
-
-def _last_only(first: Phase, second: Phase) -> dict[str, Watch]:
-    return {"relaxed_watch": _end(first.steps), "backprop_watch": _end(second.steps)}
 
 
 def _plain(values: np.ndarray) -> list[float | None]:

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rai_utils.models import ACTIVATIONS
+from rai_utils.models import ACTIVATIONS, compared_activations
 
 Clock = Callable[[], float]
 Timed = Callable[[], float]
 
-TIMED_ACTIVATIONS = ("relu", "leaky_relu", "elu", "tanh", "sigmoid")
+TIMED_ACTIVATIONS = tuple(compared_activations())
 NETWORK_WIDTHS = (16, 64, 256, 1024)
 
 
@@ -206,10 +206,10 @@ def activation_costs(
     work: dict[str, Timed] = {}
     for name in names:
         activation = ACTIVATIONS[name]
-        h = activation.function(z)
+        kept = activation.kept(z, activation.function(z))
         for direction, call in (
             ("forward", partial(activation.function, z)),
-            ("backward", partial(activation.backward, gradient, h)),
+            ("backward", partial(activation.pull_back, gradient, kept)),
         ):
             work[f"{direction}_{name}"] = clocked(call, repeats=repeats, clock=clock)
     seconds = interleaved(work, rounds, warm_up=5)

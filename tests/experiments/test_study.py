@@ -9,6 +9,7 @@ from rai_utils.experiments.study import SWEEPS
 from rai_utils.publishing.claims import plain
 
 SMALLEST = {
+    "proposal": {"steps": 3},
     "handover": {"hidden_layers": 3, "width": 4, "backprop_steps": 3},
     "initialisations": {"hidden_layers": 3, "width": 4, "seeds": [0], "steps": 3},
     "alternatives": {

@@ -168,7 +168,6 @@ def test_the_profiles_are_in_the_ranges(notebook_name):
         ("rai-grads", "steps=200"),
         ("rai-grads", "relaxed_steps_grid=[50, 20]"),
         ("rai-grads", "learning_rates=[1e-13]"),
-        ("rai-grads", "long_steps=100"),
         ("rai-grads", "threads=0"),
         ("rai-demo", "seeds=2"),
         ("rai-demo", "noise=-0.1"),

@@ -9,7 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch
 from numpy.typing import ArrayLike
 
-from rai_utils.plotting import HALO, INK, VERMILLION, check_axes, label_powers, training_curves
+from rai_utils.plotting import (
+    HALO,
+    INK,
+    VERMILLION,
+    Style,
+    check_axes,
+    label_powers,
+    training_curves,
+)
 
 
 def expression_graph(
@@ -43,8 +51,8 @@ def expression_graph(
     if unknown := sorted({node for edge in edges for node in edge[:2]} - positions.keys()):
         raise ValueError(f"edges must join nodes among {sorted(positions)}, got {unknown}")
     radius = 0.34
-    forward = {"color": INK, "linestyle": "-"}
-    back = {"color": VERMILLION, "linestyle": (0, (4, 2))}
+    forward: Style = {"color": INK, "linestyle": "-"}
+    back: Style = {"color": VERMILLION, "linestyle": (0, (4, 2))}
     for source, target, gradient in edges:
         start, end = (np.array(positions[name], dtype=float) for name in (source, target))
         along = (end - start) / np.hypot(*(end - start))
@@ -52,10 +60,11 @@ def expression_graph(
         ends = start + along * radius, end - along * radius
         for shift, (tail, tip), look in ((0.07, ends, forward), (-0.07, ends[::-1], back)):
             places = tail + shift * aside, tip + shift * aside
-            size = {"mutation_scale": 8, "linewidth": 1.0, "shrinkA": 0, "shrinkB": 0}
+            size: Style = {"mutation_scale": 8, "linewidth": 1.0, "shrinkA": 0, "shrinkB": 0}
             axes.add_patch(FancyArrowPatch(*places, arrowstyle="-|>", **size, **look))
-        middle, text = (start + end) / 2 - 0.27 * aside, {"color": VERMILLION, "weight": "bold"}
-        axes.text(*middle, f"{gradient:g}", ha="center", va="center", path_effects=HALO, **text)
+        middle, text = (start + end) / 2 - 0.27 * aside, f"{gradient:g}"
+        look: Style = {"color": VERMILLION, "weight": "bold", "path_effects": HALO}
+        axes.text(*map(float, middle), s=text, ha="center", va="center", **look)
     for name, (x, y) in positions.items():
         axes.add_patch(Circle((x, y), radius, facecolor="white", edgecolor=INK, linewidth=1.0))
         axes.text(x, y, f"{values[name]:g}", ha="center", va="center")

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor
@@ -192,7 +191,7 @@ def try_method(split: Split, method: str, networks: Networks) -> Trial:
     )
 
 
-Estimator = ClassifierMixin | RegressorMixin
+Estimator = Ridge | LogisticRegression | GradientBoostingRegressor | GradientBoostingClassifier
 INVERSE_PENALTIES = tuple(float(c) for c in np.logspace(-3, 3, 7))
 SHRINKAGES, TREE_DEPTHS = (0.03, 0.1, 0.3), (1, 3)
 

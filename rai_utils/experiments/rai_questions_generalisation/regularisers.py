@@ -206,13 +206,15 @@ def fit_growing(
     Raises:
         ValueError: there are more rounds than steps or none, or as ``fit_relaxed``.
     """
-    targets = None
+    if not hidden_weights:
+        raise ValueError("hidden_weights must hold one λ or more, got none")
+    targets: Targets | None = None
     for part, weight in zip(_share_out(phase, len(hidden_weights)), hidden_weights, strict=True):
         fit = fit_relaxed(
             model, dataset, part, hidden_weight=weight, targets=targets, watch=NOTHING, device="cpu"
         )
         model, targets = fit.model, fit.targets
-    return model, targets
+    return model, fit.relaxed_targets
 
 
 def fit_with_multipliers(
@@ -255,7 +257,7 @@ def fit_with_multipliers(
             device="cpu",
         )
         model, targets = fit.model, fit.targets
-    return model, targets, multipliers
+    return model, fit.relaxed_targets, multipliers
 
 
 def fit_renewed(model: StackedMLP, dataset: Dataset, phase: Phase, rounds: int) -> StackedMLP:
