@@ -48,6 +48,7 @@ from rai_utils.relaxation import (
 )
 
 if TYPE_CHECKING:
+    import pandas
     from tqdm import tqdm
 
 Objective = Callable[..., RelaxedLoss]
@@ -347,6 +348,20 @@ class History:
     def relative_gaps(self) -> NDArray[np.float64]:
         """Root mean square residual over root mean square target, (I, relaxed layers, S)."""
         return np.sqrt(self.hidden_terms / self.target_mean_square)
+
+    def frame(self) -> pandas.DataFrame:
+        """Return the evaluations as a tidy table, one row per evaluation and seed, E · S rows.
+
+        Columns: ``step``; ``seed``, the position among the seeds from 0; ``loss``, ``accuracy``,
+        ``held_out_loss`` and ``held_out_accuracy`` as above.
+        """
+        import pandas  # what the package offers else needs torch and numpy alone
+
+        evaluations, seeds = self.loss.shape
+        step, seed = np.repeat(self.evaluated_at, seeds), np.tile(range(seeds), evaluations)
+        names = ("loss", "accuracy", "held_out_loss", "held_out_accuracy")
+        values = {name: getattr(self, name).ravel() for name in names}
+        return pandas.DataFrame({"step": step, "seed": seed, **values})
 
 
 @dataclass(frozen=True)
