@@ -173,7 +173,7 @@ bench: $(ENVIRONMENT) ## time a step, and publish figures/bench/
 active-environment:
 	@python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "ENV=active needs Python 3.11 or later as python on PATH." >&2; exit 1; }
-	@python -c 'import torch, papermill, nbval, jupyterlab, ruff, latex2mathml' 2>/dev/null || { \
+	@python -c 'import torch, papermill, nbval, jupyterlab, ruff, pypandoc' 2>/dev/null || { \
 		echo "ENV=active needs what requirements.txt lists in the active environment:" \
 			"python -m pip install -r requirements.txt" >&2; exit 1; }
 
