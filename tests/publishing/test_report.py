@@ -19,7 +19,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from rai_utils.publishing import report
 from rai_utils.publishing.claims import read_metrics
-from rai_utils.publishing.pipeline import ROOT, fill_readme
+from rai_utils.publishing.pipeline import ROOT, filled_readme
 from rai_utils.publishing.report import read_chapter, report_page
 
 BROWSER = report.find_browser()
@@ -331,7 +331,7 @@ def test_a_changed_number_changes_readme_and_report(copy, page):
     claim = next(claim for claim in record["claims"] if claim["id"] == "P8")
     claim |= {"measured": 0.654321, "interval": [0.61, 0.7], "verdict": "not reproduced"}
     path.write_text(json.dumps(record))
-    fill_readme(copy)
+    (copy / "README.md").write_text(filled_readme(copy))
     changed = report_page(copy)
     for text, before in (((copy / "README.md").read_text(), README), (changed, page)):
         for number in ("98.765", "0.654", "0.61 to 0.7"):
