@@ -59,7 +59,7 @@ NOTEBOOK_SETTINGS = ("default", "torch default", "mkl compatible", "oldest")
 # Trained by Rprop from residuals of exactly 0, whose signs are all that counts.
 FULL_NOTEBOOKS = ("rai-demo", "rai-grads")
 FAST_TESTS = ("tests", "-m", "not slow", "--ignore=tests/test_published.py")
-IGNORED_TAG = "nbval-ignore-output"
+IGNORED_TAG, INJECTED_TAG = "nbval-ignore-output", "injected-parameters"
 
 
 Outcome = tuple[NotebookNode, Mapping[str, Any]]
@@ -72,8 +72,15 @@ def available(settings: Sequence[Setting], flags: Collection[str]) -> list[Setti
 
 
 def compared_outputs(notebook: NotebookNode) -> dict[int, list[str]]:
-    """Return what nbval compares, by position of the code cell: texts, and no pictures."""
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    """Return what nbval compares, by position of the code cell: texts, and no pictures.
+
+    A run has a cell more than what it is compared with: the parameters that papermill puts in.
+    """
+    cells = [
+        cell
+        for cell in notebook.cells
+        if cell.cell_type == "code" and INJECTED_TAG not in cell.metadata.get("tags", [])
+    ]
     return {
         position: [
             output.text
