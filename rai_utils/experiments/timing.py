@@ -191,12 +191,13 @@ def activation_costs(
         ``<direction>_<activation>_over_relu``.
 
     Raises:
-        ValueError: a name is unknown, ReLU is missing, or a count is below 1.
+        ValueError: a name is unknown or of an activation without a backward rule, ReLU is
+            missing, or a count is below 1.
     """
     unknown = [name for name in names if name not in ACTIVATIONS]
     if unknown or "relu" not in names:
         raise ValueError(
-            f"expected names of {', '.join(ACTIVATIONS)} with relu among them, got {tuple(names)}"
+            f"names must be of {', '.join(ACTIVATIONS)}, relu among them, got {tuple(names)}"
         )
     if elements < 1:
         raise ValueError(f"elements must be at least 1, got {elements}")
@@ -205,11 +206,12 @@ def activation_costs(
     gradient = torch.randn(elements, generator=generator)
     work: dict[str, Timed] = {}
     for name in names:
-        activation = ACTIVATIONS[name]
-        h = activation.function(z)
+        function, backward = ACTIVATIONS[name].function, ACTIVATIONS[name].backward
+        if backward is None:
+            raise ValueError(f"names must be of activations with a backward rule, got {name!r}")
         for direction, call in (
-            ("forward", partial(activation.function, z)),
-            ("backward", partial(activation.backward, gradient, h)),
+            ("forward", partial(function, z)),
+            ("backward", partial(backward, gradient, function(z))),
         ):
             work[f"{direction}_{name}"] = clocked(call, repeats=repeats, clock=clock)
     seconds = interleaved(work, rounds, warm_up=5)
