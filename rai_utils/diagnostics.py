@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rai_utils.checks import number, whole_number
 from rai_utils.data import Dataset
-from rai_utils.models import ACTIVATIONS, StackedMLP, layer_norms, pre_activations
+from rai_utils.models import StackedMLP, layer_norms, pre_activations
 from rai_utils.relaxation import OutputLoss, output_loss
 from rai_utils.training import loss_for
 
@@ -184,36 +184,6 @@ def logistic_regression(dataset: Dataset) -> tuple[float, float]:
     return float(fitted.score(x, y)), float(held_out)
 
 
-GREATEST_SLOPE = {
-    "identity": 1.0,
-    "relu": 1.0,
-    "sigmoid": 0.25,
-    "tanh": 1.0,
-    "leaky_relu": 1.0,
-    "leaky_relu_0.1": 1.0,
-    "centred_sigmoid": 0.25,
-    "elu": 1.0,
-}
-
-
-def slope(activation: str, z: Tensor) -> Tensor:
-    """φ'(z) of an activation that works unit by unit, by the backward rule that training uses.
-
-    Args:
-        activation: a key of ``GREATEST_SLOPE``.
-        z: pre-activations, any shape.
-
-    Raises:
-        ValueError: the activation is unknown or mixes units.
-    """
-    if activation not in GREATEST_SLOPE:
-        raise ValueError(
-            f"activation must be one of {', '.join(GREATEST_SLOPE)}, got {activation!r}"
-        )
-    rule = ACTIVATIONS[activation]
-    return rule.backward(torch.ones_like(z), rule.kept(z, rule.function(z)))
-
-
 def hidden_slopes(model: StackedMLP, x: Tensor) -> list[Tensor]:
     """Slope of every hidden unit on every example, input to output.
 
@@ -227,8 +197,8 @@ def hidden_slopes(model: StackedMLP, x: Tensor) -> list[Tensor]:
     Raises:
         ValueError: the activation mixes units.
     """
-    name = model.architecture.hidden_activation
-    return [slope(name, z) for z in pre_activations(model, x)[:-1]]
+    slope = model.architecture.activation.slope
+    return [slope(z) for z in pre_activations(model, x)[:-1]]
 
 
 def layer_singular_values(model: StackedMLP, x: Tensor) -> list[Array]:
@@ -245,10 +215,10 @@ def layer_singular_values(model: StackedMLP, x: Tensor) -> list[Array]:
         For t = 1 … T − 1, from the greatest down, (seeds, examples, min(l_t, l_{t+1})).
 
     Raises:
-        ValueError: the network has skip connections, or ``slope`` refuses its activation.
+        ValueError: the network has skip connections, or its activation mixes units.
     """
     if model.architecture.skip_connections:
-        raise ValueError("expected a plain chain, got an architecture with skip connections")
+        raise ValueError("the network must be a plain chain, got one with skip connections")
     slopes = hidden_slopes(model, x)  # each (seeds, examples, l_t)
     weights = [layer for weight in model.weights for layer in weight.detach().unbind(0)]
     return [

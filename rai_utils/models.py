@@ -25,14 +25,18 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from rai_utils.checks import LAST_SEED, number, seeded, whole_numbers
+from rai_utils.checks import LAST_SEED, number, one_of, seeded, whole_numbers
 
 aten = torch.ops.aten
 
 
+Start = tuple[str, float]
+"""A key of ``INITIALISATIONS`` and a gain."""
+
+
 @dataclass(frozen=True)
 class Activation:
-    """An activation function and its vector–Jacobian product.
+    """An activation function with all that the study knows about it.
 
     Attributes:
         function: z -> h = φ(z), over the last axis where units interact (softmax).
@@ -42,16 +46,48 @@ class Activation:
         module: the same function as a ``torch.nn.Module``.
         reads_z: whether ``backward`` is written in terms of z. In terms of the output h, z need
             not be kept; but where rounding has made h a constant, h no longer knows the slope.
+        label: how text and figures call it.
+        greatest_slope: the greatest |φ'|; None where units interact or the width decides.
+        starts: initialisations that suit it, the first the most usual.
+        orthogonal_gain: of the start ``"orthogonal_centred"``, with which a layer hands a gradient
+            on at about its size: 1/φ'(0) where φ is bounded, else 1/√E[φ'(Z)²] for Z standard
+            normal.
+        compared: whether studies that go through the activations take it up.
     """
 
     function: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor], Tensor] | None
     module: Callable[[], nn.Module]
     reads_z: bool = False
+    label: str = ""
+    greatest_slope: float | None = None
+    starts: tuple[Start, ...] = (("torch_default", 1.0),)
+    orthogonal_gain: float = 1.0
+    compared: bool = False
 
     def kept(self, z: Tensor, h: Tensor) -> Tensor:
         """Return which of z and h = φ(z) the backward rule reads."""
         return z if self.reads_z else h
+
+    def slope(self, z: Tensor) -> Tensor:
+        """φ'(z), of the shape of z, by the backward rule that training uses.
+
+        Raises:
+            ValueError: units interact, or there is no rule.
+        """
+        if self.greatest_slope is None:
+            raise ValueError(f"activation must work unit by unit, got {self.label}")
+        return self.pull_back(torch.ones_like(z), self.kept(z, self.function(z)))
+
+    def pull_back(self, gradient: Tensor, kept: Tensor) -> Tensor:
+        """Gradient with respect to z from that with respect to h, by ``backward``.
+
+        Raises:
+            ValueError: there is no rule.
+        """
+        if self.backward is None:
+            raise ValueError(f"activation must have a backward rule, got {self.label}")
+        return self.backward(gradient, kept)
 
 
 class _CentredSigmoid(nn.Module):
@@ -59,10 +95,6 @@ class _CentredSigmoid(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return torch.sigmoid(z) - 0.5
-
-
-LEAKY_SLOPE = 0.01
-STEEPER_LEAKY_SLOPE = 0.1
 
 
 def softmax_times_width(z: Tensor) -> Tensor:
@@ -97,64 +129,165 @@ class _FunctionModule(nn.Module):
         return self.function(z)
 
 
-ACTIVATIONS: dict[str, Activation] = {
-    "identity": Activation(lambda z: z, lambda gradient, h: gradient, nn.Identity),
-    "relu": Activation(
-        torch.relu, lambda gradient, h: aten.threshold_backward(gradient, h, 0), nn.ReLU
-    ),
-    "sigmoid": Activation(torch.sigmoid, aten.sigmoid_backward, nn.Sigmoid),
-    "tanh": Activation(torch.tanh, aten.tanh_backward, nn.Tanh),
-    "leaky_relu": Activation(
-        lambda z: nn.functional.leaky_relu(z, LEAKY_SLOPE),
+_HE_OR_XAVIER: tuple[Start, ...] = (("he", 1.0), ("xavier", 1.0))
+
+
+def _leaky(slope: float) -> Activation:
+    return Activation(
+        lambda z: nn.functional.leaky_relu(z, slope),
         # The sign of h is the sign of z, and only the sign matters.
-        lambda gradient, h: aten.leaky_relu_backward(gradient, h, LEAKY_SLOPE, False),
-        lambda: nn.LeakyReLU(LEAKY_SLOPE),
+        lambda gradient, h: aten.leaky_relu_backward(gradient, h, slope, False),
+        lambda: nn.LeakyReLU(slope),
+        label=f"leaky ReLU {slope:g}",
+        greatest_slope=1.0,
+        starts=_HE_OR_XAVIER,
+        orthogonal_gain=(2 / (1 + slope**2)) ** 0.5,
+        compared=True,
+    )
+
+
+def _by_module(
+    function: Callable[[Tensor], Tensor],
+    backward: Callable[[Tensor, Tensor], Tensor] | None,
+    label: str,
+    greatest_slope: float | None = None,
+) -> Activation:
+    """Return a control: it changes one thing in another activation."""
+    return Activation(
+        function,
+        backward,
+        lambda: _FunctionModule(function),
+        label=label,
+        greatest_slope=greatest_slope,
+    )
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "identity": Activation(
+        lambda z: z,
+        lambda gradient, h: gradient,
+        nn.Identity,
+        label="identity",
+        greatest_slope=1.0,
+        starts=(("xavier", 1.0),),
     ),
-    "leaky_relu_0.1": Activation(
-        lambda z: nn.functional.leaky_relu(z, STEEPER_LEAKY_SLOPE),
-        lambda gradient, h: aten.leaky_relu_backward(gradient, h, STEEPER_LEAKY_SLOPE, False),
-        lambda: nn.LeakyReLU(STEEPER_LEAKY_SLOPE),
+    "sigmoid": Activation(
+        torch.sigmoid,
+        aten.sigmoid_backward,
+        nn.Sigmoid,
+        label="sigmoid",
+        greatest_slope=0.25,
+        starts=(("xavier", 4.0), ("orthogonal_centred", 4.0)),
+        orthogonal_gain=4.0,
+        compared=True,
+    ),
+    "tanh": Activation(
+        torch.tanh,
+        aten.tanh_backward,
+        nn.Tanh,
+        label="tanh",
+        greatest_slope=1.0,
+        starts=(("xavier", 1.0), ("xavier", 5 / 3)),
+        compared=True,
+    ),
+    "relu": Activation(
+        torch.relu,
+        lambda gradient, h: aten.threshold_backward(gradient, h, 0),
+        nn.ReLU,
+        label="ReLU",
+        greatest_slope=1.0,
+        starts=_HE_OR_XAVIER,
+        orthogonal_gain=2**0.5,
+        compared=True,
+    ),
+    "leaky_relu": _leaky(0.01),
+    "leaky_relu_0.1": _leaky(0.1),
+    "elu": Activation(
+        nn.functional.elu,
+        lambda gradient, z: aten.elu_backward(gradient, 1.0, 1.0, 1.0, False, z),
+        nn.ELU,
+        reads_z=True,
+        label="ELU",
+        greatest_slope=1.0,
+        starts=_HE_OR_XAVIER,
+        orthogonal_gain=1.22,
+        compared=True,
+    ),
+    "softplus": Activation(
+        nn.functional.softplus,
+        lambda gradient, z: aten.softplus_backward(gradient, z, 1, 20),
+        nn.Softplus,
+        reads_z=True,
+        label="softplus",
+        greatest_slope=1.0,
+        starts=(("orthogonal_centred", 2.0), ("xavier", 2.0)),
+        orthogonal_gain=1.85,
+        compared=True,
+    ),
+    "gelu": Activation(
+        nn.functional.gelu,
+        lambda gradient, z: aten.gelu_backward(gradient, z),
+        nn.GELU,
+        reads_z=True,
+        label="GELU",
+        greatest_slope=1.128904145,  # at z = √2, where φ'' = 0
+        starts=_HE_OR_XAVIER,
+        orthogonal_gain=1.48,
+        compared=True,
+    ),
+    "silu": Activation(
+        nn.functional.silu,
+        lambda gradient, z: aten.silu_backward(gradient, z),
+        nn.SiLU,
+        reads_z=True,
+        label="SiLU",
+        greatest_slope=1.099839320,  # at z ≈ 2.3994
+        starts=_HE_OR_XAVIER,
+        orthogonal_gain=1.62,
+        compared=True,
     ),
     "centred_sigmoid": Activation(
         lambda z: torch.sigmoid(z) - 0.5,
         lambda gradient, z: gradient * torch.sigmoid(z) * torch.sigmoid(-z),
         lambda: _CentredSigmoid(),
         reads_z=True,
-    ),
-    "elu": Activation(
-        nn.functional.elu,
-        lambda gradient, z: aten.elu_backward(gradient, 1.0, 1.0, 1.0, False, z),
-        nn.ELU,
-        reads_z=True,
+        label="sigmoid − ½",
+        greatest_slope=0.25,
+        starts=(("xavier", 4.0),),
+        orthogonal_gain=4.0,
     ),
     "softmax": Activation(
         lambda z: torch.softmax(z, -1),
         lambda gradient, h: aten._softmax_backward_data(gradient, h, -1, h.dtype),
         lambda: nn.Softmax(-1),
+        label="softmax",
     ),
-    # Controls: each changes one thing in a softmax hidden layer.
-    "softmax_times_width": Activation(
+    "softmax_times_width": _by_module(
         softmax_times_width,
         lambda gradient, h: aten._softmax_backward_data(
             gradient * h.shape[-1], h / h.shape[-1], -1, h.dtype
         ),
-        lambda: _FunctionModule(softmax_times_width),
+        "softmax × k",
     ),
-    "softmax_cold": Activation(
+    "softmax_cold": _by_module(
         softmax_cold,
         lambda gradient, h: aten._softmax_backward_data(gradient, h, -1, h.dtype) * h.shape[-1],
-        lambda: _FunctionModule(softmax_cold),
+        "softmax(k z)",
     ),
     # The outputs are the same for softmax outputs of any spread, but the gradient is not.
-    "softmax_layer_norm": Activation(
-        softmax_layer_norm, None, lambda: _FunctionModule(softmax_layer_norm)
-    ),
-    "sigmoid_flat": Activation(
+    "softmax_layer_norm": _by_module(softmax_layer_norm, None, "softmax, layer norm"),
+    "sigmoid_flat": _by_module(
         sigmoid_flat,
         lambda gradient, h: aten.sigmoid_backward(gradient, h) * (4 / h.shape[-1]),
-        lambda: _FunctionModule(sigmoid_flat),
+        "sigmoid(4z/k)",
     ),
 }
+
+
+def compared_activations() -> dict[str, Activation]:
+    """Return the activations that studies go through, in the order of ``ACTIVATIONS``."""
+    return {name: activation for name, activation in ACTIVATIONS.items() if activation.compared}
+
 
 OUTPUT_ACTIVATIONS = ("sigmoid", "softmax", "identity")
 
@@ -204,16 +337,8 @@ class Architecture:
                 "widths must name at least the input and the output width, "
                 f"got {len(self.widths)} of them"
             )
-        if self.hidden_activation not in ACTIVATIONS:
-            raise ValueError(
-                f"hidden activation must be one of {', '.join(ACTIVATIONS)}, "
-                f"got {self.hidden_activation!r}"
-            )
-        if self.output_activation not in OUTPUT_ACTIVATIONS:
-            raise ValueError(
-                f"output activation must be one of {', '.join(OUTPUT_ACTIVATIONS)}, "
-                f"got {self.output_activation!r}"
-            )
+        one_of(self.hidden_activation, ACTIVATIONS, "hidden activation")
+        one_of(self.output_activation, OUTPUT_ACTIVATIONS, "output activation")
         if self.output_activation == "softmax" and self.widths[-1] < 2:
             raise ValueError("a softmax output must have 2 units or more, got 1")
 
@@ -477,12 +602,8 @@ def build_mlp(
     seeds = whole_numbers(seeds, "seeds", most=LAST_SEED)
     if not seeds:
         raise ValueError("seeds must name at least one network, got none")
-    if initialisation not in INITIALISATIONS:
-        raise ValueError(
-            f"initialisation must be one of {', '.join(INITIALISATIONS)}, got {initialisation!r}"
-        )
+    draw = INITIALISATIONS[one_of(initialisation, INITIALISATIONS, "initialisation")]
     gain = number(gain, "gain", above=0)
-    draw = INITIALISATIONS[initialisation]
     count = len(seeds)
     weights = [torch.empty(r.layers, count, r.outputs, r.inputs) for r in architecture.runs]
     biases = [torch.empty(r.layers, count, 1, r.outputs) for r in architecture.runs]
@@ -602,13 +723,14 @@ class _HiddenLayers(torch.autograd.Function):
         dead: DeadLayers = ctx.dead
         inputs, kept = dead.inputs, dead.kept
         layers = weight.shape[0]
-        backward = ACTIVATIONS[ctx.name].backward
+        pull_back = ACTIVATIONS[ctx.name].pull_back
         weight_gradient, bias_gradient = ctx.into or map(torch.empty_like, (weight, bias))
         # Of memory that was given, the gradients before are 0 since the last step.
         before, dead.count = dead.count if ctx.into else 0, 0
         for t, w in reversed(list(enumerate(weight.unbind(0)))):
             above = layers - 1 - t
-            if above % LOOK_EVERY == 0 and not gradient.any():
+            # A GPU would have to be waited for.
+            if not gradient.is_cuda and above % LOOK_EVERY == 0 and not gradient.any():
                 rest = slice(before, t + 1)
                 # 0 times infinity would be NaN.
                 if _are_finite(weight[rest], *inputs[rest], *kept[rest]):
@@ -617,7 +739,7 @@ class _HiddenLayers(torch.autograd.Function):
                     gradient = torch.zeros_like(inputs[0])
                     dead.count = t + 1
                     break
-            delta = backward(gradient, kept[t])  # (seeds, examples, outputs)
+            delta = pull_back(gradient, kept[t])  # (seeds, examples, outputs)
             torch.bmm(delta.mT, inputs[t], out=weight_gradient[t])
             torch.sum(delta, 1, keepdim=True, out=bias_gradient[t])
             below = torch.bmm(delta, w)  # (seeds, examples, inputs)

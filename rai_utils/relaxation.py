@@ -194,8 +194,9 @@ def relaxation_plan(
         ValueError: see ``RelaxationPlan``.
         TypeError: ``layers`` is neither ``"all"`` nor numbers.
     """
-    everything = isinstance(layers, str) and layers == "all"
-    return RelaxationPlan(architecture, range(1, architecture.depth + 1) if everything else layers)
+    if isinstance(layers, str) and layers == "all":
+        layers = range(1, architecture.depth + 1)
+    return RelaxationPlan(architecture, whole_numbers(layers, "relaxed layers"))
 
 
 @dataclass(frozen=True)
@@ -270,25 +271,31 @@ class _ParallelTerms(torch.autograd.Function):
         target_gradient, weight_gradient, bias_gradient = gradients
         factor = 2 * hidden_weight / (examples * width)
         residual_below = targets.new_zeros(1, *targets.shape[1:])
-        for window in _windows(layers, seeds):
+        for window in _windows(weight):
             above = slice(window.start + 1, window.stop + 1)
             h, prediction = _window_predictions(targets, weight, bias, name, window)
+            # r_t = ẑ_t − z_t, on which all gradients of the window rest.
             residual = prediction.sub_(targets[above])  # (layers, seeds, examples, width)
             torch.linalg.vector_norm(residual, dim=(2, 3), out=norms[window])
+            # ∂/∂b_t = c Σ_i r_tⁱ with c = 2λ/(examples · width); c comes at the end, for all.
             torch.sum(residual, 2, keepdim=True, out=bias_gradient[window])
             delta, inputs = (tensor.view(-1, examples, width) for tensor in (residual, h))
+            # ∂/∂W_t = c r_tᵀ h_{t−1}
             product = weight_gradient[window].view(-1, width, width)
             torch.baddbmm(product, delta.mT, inputs, beta=0, alpha=factor, out=product)
+            # ∂/∂z_{t−1} by the term above it: c (r_t W_t) ⊙ φ'(z_{t−1})
             pulled = torch.empty_like(inputs)
             weights = weight[window].view(-1, width, width)
             torch.baddbmm(pulled, delta, weights, beta=0, alpha=factor, out=pulled)
             kept = activation.kept(targets[window], h)
-            pulled = activation.backward(pulled.view_as(h), kept)
-            # A target is pulled by the residual of the layer above and by its own.
+            pulled = activation.pull_back(pulled.view_as(h), kept)
+            # … and by its own term: − c r_{t−1}, whose residual the window before has if t is
+            # the first here, and no one if z_{t−1} is the lowest target.
             first, rest = target_gradient[window][:1], target_gradient[window][1:]
             torch.sub(pulled[:1], residual_below, alpha=factor, out=first)
             torch.sub(pulled[1:], residual[:-1], alpha=factor, out=rest)
             residual_below = residual[-1:]
+        # The highest target has only its own term.
         torch.mul(residual_below, -factor, out=target_gradient[-1:])
         bias_gradient.mul_(factor)
         terms = norms.square_().div_(examples * width)
@@ -306,16 +313,22 @@ class _ParallelTerms(torch.autograd.Function):
             raise RuntimeError(
                 "a relaxed loss can be differentiated once: its gradients were handed out"
             )
-        if (gradient != 1).any():
-            gradients = tuple(g * gradient[:, None, None] for g in gradients)
+        # A GPU would have to be waited for to know.
+        if gradient.is_cuda or (gradient != 1).any():
+            for each in gradients:
+                each.mul_(gradient[:, None, None])
         gradients[0][0] += lowest
         gradients[0][-1] += highest
         return (*gradients, None, None, None)
 
 
-def _windows(layers: int, seeds: int) -> Iterator[slice]:
-    """Split a stretch of layers into windows of about ``BATCH`` products."""
-    size = max(1, BATCH // seeds)
+def _windows(weight: Tensor) -> Iterator[slice]:
+    """Split a stretch of layers, (layers, seeds, …), into windows of about ``BATCH`` products.
+
+    On a GPU, which has no such cache and pays for every launch, it stays whole.
+    """
+    layers, seeds = weight.shape[:2]
+    size = layers if weight.is_cuda else max(1, BATCH // seeds)
     return (slice(start, min(start + size, layers)) for start in range(0, layers, size))
 
 
@@ -454,17 +467,18 @@ def relaxed_loss(
             total = total + weighted
             hidden[piece.first] = terms
     parameters = _by_layer(plan, weights, biases)
-    output = target(architecture.depth) if architecture.depth in plan.layers else None
+    ahead: dict[int, Tensor] = {}  # the output layer's prediction, if it has no target
     for piece in plan.pieces:
         if isinstance(piece, _Chain):
             below = target(piece.source) if piece.source else None
             prediction = _chain_prediction(plan, parameters, below, x, piece)
             if piece.destination not in plan.layers:
-                output = prediction
+                ahead[piece.destination] = prediction
                 continue
             term = (prediction - target(piece.destination)).square().mean((1, 2))  # (seeds,)
             total = total + hidden_weight * term
             hidden[piece.destination] = term.detach()[None]
+    output = ahead[architecture.depth] if ahead else target(architecture.depth)
     output_term = output_loss(output, y, architecture.output_activation, loss)
     terms = torch.cat([hidden[layer] for layer in sorted(hidden)])
     return RelaxedLoss(total + output_term, output_term.detach(), terms)
@@ -492,7 +506,7 @@ def predictions(
         if isinstance(piece, _Parallel):
             targets, weight, bias = _parallel_operands(plan, weights, biases, values, piece)
             run, position = plan.locate(piece.first)
-            for window in _windows(weight.shape[0], weight.shape[1]):
+            for window in _windows(weight):
                 _, prediction = _window_predictions(
                     targets, weight, bias, plan.architecture.hidden_activation, window
                 )
@@ -806,16 +820,16 @@ def relax(module: nn.Module, x: Tensor, select: Selection = nn.Linear) -> Relaxa
 
 def _select(module: nn.Module, select: Selection) -> Iterator[tuple[str, nn.Module]]:
     named = dict(module.named_modules())
-    if isinstance(select, type | tuple) and not _are_names(select):
-        yield from ((n, part) for n, part in named.items() if isinstance(part, select))
-    elif callable(select):
+    if isinstance(select, type):
+        select = (select,)
+    if callable(select):
         yield from ((n, part) for n, part in named.items() if select(n, part))
-    else:
-        for name in select:
-            if name not in named:
-                raise ValueError(f"submodule names must be among {', '.join(named)}, got {name!r}")
-            yield name, named[name]
-
-
-def _are_names(select: Selection) -> bool:
-    return isinstance(select, tuple) and all(isinstance(item, str) for item in select)
+        return
+    types = tuple(item for item in select if isinstance(item, type))
+    if types:
+        yield from ((n, part) for n, part in named.items() if isinstance(part, types))
+        return
+    for name in map(str, select):
+        if name not in named:
+            raise ValueError(f"submodule names must be among {', '.join(named)}, got {name!r}")
+        yield name, named[name]

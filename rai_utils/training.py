@@ -10,18 +10,19 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cached_property, partial
+from itertools import chain, count, repeat
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rai_utils.checks import number, numbers, one_each, whole_number, whole_numbers
+from rai_utils.checks import number, numbers, one_each, one_of, seeded, whole_number, whole_numbers
 from rai_utils.data import Dataset, Task
 from rai_utils.models import (
     Architecture,
@@ -47,22 +48,22 @@ from rai_utils.relaxation import (
 )
 
 if TYPE_CHECKING:
+    import pandas
     from tqdm import tqdm
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "rprop": torch.optim.Rprop,
-    "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-}
-
 Objective = Callable[..., RelaxedLoss]
+# The loss of each network, (seeds,), and its parts if it is a relaxed one.
+Losses = tuple[Tensor, RelaxedLoss | None]
 
-# No step of Rprop grows above it (torch's default).
-LARGEST_STEP = 50.0
+# Between them Rprop keeps its steps, unless it is told otherwise (torch's defaults).
+SMALLEST_STEP, LARGEST_STEP = 1e-6, 50.0
 
 # Compiling the Rprop step takes about 15 s once a process and saves about 3.5 ns a number and
-# step on two cores, so it pays above some 4e9 of them.
-COMPILE_ABOVE = 4e9
+# step on two cores, so it pays above some 4e9 of them. On a GPU it saves a hundredth of that.
+COMPILE_ABOVE = {"cpu": 4e9, "cuda": 4e11}
+
+# Whether a step on a GPU is recorded once and played back, which saves its hundreds of launches.
+CUDA_GRAPHS: bool = True
 
 
 def configure(threads: int = 1) -> None:
@@ -95,9 +96,78 @@ def configure(threads: int = 1) -> None:
         )
 
 
-def compile_rprop() -> None:
-    """Compile the Rprop step now, for a process that makes many fits too short to pay for it."""
-    _compiled_rprop()
+@dataclass(frozen=True)
+class UpdateRule:
+    """An optimiser's step on any tensor of trained numbers, with a state for each number.
+
+    Attributes:
+        states: numbers kept for each trained number.
+        start: learning rates, of the shape of the trained numbers -> their first state.
+        step: (numbers, gradient, state, which update of them this is, learning rates, smallest
+            step) -> None. Shapes broadcast to that of the numbers; numbers and state are written
+            in place. The update counts from 1 and may differ from number to number.
+    """
+
+    states: int
+    start: Callable[[Tensor], tuple[Tensor, ...]]
+    step: Callable[[Tensor, Tensor, tuple[Tensor, ...], int | Tensor, Tensor, float], None]
+
+
+def _sgd(
+    numbers: Tensor,
+    gradient: Tensor,
+    state: tuple[Tensor, ...],
+    update: int | Tensor,
+    rates: Tensor,
+    smallest_step: float,
+) -> None:
+    numbers.addcmul_(gradient, rates, value=-1)
+
+
+def _adam(
+    numbers: Tensor,
+    gradient: Tensor,
+    state: tuple[Tensor, ...],
+    update: int | Tensor,
+    rates: Tensor,
+    smallest_step: float,
+) -> None:
+    """Kingma & Ba 2015, Algorithm 1, with torch's defaults."""
+    mean, square = state
+    first_decay, second_decay, epsilon = 0.9, 0.999, 1e-8
+    if isinstance(update, Tensor):
+        update = update.to(numbers.dtype)
+    mean.lerp_(gradient, 1 - first_decay)
+    square.mul_(second_decay).addcmul_(gradient, gradient, value=1 - second_decay)
+    spread = square.sqrt().div_((1 - second_decay**update) ** 0.5).add_(epsilon)
+    numbers.addcdiv_(mean * rates * (-1 / (1 - first_decay**update)), spread)
+
+
+def _rprop(
+    numbers: Tensor,
+    gradient: Tensor,
+    state: tuple[Tensor, ...],
+    update: int | Tensor,
+    rates: Tensor,
+    smallest_step: float,
+) -> None:
+    rprop_step(numbers, gradient, *state, smallest_step)
+
+
+UPDATE_RULES: dict[str, UpdateRule] = {
+    "rprop": UpdateRule(2, lambda rates: (torch.zeros_like(rates), rates.clone()), _rprop),
+    "sgd": UpdateRule(0, lambda rates: (), _sgd),
+    "adam": UpdateRule(2, lambda rates: (torch.zeros_like(rates), torch.zeros_like(rates)), _adam),
+}
+
+
+def update_rule(optimizer: str) -> UpdateRule:
+    """Return the rule of an optimiser.
+
+    Raises:
+        ValueError: the optimiser is unknown.
+    """
+    return UPDATE_RULES[one_of(optimizer, UPDATE_RULES, "optimizer")]
 
 
 @dataclass(frozen=True)
@@ -110,7 +180,7 @@ class Phase:
             every number, from ``smallest_step`` to 50: torch would move it into these limits, here
             it is refused. There may be one for each network, in any sequence or array, so that a
             whole grid of learning rates is one fit of stacked networks.
-        optimizer: a key of ``OPTIMIZERS``.
+        optimizer: a key of ``UPDATE_RULES``.
         weight_decay: δ, at least 0, of each step; one for all networks or one for each. It is
             the L2 penalty ½ δ Σ_t ‖W_t‖²_F of each network: δ W is added to the gradient of the
             weights, before the optimiser sees it, as in torch's SGD and Adam. Biases and targets
@@ -135,13 +205,10 @@ class Phase:
     learning_rate: float | tuple[float, ...]
     optimizer: str = "rprop"
     weight_decay: float | tuple[float, ...] = 0.0
-    smallest_step: float = 1e-6
+    smallest_step: float = SMALLEST_STEP
 
     def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(
-                f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}"
-            )
+        update_rule(self.optimizer)
         values = {
             "steps": whole_number(self.steps, "steps", least=1),
             "learning_rate": _one_or_each(self.learning_rate, "learning rate", above=0),
@@ -282,6 +349,20 @@ class History:
         """Root mean square residual over root mean square target, (I, relaxed layers, S)."""
         return np.sqrt(self.hidden_terms / self.target_mean_square)
 
+    def frame(self) -> pandas.DataFrame:
+        """Return the evaluations as a tidy table, one row per evaluation and seed, E · S rows.
+
+        Columns: ``step``; ``seed``, the position among the seeds from 0; ``loss``, ``accuracy``,
+        ``held_out_loss`` and ``held_out_accuracy`` as above.
+        """
+        import pandas  # what the package offers else needs torch and numpy alone
+
+        evaluations, seeds = self.loss.shape
+        step, seed = np.repeat(self.evaluated_at, seeds), np.tile(range(seeds), evaluations)
+        names = ("loss", "accuracy", "held_out_loss", "held_out_accuracy")
+        values = {name: getattr(self, name).ravel() for name in names}
+        return pandas.DataFrame({"step": step, "seed": seed, **values})
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -293,7 +374,7 @@ class Fit:
         history: the record.
         snapshots: networks at the steps asked for.
         step_seconds: wall-clock time of each update, without evaluations and inspections,
-            (updates,). On a GPU the work of a step may end after its time was taken.
+            (updates,).
     """
 
     model: StackedMLP
@@ -301,6 +382,17 @@ class Fit:
     history: History
     snapshots: dict[int, StackedMLP]
     step_seconds: NDArray[np.float64]
+
+    @property
+    def relaxed_targets(self) -> Targets:
+        """The trained targets of a fit by RAI.
+
+        Raises:
+            ValueError: the fit was by backpropagation.
+        """
+        if self.targets is None:
+            raise ValueError("the fit must be one by RAI, got one without targets")
+        return self.targets
 
 
 def loss_for(task: Task, loss: OutputLoss | None = None) -> OutputLoss:
@@ -335,7 +427,7 @@ def count_correct(z: Tensor, y: Tensor, output_activation: str) -> Tensor:
 def evaluate(
     model: StackedMLP, x: Tensor, y: Tensor, task: Task, loss: OutputLoss | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Loss and accuracy of the plain forward pass.
+    """Loss and accuracy of the plain forward pass, see ``score``.
 
     Args:
         model: the networks.
@@ -344,28 +436,44 @@ def evaluate(
         task: what the labels mean.
         loss: the output error; None for the task's default.
 
-    Returns:
-        Loss and accuracy, (seeds,) each. Accuracy is NaN for regression, and for a network
-        whose forward pass is not finite.
-
     Raises:
         ValueError: data, network and loss do not fit each other.
     """
-    classes = model.architecture.widths[-1]
+    with torch.no_grad():
+        return score(model(x), y, task, model.architecture.output_activation, loss)
+
+
+def score(
+    z: Tensor, y: Tensor, task: Task, output_activation: str, loss: OutputLoss | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Loss and accuracy of what networks put out.
+
+    Args:
+        z: pre-activations of the output layer, (seeds, examples, outputs).
+        y: labels, (examples,).
+        task: what the labels mean.
+        output_activation: as in ``count_correct``.
+        loss: the output error; None for the task's default.
+
+    Returns:
+        Loss and accuracy, (seeds,) each. Accuracy is NaN for regression, and for a network
+        whose outputs are not finite.
+
+    Raises:
+        ValueError: outputs, labels and loss do not fit each other.
+    """
+    classes = z.shape[-1]
     if task == "multiclass" and not 0 <= int(y.min()) <= int(y.max()) < classes:
         raise ValueError(
             f"labels must lie in 0 … {classes - 1}, the network's classes, "
             f"got {int(y.min())} … {int(y.max())}"
         )
-    chosen_loss = loss_for(task, loss)
     with torch.no_grad():
-        z = model(x)  # (seeds, examples, outputs)
-        losses = output_loss(z, y, model.architecture.output_activation, chosen_loss).double()
+        losses = output_loss(z, y, output_activation, loss_for(task, loss)).double()
         if task == "regression":
             accuracy = torch.full_like(losses, torch.nan)
         else:
-            correct = count_correct(z, y, model.architecture.output_activation)
-            accuracy = correct.double() / len(y)
+            accuracy = count_correct(z, y, output_activation).double() / len(y)
             accuracy[~torch.isfinite(z).all(-1).all(-1)] = torch.nan
     return losses.cpu().numpy(), accuracy.cpu().numpy()
 
@@ -425,8 +533,7 @@ def fit_relaxed(
     """Train by RAI: weights and targets together, gradients of the relaxed loss (Eq. 4).
 
     Args:
-        model: the networks to start from; left as they are.
-        dataset: the examples, the same for all seeds.
+        model, dataset, watch, loss, device: as in ``fit_backprop``.
         phase: steps, learning rate, optimiser; one optimiser for weights and targets.
         layers: numbers of the relaxed layers, from 1, or ``"all"``; with ``targets``, all of
             those that they are of.
@@ -434,9 +541,6 @@ def fit_relaxed(
         targets: where the targets start; None for the plain forward pass, with residuals that
             are exactly 0.
         objective: what is minimised, called as ``relaxed_loss`` is at every step.
-        watch: when to record.
-        loss: the output error; None for the task's default.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Raises:
         ValueError: data, network, loss, layers, targets and schedule do not fit each other, or
@@ -477,13 +581,9 @@ def fit_sequential(
     The gradient of the weights is ``sequential_gradients``; the targets live for one step.
 
     Args:
-        model: the networks to start from; left as they are.
-        dataset: the examples, the same for all seeds.
+        model, dataset, watch, loss, device: as in ``fit_backprop``.
         phase: steps, learning rate, optimiser, of the weights.
         hidden_weight: λ, above 0.
-        watch: when to record.
-        loss: the output error; None for the task's default.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Raises:
         ValueError: as ``fit_backprop`` and ``sequential_gradients``.
@@ -518,16 +618,12 @@ def fit_handover(
     The targets are dropped between the two; backpropagation starts with a fresh optimiser.
 
     Args:
-        model: the networks to start from; left as they are.
-        dataset: the examples, the same for all seeds.
+        model, dataset, loss, device: as in ``fit_backprop``.
         relaxed_phase: the RAI steps.
         backprop_phase: the backpropagation steps.
-        layers: as in ``fit_relaxed``.
-        hidden_weight: as in ``fit_relaxed``.
+        layers, hidden_weight: as in ``fit_relaxed``.
         relaxed_watch: when the first phase records.
         backprop_watch: when the second phase records.
-        loss: the output error; None for the task's default.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Raises:
         ValueError: as ``fit_relaxed`` and ``fit_backprop``.
@@ -562,6 +658,116 @@ def check_data(architecture: Architecture, dataset: Dataset, loss: OutputLoss) -
         )
     example = torch.zeros(1, 1, architecture.widths[-1])
     output_loss(example, dataset.y[:1], architecture.output_activation, loss)
+
+
+def batches(examples: int, batch: int, seed: int = 0) -> Iterator[Tensor]:
+    """Yield the rows of each step, without end.
+
+    Each pass over the data has an order of its own, drawn without replacement; its last batch may
+    be smaller.
+
+    Args:
+        examples: how many there are.
+        batch: examples of a step, 1 … ``examples``.
+        seed: of the orders.
+
+    Raises:
+        ValueError: ``batch`` or ``seed`` is out of range.
+    """
+    batch, generator = whole_number(batch, "batch", 1, examples), seeded(seed, "order_seed")
+    return chain.from_iterable(
+        torch.randperm(examples, generator=generator).split(batch) for _ in count()
+    )
+
+
+Rows = TypeVar("Rows")
+Loss = TypeVar("Loss")
+Gradients = TypeVar("Gradients")
+Result = TypeVar("Result")
+
+
+class Step(Generic[Rows, Loss, Gradients]):
+    """One step of a fit before its update. What is asked of it is computed once, when it is asked.
+
+    Attributes:
+        updates: how many came before.
+        rows: which examples its batch has.
+    """
+
+    def __init__(
+        self,
+        updates: int,
+        rows: Rows,
+        find_loss: Callable[[Rows], Loss],
+        find_gradients: Callable[[Loss], Gradients],
+    ) -> None:
+        self.updates, self.rows, self._seconds = updates, rows, 0.0
+        self._find_loss, self._find_gradients = find_loss, find_gradients
+
+    @cached_property
+    def loss(self) -> Loss:
+        """What ``find_loss`` returned for the batch."""
+        started = perf_counter()
+        loss = self._find_loss(self.rows)
+        self._seconds += perf_counter() - started
+        return loss
+
+    @cached_property
+    def gradients(self) -> Gradients:
+        """What ``find_gradients`` returned for the loss."""
+        loss, started = self.loss, perf_counter()
+        gradients = self._find_gradients(loss)
+        self._seconds += perf_counter() - started
+        return gradients
+
+    def finish(self, update: Callable[[Gradients], object]) -> float:
+        """Do what is left of the step; return the seconds that all of it took."""
+        gradients, started = self.gradients, perf_counter()
+        update(gradients)
+        return self._seconds + perf_counter() - started
+
+
+def steps(
+    find_loss: Callable[[Rows], Loss],
+    find_gradients: Callable[[Loss], Gradients],
+    update: Callable[[Gradients], object],
+    rows: Iterable[Rows],
+    seconds: list[float] | None = None,
+) -> Iterator[Step[Rows, Loss, Gradients]]:
+    """Train: loss, gradients, update, batch after batch. Every fit of the study runs this loop.
+
+    A step is handed out before its update, so the networks stand where ``step.updates`` updates
+    have left them. Who takes no further step ends the training, and nothing more is computed.
+
+    Args:
+        find_loss: rows of a batch -> what is to fall.
+        find_gradients: that loss -> its gradients.
+        update: gradients -> None; makes one optimiser step.
+        rows: the batches, ``repeat(None)`` for all examples; the training ends with the last.
+        seconds: what each finished step took is added to it, without what its reader did.
+    """
+    for updates, batch in enumerate(rows):
+        step = Step(updates, batch, find_loss, find_gradients)
+        yield step
+        taken = step.finish(update)
+        if seconds is not None:
+            seconds.append(taken)
+
+
+def module_steps(
+    optimizer: torch.optim.Optimizer,
+    find_loss: Callable[[], Tensor],
+    count: int,
+    seconds: list[float] | None = None,
+) -> Iterator[Step[None, Tensor, None]]:
+    """Train any module on all of its examples, by an optimiser of torch: see ``steps``."""
+
+    def find_gradients(loss: Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+
+    rows = repeat(None, count)
+    return steps(lambda _: find_loss(), find_gradients, lambda _: optimizer.step(), rows, seconds)
 
 
 def _check_fit(model: StackedMLP, watch: Watch, phase: Phase) -> None:
@@ -608,12 +814,22 @@ class _Recorder:
         wide = (layers, seeds) if layers else (0,)
         narrow = (seeds,) if layers else (0,)
         shapes = ((depth, seeds), narrow, narrow, wide, wide, wide)
+        loss, accuracy, held_out_loss, held_out_accuracy = _columns(self.evaluated, ((seeds,),) * 4)
+        norms, total, output, hidden, squares, variances = _columns(self.inspected, shapes)
         return History(
-            np.array(list(self.evaluated), dtype=np.int64),
-            *_columns(self.evaluated, ((seeds,),) * 4),
-            np.array(list(self.inspected), dtype=np.int64),
-            *_columns(self.inspected, shapes),
-            tuple(self.failures),
+            evaluated_at=np.array(list(self.evaluated), dtype=np.int64),
+            loss=loss,
+            accuracy=accuracy,
+            held_out_loss=held_out_loss,
+            held_out_accuracy=held_out_accuracy,
+            inspected_at=np.array(list(self.inspected), dtype=np.int64),
+            gradient_norms=norms,
+            relaxed_loss=total,
+            output_term=output,
+            hidden_terms=hidden,
+            target_mean_square=squares,
+            target_variance=variances,
+            failures=tuple(self.failures),
         )
 
 
@@ -659,77 +875,85 @@ def _fit(
         settle_targets(plan, weights, biases, values, data.x)
     for leaf in leaves:
         leaf.requires_grad_()
-    flat.grad = torch.zeros_like(flat)
-    gradients = [
-        part.view_as(leaf)
-        for part, leaf in zip(flat.grad.split([v.numel() for v in leaves]), leaves, strict=True)
-    ]
+    gradient = torch.zeros_like(flat)
+    parts_of_it = gradient.split([leaf.numel() for leaf in leaves])
+    gradients = [part.view_as(leaf) for part, leaf in zip(parts_of_it, leaves, strict=True)]
     # Rprop alone moves nothing whose gradient is 0 for good; a decaying weight moves all the same.
     resting = plan is None and find is None and phase.optimizer == "rprop"
-    resting = resting and not any(_each(phase.weight_decay))
+    resting = resting and not any(_each(phase.weight_decay)) and place.type != "cuda"
     dead = [DeadLayers() for _ in range(runs - 1)] if resting else None
-    advance = _decayed(phase, flat, leaves, runs, _stepper(phase, flat, leaves, dead))
+    advance = _stepper(phase, flat, gradient, leaves, dead)
+    advance = _decayed(phase, flat, gradient, leaves[:runs], advance)
     current = StackedMLP(architecture, [w.detach() for w in weights], [b.detach() for b in biases])
     recorder = _Recorder(architecture, model.seeds, len(plan.layers) if plan else 0)
     evaluate_at = set(schedule(phase.steps) if watch.evaluate_at is None else watch.evaluate_at)
     inspect_at, snapshot_at = set(watch.inspect_at), set(watch.snapshot_at)
     snapshots: dict[int, StackedMLP] = {}
-    seconds: list[float] = []
     alive = torch.ones(model.seeds, dtype=torch.bool, device=place)
+
+    def find_loss(_: None) -> Losses:
+        if plan is None:
+            z = forward(architecture, weights, biases, data.x, gradients, dead)
+            return output_loss(z, data.y, architecture.output_activation, loss), None
+        parts = objective(
+            plan,
+            weights,
+            biases,
+            values,
+            data.x,
+            data.y,
+            hidden_weight=hidden_weight,
+            loss=loss,
+            into=gradients,
+        )
+        return parts.total, parts
+
+    def find_gradients(found: Losses) -> None:
+        if find is None:
+            _gather(gradients, torch.autograd.grad(found[0].sum(), leaves))
+        else:
+            _gather(gradients, find(current, data.x, data.y, loss=loss))
+
+    losses_of: Callable[[None], Losses] = find_loss
+    gradients_of: Callable[[Losses], None] = find_gradients
+    if place.type == "cuda":
+        if CUDA_GRAPHS and find is None and objective is relaxed_loss:
+            losses_of, gradients_of = _recorded(losses_of, gradients_of)
+            advance = _recorded_update(advance, phase.optimizer)
+        losses_of, advance = _awaited(losses_of), _awaited(advance)
+    seconds: list[float] = []
+    rows = repeat(None)
     with _progress_bar(phase.steps, "RAI" if plan else "backprop") as bar:
-        for step in range(phase.steps + 1):
-            if step in snapshot_at:
-                snapshots[step] = _copy(current)
-            if step in evaluate_at:
+        for step in steps(losses_of, gradients_of, lambda _: advance(), rows, seconds):
+            updates = step.updates
+            if updates in snapshot_at:
+                snapshots[updates] = _copy(current)
+            if updates in evaluate_at:
                 row = (
                     *evaluate(current, data.x, data.y, data.task, loss),
                     *evaluate(current, data.held_out_x, data.held_out_y, data.task, loss),
                 )
-                recorder.evaluated[step] = row
+                recorder.evaluated[updates] = row
                 known = row[1][np.isfinite(row[1])]
                 if known.size:
                     bar.set_postfix(accuracy=f"{known.mean():.3f}")
-            if step == phase.steps and step not in inspect_at:
+            if updates == phase.steps and updates not in inspect_at:
                 break
-            started = perf_counter()
-            if plan is None:
-                z = forward(architecture, weights, biases, data.x, gradients, dead)
-                total = output_loss(z, data.y, architecture.output_activation, loss)
-                parts = None
-            else:
-                parts = objective(
-                    plan,
-                    weights,
-                    biases,
-                    values,
-                    data.x,
-                    data.y,
-                    hidden_weight=hidden_weight,
-                    loss=loss,
-                    into=gradients,
-                )
-                total = parts.total
+            total, parts = step.loss
             finite = torch.isfinite(total.detach())
             if not finite[alive].all():
                 for position in (alive & ~finite).nonzero().flatten().tolist():
                     layer = _first_bad_layer(current, data.x, plan, parts, position)
-                    recorder.failures.append(Failure(position, step, layer))
+                    recorder.failures.append(Failure(position, updates, layer))
                 alive &= finite
                 if not alive.any():
                     break
-            if find is None:
-                _gather(gradients, torch.autograd.grad(total.sum(), leaves))
-            else:
-                _gather(gradients, find(current, data.x, data.y, loss=loss))
-            if step in inspect_at:
-                inspection = perf_counter()
-                row = _inspect(architecture, gradients, values, parts)
-                recorder.inspected[step] = row
-                started += perf_counter() - inspection
-            if step < phase.steps:
-                advance()
-                seconds.append(perf_counter() - started)
-                bar.update()
+            if updates in inspect_at:
+                _ = step.gradients
+                recorder.inspected[updates] = _inspect(architecture, gradients, values, parts)
+            if updates == phase.steps:
+                break
+            bar.update()
     trained = _copy(current)
     final = None
     if plan is not None:
@@ -772,7 +996,11 @@ def _first_bad_layer(
 
 
 def _stepper(
-    phase: Phase, flat: Tensor, leaves: Sequence[Tensor], dead: Sequence[DeadLayers] | None
+    phase: Phase,
+    flat: Tensor,
+    gradient: Tensor,
+    leaves: Sequence[Tensor],
+    dead: Sequence[DeadLayers] | None,
 ) -> Callable[[], None]:
     """Return a function that makes one optimiser step on the vector of all trained numbers.
 
@@ -780,33 +1008,27 @@ def _stepper(
     number of tensors. ``leaves`` are its parts, each (layers, seeds, …). Rprop leaves out the
     leading layers of each run whose gradient was 0 at this step and the one before.
     """
-    rates: float | Tensor
-    if isinstance(phase.learning_rate, tuple):
-        rates = _per_number(phase.learning_rate, flat, leaves)
-    else:
-        rates = phase.learning_rate
+    rates = _per_number(_each(phase.learning_rate), flat, leaves)
+    rule = update_rule(phase.optimizer)
+    state = rule.start(rates)
     if phase.optimizer == "rprop":
-        compiled = _compiled_rprop() if _compiling_pays(phase.steps * flat.numel()) else None
-        step = compiled or _rprop_step
-        previous = torch.zeros_like(flat)
-        step_size = torch.ones_like(flat).mul_(rates)
+        kind, numbers = flat.device.type, phase.steps * flat.numel()
+        pays = kind in _compiled or numbers > COMPILE_ABOVE[kind]
+        step = (compile_rprop(kind) if pays else None) or rprop_step
         if dead is None:
-            return lambda: step(flat, flat.grad, previous, step_size, phase.smallest_step)
-        state = flat, flat.grad, previous, step_size
+            return lambda: step(flat, gradient, *state, phase.smallest_step)
+        moved = flat, gradient, *state
         counts = [0] * len(dead)
 
         def step_the_living() -> None:
             nonlocal counts
             before, counts = counts, [layers.count for layers in dead]
             for part in _living(leaves, [*map(min, before, counts)]):
-                step(*(numbers[part] for numbers in state), phase.smallest_step)
+                step(*(numbers[part] for numbers in moved), phase.smallest_step)
 
         return step_the_living
-    if isinstance(rates, Tensor):
-        return _step_with_own_rates(phase.optimizer, flat, rates)
-    parameter = torch.nn.Parameter(flat)
-    parameter.grad = flat.grad
-    return OPTIMIZERS[phase.optimizer]([parameter], lr=rates, fused=True).step
+    updates = count(1)
+    return lambda: rule.step(flat, gradient, state, next(updates), rates, phase.smallest_step)
 
 
 def _living(leaves: Sequence[Tensor], resting: Sequence[int]) -> list[slice]:
@@ -827,8 +1049,10 @@ def _living(leaves: Sequence[Tensor], resting: Sequence[int]) -> list[slice]:
 
 
 def _per_number(values: Sequence[float], flat: Tensor, leaves: Sequence[Tensor]) -> Tensor:
-    """Repeat one value a network for each of its numbers in ``leaves``: (all their numbers,)."""
+    """Repeat one value for all, or one a network, for each number of ``leaves``: (numbers,)."""
     own = torch.tensor(values, dtype=flat.dtype, device=flat.device)
+    if len(values) == 1:
+        return own.expand_as(flat)
     return torch.cat(
         [
             own[None, :, None].expand(*leaf.shape[:2], leaf[0, 0].numel()).reshape(-1)
@@ -838,48 +1062,28 @@ def _per_number(values: Sequence[float], flat: Tensor, leaves: Sequence[Tensor])
 
 
 def _decayed(
-    phase: Phase, flat: Tensor, leaves: Sequence[Tensor], runs: int, advance: Callable[[], None]
+    phase: Phase,
+    flat: Tensor,
+    gradient: Tensor,
+    weights: Sequence[Tensor],
+    advance: Callable[[], None],
 ) -> Callable[[], None]:
-    """Return ``advance`` with δ W added to the gradient of the weights, the first leaves."""
+    """Return ``advance`` with δ W added to the gradient of the weights, which stand first."""
     decays = _each(phase.weight_decay)
     if not any(decays):
         return advance
-    if len(decays) == 1:
-        decays *= leaves[0].shape[1]
-    decay = _per_number(decays, flat, leaves[:runs])  # (all weights,)
-    weights, gradient = flat[: len(decay)], flat.grad[: len(decay)]
+    size = sum(weight.numel() for weight in weights)
+    decaying, own = flat[:size], gradient[:size]
+    decay = _per_number(decays, decaying, weights)  # (all weights,)
 
     def step() -> None:
-        gradient.addcmul_(weights, decay)
+        own.addcmul_(decaying, decay)
         advance()
 
     return step
 
 
-def _step_with_own_rates(optimizer: str, flat: Tensor, rates: Tensor) -> Callable[[], None]:
-    """Return torch's SGD or Adam step (Kingma & Ba 2015, Algorithm 1) with a rate a number."""
-    if optimizer == "sgd":
-        return lambda: flat.addcmul_(flat.grad, rates, value=-1)
-    first_decay, second_decay, epsilon = 0.9, 0.999, 1e-8  # torch's defaults
-    mean, square = torch.zeros_like(flat), torch.zeros_like(flat)
-    count = 0
-
-    def step() -> None:
-        nonlocal count
-        count += 1
-        mean.lerp_(flat.grad, 1 - first_decay)
-        square.mul_(second_decay).addcmul_(flat.grad, flat.grad, value=1 - second_decay)
-        spread = square.sqrt().div_((1 - second_decay**count) ** 0.5).add_(epsilon)
-        flat.addcdiv_(mean * rates, spread, value=-1 / (1 - first_decay**count))
-
-    return step
-
-
-def _compiling_pays(numbers: float) -> bool:
-    return numbers > COMPILE_ABOVE or _compiled_rprop.cache_info().currsize > 0
-
-
-def _rprop_step(
+def rprop_step(
     parameter: Tensor,
     gradient: Tensor,
     previous: Tensor,
@@ -900,23 +1104,102 @@ def _rprop_step(
     previous.copy_(kept)
 
 
-@cache
-def _compiled_rprop() -> Callable[[Tensor, Tensor, Tensor, Tensor, float], None] | None:
-    """Compile the Rprop update for vectors of any length, or return None with a notice."""
-    # It would tell every reader with a CUDA compiler and no GPU, on stderr, that there is no GPU.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    step = torch.compile(_rprop_step, dynamic=True)
-    trial = [torch.zeros(64) for _ in range(4)]
-    try:
-        step(*trial, 1e-6)
-    except Exception as error:  # whatever the compiler tool chain raises
-        reason = " ".join(str(error).split("\n\n")[0].split())
-        warnings.warn(
-            f"torch.compile does not work here ({reason}): the Rprop step runs eagerly, "
-            "about eight times slower, with the same numbers",
-            stacklevel=2,
-        )
-        return None
+RpropStep = Callable[[Tensor, Tensor, Tensor, Tensor, float], None]
+_compiled: dict[str, RpropStep | None] = {}
+
+
+def compile_rprop(device: str = "cpu") -> RpropStep | None:
+    """Compile the Rprop step now, for vectors of any length; every later fit then uses it.
+
+    For a process that makes many fits, each too short to pay for it.
+
+    Args:
+        device: ``"cpu"`` or ``"cuda"``.
+
+    Returns:
+        The compiled step, or None, with a warning, where there is no compiler.
+    """
+    if device not in _compiled:
+        # It would tell every reader with a CUDA compiler and no GPU, on stderr, that there is none.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+        step = torch.compile(rprop_step, dynamic=True)
+        try:
+            step(*(torch.zeros(64, device=device) for _ in range(4)), 1e-6)
+        except Exception as error:  # whatever the compiler tool chain raises
+            reason = " ".join(str(error).split("\n\n")[0].split())
+            warnings.warn(
+                f"torch.compile does not work here ({reason}): the Rprop step runs eagerly, "
+                "about eight times slower, with the same numbers",
+                stacklevel=2,
+            )
+            step = None
+        _compiled[device] = step
+    return _compiled[device]
+
+
+def _recorded(
+    find_loss: Callable[[None], Loss], find_gradients: Callable[[Loss], object]
+) -> tuple[Callable[[None], Loss], Callable[[Loss], None]]:
+    """Record loss and gradients of all examples as one CUDA graph; return what plays it back.
+
+    What it returns are the same tensors at every step, with new numbers.
+    """
+
+    def both() -> Loss:
+        loss = find_loss(None)
+        find_gradients(loss)
+        return loss
+
+    # What libraries set up on first use may not be recorded.
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        both()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        recorded = both()
+
+    def play(_: None) -> Loss:
+        graph.replay()
+        return recorded
+
+    return play, lambda _: None
+
+
+def _awaited(work: Callable[..., Result]) -> Callable[..., Result]:
+    """Return work that ends when the GPU has done it: the next look at a number waits anyway."""
+
+    def wait(*arguments: Any) -> Result:
+        result = work(*arguments)
+        torch.cuda.synchronize()
+        return result
+
+    return wait
+
+
+def _recorded_update(advance: Callable[[], None], optimizer: str) -> Callable[[], None]:
+    """Return the optimiser's step, recorded when it is made for the second time.
+
+    Adam's changes with the number of updates, so it cannot be played back.
+    """
+    if optimizer == "adam":
+        return advance
+    graph: torch.cuda.CUDAGraph | None = None
+    made = 0
+
+    def step() -> None:
+        nonlocal graph, made
+        made += 1
+        if made == 1:
+            advance()
+            return
+        if graph is None:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                advance()
+        graph.replay()
+
     return step
 
 

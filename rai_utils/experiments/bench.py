@@ -23,8 +23,6 @@ from time import perf_counter
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -42,7 +40,7 @@ from rai_utils.publishing.intervals import Estimate
 from rai_utils.publishing.pipeline import publish_with_index, replace_unprintable
 from rai_utils.publishing.prose import markdown_table
 from rai_utils.relaxation import relax
-from rai_utils.training import Phase, Watch, configure, fit_backprop, fit_relaxed
+from rai_utils.training import Phase, Watch, configure, fit_backprop, fit_relaxed, module_steps
 
 NOTHING = Watch(evaluate_at=())
 RPROP_TRANSFERS = 7  # parameter, gradient, previous gradient and step size in; three out
@@ -98,18 +96,13 @@ def _loop(
     steps: int,
     rate: float,
 ) -> list[float]:
-    optimizer = torch.optim.Rprop(parameters, lr=rate)
-    seconds = []
-    for _ in range(steps):
-        started = perf_counter()
-        optimizer.zero_grad()
-        z = module(data.x)[:, 0]
-        loss = nn.functional.binary_cross_entropy_with_logits(z, data.y)
-        if hidden_loss is not None:
-            loss = loss + hidden_loss()
-        loss.backward()
-        optimizer.step()
-        seconds.append(perf_counter() - started)
+    def find_loss() -> Tensor:
+        loss = nn.functional.binary_cross_entropy_with_logits(module(data.x)[:, 0], data.y)
+        return loss if hidden_loss is None else loss + hidden_loss()
+
+    seconds: list[float] = []
+    for _ in module_steps(torch.optim.Rprop(parameters, lr=rate), find_loss, steps, seconds):
+        pass
     return seconds
 
 
@@ -161,7 +154,7 @@ def fitted_exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
     """
     if len(sizes) < 2 or len(sizes) != len(seconds):
         raise ValueError(
-            f"expected two sizes or more, one time each, got {len(sizes)} and {len(seconds)}"
+            f"sizes must be two or more with one time each, got {len(sizes)} and {len(seconds)}"
         )
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
@@ -253,9 +246,8 @@ def measure(study: Study, rounds: int = 6, steps: int = 10) -> None:
 
 def _compile_first() -> None:
     """Pay for the compiled step before any clock runs, and use it throughout."""
-    training.COMPILE_ABOVE = 0
     started = perf_counter()
-    training._compiled_rprop()
+    training.compile_rprop()
     print(f"compiled the Rprop step in {perf_counter() - started:.0f} s", flush=True)
 
 
@@ -316,39 +308,15 @@ def _deep_and_shallow(study: Study, data: Dataset, rounds: int, steps: int) -> N
 
 
 def _draw_steps(study: Study, seconds: Mapping[str, float]) -> None:
-    figure, axes = plotting.figure(panel_height=2.2)
     ways = ("reference", "stacked", "floor")
-    for offset, (way, hatch, shade) in enumerate(
-        zip(ways, ("", "///", "..."), ("0.35", "0.65", "0.9"), strict=True)
-    ):
-        heights = [1e3 * seconds[f"{method}_{way}"] for method in ("rai", "backprop")]
-        bars = axes.bar(
-            np.arange(2) + 0.27 * (offset - 1),
-            heights,
-            0.25,
-            label=way,
-            hatch=hatch,
-            color=shade,
-            edgecolor="black",
-            linewidth=0.6,
-        )
-        axes.bar_label(bars, [f"{height:.1f}" for height in heights], fontsize=7)
-    axes.set_xticks(range(2), ["RAI", "backprop"])
-    axes.set_ylabel("one step, ms (log)")
-    axes.set_yscale("log")
-    _plain_ticks(axes)
-    axes.margins(y=0.15)
-    axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
+    names = [f"{method}, {way}" for method in ("RAI", "backprop") for way in ways]
+    times = [1e3 * seconds[name.lower().replace(", ", "_")] for name in names]
+    figure, axes = plotting.figure(panel_height=1.9)
+    axes.set_xscale("log")
+    plotting.interval_bars(axes, names, times, times, times, label="one step, ms")
+    plotting.label_powers(axes.xaxis)
     study.figure("steps", figure)
     plt.close(figure)
-
-
-def _plain_ticks(axes: Axes) -> None:
-    """Label a logarithmic time axis with 1, 2, 5, 10, … milliseconds, and drop other labels."""
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_formatter(NullFormatter())
 
 
 def _growth(study: Study, steps: int) -> None:
@@ -359,27 +327,22 @@ def _growth(study: Study, steps: int) -> None:
     figure, panels = plotting.figure(columns=2, rows=2, panel_height=2.2)
     rows = []
     for axes, quantity in zip(panels.flat, results["RAI"], strict=True):
-        exponents = []
+        exponents, curves = [], {}
         for method, result in results.items():
             sizes, seconds = result[quantity]
-            times = [seconds[size] for size in sizes]
-            exponent = fitted_exponent(sizes, times)
+            exponent = fitted_exponent(sizes, [seconds[size] for size in sizes])
+            curves[method] = [1e3 * seconds[size] for size in sizes]
             study.record(within=0.5, **{f"{method.lower()}_exponent_of_{quantity}": exponent})
-            exponents.append(f"{exponent:.2f} ({method})")
+            exponents.append(f"{method}: $n^{{{exponent:.2f}}}$")
             rows.append(
                 [f"{method}, {quantity} {sizes[0]} … {sizes[-1]}", f"{exponent:.2f}"]
-                + [f"{1e3 * value:.2f}" for value in times]
+                + [f"{value:.2f}" for value in curves[method]]
             )
-            axes.loglog(
-                sizes,
-                [1e3 * value for value in times],
-                label=method,
-                **plotting.method_style(method),
-            )
-        axes.set_xticks(sizes, [str(size) for size in sizes])
-        axes.set(xlabel=quantity, ylabel="one step, ms", title="exponent\n" + ",\n".join(exponents))
-        _plain_ticks(axes)
-        axes.legend()
+        about = f"{quantity} $n$"
+        plotting.relation(
+            axes, sizes, curves, x_label=about, label="one step, ms", log_x=True, log_y=True
+        )
+        axes.set_title("\n".join(exponents))
     plotting.shared_key(figure, panels)
     header = ["growth", "exponent", *(f"ms at size {i}" for i in range(1, 6))]
     print("\n" + markdown_table(header, rows), flush=True)

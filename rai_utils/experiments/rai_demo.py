@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.contour import ContourSet
 from numpy.typing import ArrayLike
 
-from rai_utils.plotting import check_axes, float_array, increasing, landscape
+from rai_utils.plotting import Style, landscape
 
 
 def boundaries(
@@ -38,20 +38,14 @@ def boundaries(
         TypeError: If `axes` is not an `Axes`.
         ValueError: As `landscape`, or if there is no network.
     """
-    check_axes(axes)
-    x = increasing("grid_x", grid_x, "(G_x,)")
-    y = increasing("grid_y", grid_y, "(G_y,)")
-    values = float_array(
-        "probabilities", probabilities, (None, y.size, x.size), "(networks, G_y, G_x)"
-    )
+    values = np.asarray(probabilities, dtype=float)
     if not len(values):
-        raise ValueError("probabilities: expected at least one network, came none")
-    landscape(axes, x, y, (values > 0.5).mean(0), points, labels, title=title)
+        raise ValueError("probabilities must hold one network or more, got none")
+    landscape(axes, grid_x, grid_y, (values > 0.5).mean(0), points, labels, title=title)
     for collection in [c for c in axes.collections if isinstance(c, ContourSet)]:
         collection.remove()  # the boundary of the vote is not a network's boundary
+    look: Style = {"levels": [0.5], "colors": "white", "linewidths": 0.8, "alpha": 0.8, "zorder": 2}
     for network in values:
         if np.nanmin(network) < 0.5 < np.nanmax(network):
-            axes.contour(
-                x, y, network, levels=[0.5], colors="white", linewidths=0.8, alpha=0.8, zorder=2
-            )
+            axes.contour(grid_x, grid_y, network, **look)
     return axes

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rai_utils.checks import one_of
 from rai_utils.data import Dataset, circles, moons, spirals
 from rai_utils.diagnostics import loss_gradients
 from rai_utils.experiments.sweep import Cell, Sweep
@@ -26,6 +27,7 @@ from rai_utils.relaxation import (
     sequential_gradients,
 )
 from rai_utils.training import (
+    LARGEST_STEP,
     Fit,
     History,
     Phase,
@@ -35,6 +37,8 @@ from rai_utils.training import (
     fit_handover,
     fit_relaxed,
     fit_sequential,
+    module_steps,
+    score,
 )
 from rai_utils.tuning import tune
 
@@ -104,7 +108,7 @@ def handover_cell(
         ``relaxed_seconds_a_step`` and ``backprop_seconds_a_step``. None stands for an accuracy
         that does not exist because the forward pass is not finite.
     """
-    data = DATASETS[dataset]()
+    data = DATASETS[one_of(dataset, DATASETS, "dataset")]()
     start = build_mlp(shape(hidden_layers, width, activation, data), [seed])
     relaxed = relaxed_phase(hidden_layers, activation)
     backprop = backprop_phase(hidden_layers, backprop_steps)
@@ -200,10 +204,12 @@ def layer_sequential(model: StackedMLP, x: Tensor) -> StackedMLP:
     return scaled
 
 
+WAYS = ("default", "orthogonal", "he", "layer_sequential", "skip", "batch_norm")
+
+
 def _start(way: str, architecture: Architecture, data: Dataset, seeds: Sequence[int]) -> StackedMLP:
     if way == "orthogonal":
-        # The gain that makes up for the slope at 0: 4 for the sigmoid, 1 for tanh.
-        gain = {"sigmoid": 4.0, "tanh": 1.0, "relu": math.sqrt(2)}[architecture.hidden_activation]
+        gain = architecture.activation.orthogonal_gain
         return build_mlp(architecture, seeds, "orthogonal_centred", gain)
     if way == "layer_sequential":
         plain = build_mlp(architecture, seeds, "orthogonal_centred")
@@ -238,13 +244,15 @@ def fit_module(module: nn.Module, data: Dataset, steps: int, learning_rate: floa
     It is left in evaluation mode, with the statistics of its final weights.
     """
     optimizer = torch.optim.Rprop(
-        module.parameters(), lr=learning_rate, step_sizes=(SMALLEST_STEP, 50.0), foreach=True
+        module.parameters(),
+        lr=learning_rate,
+        step_sizes=(SMALLEST_STEP, LARGEST_STEP),
+        foreach=True,
     )
+    loss = nn.functional.binary_cross_entropy_with_logits
     module.train()
-    for _ in range(steps):
-        optimizer.zero_grad()
-        nn.functional.binary_cross_entropy_with_logits(module(data.x)[:, 0], data.y).backward()
-        optimizer.step()
+    for _ in module_steps(optimizer, lambda: loss(module(data.x)[:, 0], data.y), steps):
+        pass
     with torch.no_grad():
         module(data.x)
     module.eval()
@@ -253,9 +261,8 @@ def fit_module(module: nn.Module, data: Dataset, steps: int, learning_rate: floa
 def _module_scores(module: nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
     """Loss and accuracy in evaluation mode."""
     with torch.no_grad():
-        z = module(x)[:, 0]
-        loss = nn.functional.binary_cross_entropy_with_logits(z, y)
-        return float(loss), float(((z > 0) == (y > 0.5)).double().mean())
+        losses, accuracies = score(module(x)[None], y, "binary", "sigmoid")
+    return float(losses[0]), float(accuracies[0])
 
 
 def alternative_cell(
@@ -284,6 +291,7 @@ def alternative_cell(
     Returns:
         ``learning_rate`` chosen; ``train`` and ``held_out``, accuracies of each seed.
     """
+    one_of(way, WAYS, "way")
     data, tuning_data = moons(), moons(**TUNING_DATA)
     architecture = shape(hidden_layers, width, activation, data, way == "skip")
     start = _start(way, architecture, data, seeds)
@@ -351,7 +359,14 @@ def start_cell(
     first, second = relaxed_phase(hidden_layers, "sigmoid"), backprop_phase(hidden_layers, steps)
     whole = first.steps + second.steps
     compile_rprop()
-    fits = fit_handover(start, data, first, second, **_last_only(first, second))
+    fits = fit_handover(
+        start,
+        data,
+        first,
+        second,
+        relaxed_watch=_end(first.steps),
+        backprop_watch=_end(second.steps),
+    )
     rai = fit_relaxed(start, data, Phase(whole, first.learning_rate), watch=_end(whole))
     trial = build_mlp(architecture, [TUNING_SEED], initialisation, gain)
     grid = (1e-2, 1e-3, 1e-4, 1e-5)
@@ -439,6 +454,7 @@ def schedule_cell(schedule: str, hidden_layers: int, width: int, seed: int) -> d
     Returns:
         ``train``, ``held_out``: accuracy after each round.
     """
+    one_of(schedule, SCHEDULES, "schedule")
     data = moons()
     model = build_mlp(shape(hidden_layers, width, "sigmoid", data), [seed])
     compile_rprop()
@@ -514,10 +530,6 @@ def _tens(steps: int) -> range:
 
 def _end(steps: int) -> Watch:
     return Watch(evaluate_at=(steps,))
-
-
-def _last_only(first: Phase, second: Phase) -> dict[str, Watch]:
-    return {"relaxed_watch": _end(first.steps), "backprop_watch": _end(second.steps)}
 
 
 def _plain(values: np.ndarray) -> list[float | None]:

@@ -7,13 +7,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rai_utils.checks import number, whole_number
+from rai_utils.checks import number, one_of, whole_number
 from rai_utils.models import (
     ACTIVATIONS,
     Architecture,
     StackedMLP,
     affine,
     check_inputs,
+    compared_activations,
 )
 from rai_utils.relaxation import OutputLoss
 
@@ -100,24 +101,22 @@ def small_signal_gain(activation: str, width: int, weight_variance: float) -> fl
     √(k − 1)/k^{3/2} for the softmax, whose Jacobian is (I − 11ᵀ/k)/k.
 
     Args:
-        activation: ``"sigmoid"``, ``"tanh"``, ``"relu"`` or ``"softmax"``.
+        activation: ``"softmax"``, or a key of ``ACTIVATIONS`` that works unit by unit, with the
+            second factor that its orthogonal start makes up for.
         width: units k that the layer reads and writes.
         weight_variance: v.
 
     Raises:
         ValueError: another activation, or a number that is not above 0.
     """
-    slopes = {
-        "sigmoid": 0.25,
-        "tanh": 1.0,
-        "relu": 0.5**0.5,
-        "softmax": (width - 1) ** 0.5 / width**1.5,
-    }
-    if activation not in slopes:
-        raise ValueError(f"activation must be one of {', '.join(slopes)}, got {activation!r}")
+    one_of(activation, ("softmax", *compared_activations()), "activation")
     width = whole_number(width, "width", 1)
     weight_variance = number(weight_variance, "weight variance", above=0)
-    return (width * weight_variance) ** 0.5 * slopes[activation]
+    if activation == "softmax":
+        slope = (width - 1) ** 0.5 / width**1.5
+    else:
+        slope = 1 / ACTIVATIONS[activation].orthogonal_gain
+    return (width * weight_variance) ** 0.5 * slope
 
 
 def backward_norms(model: StackedMLP, x: Tensor, generator: torch.Generator) -> Array:

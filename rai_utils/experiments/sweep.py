@@ -178,7 +178,7 @@ def adopt(sweep: Sweep, folder: Path | None = None) -> Path:
     file = _published_file(sweep.name, root() if folder is None else folder)
     data = _record(file)
     if data is None:
-        raise ValueError(f"expected published data at {file.name}, found none: make study")
+        raise ValueError(f"published data must be at {file.name}, got none: make study")
     command, machine, cells = data["command"], data["machine"], data["cells"]
     code = _code(sweep.work)
     _write(file, {"command": command, "code": code, "machine": machine, "cells": cells})
@@ -198,16 +198,14 @@ def read(name: str, folder: Path | None = None) -> Published:
     file = _published_file(name, root() if folder is None else folder)
     if not file.is_file():
         raise ValueError(
-            f"expected published data at {file}, found none: run this in a clone of the "
+            f"published data must be at {file}, got none: run this in a clone of the "
             f"repository, or make the data there with make study"
         )
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         cells, command, machine = record["cells"], record["command"], record["machine"]
     except (json.JSONDecodeError, KeyError) as error:
-        raise ValueError(
-            f"expected a published sweep in {file.name}, got an error: {error}"
-        ) from error
+        raise ValueError(f"{file.name} must be a published sweep, got an error: {error}") from error
     return Published(
         tuple({**cell["parameters"], **cell["result"]} for cell in cells),
         tuple(cell["seconds"] for cell in cells),

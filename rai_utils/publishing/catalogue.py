@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,37 +151,41 @@ def shown_interval(interval: Interval | None) -> str:
     return "" if interval is None else f"{shown(interval[0])} to {shown(interval[1])}"
 
 
-def verdict_counts(claims: list[PublishedClaim]) -> list[int]:
-    """Return how many of the claims have each of the verdicts."""
-    verdicts = [claim.record["verdict"] for claim in claims]
-    return [verdicts.count(verdict) for verdict in VERDICTS]
-
-
 # --- Markdown -----------------------------------------------------------------------------------
+
+
+def verdict_table(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return Markdown: how many claims of each source have which verdict."""
+    rows = []
+    for title, claims in claims_by_source(records):
+        verdicts = [claim.record["verdict"] for claim in claims]
+        rows.append([title, *map(str, [len(claims), *map(verdicts.count, VERDICTS)])])
+    return prose.markdown_table(["source", "claims", *VERDICTS], rows)
+
+
+def claims_table(claims: Sequence[PublishedClaim], address: Callable[[PublishedClaim], str]) -> str:
+    """Return Markdown: one line a claim, its id a link to the address."""
+    lines = ["| | claim | measured | 95 % interval | verdict |", "|---|---|---:|---|---|"]
+    for claim in claims:
+        record = claim.record
+        cells = [
+            f"[{claim.id}]({address(claim)})",
+            _cell(record["statement"]),
+            shown(record["measured"]),
+            shown_interval(record["interval"]),
+            record["verdict"],
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def claims_in_short(records: Mapping[str, Mapping[str, Any]]) -> str:
     """Return Markdown: how many claims have which verdict, then one line a claim."""
-    sources = list(claims_by_source(records))
-    counts = [
-        [title, str(len(claims)), *map(str, verdict_counts(claims))] for title, claims in sources
+    tables = [
+        f"### {title}\n\n" + claims_table(claims, lambda claim: f"notebooks/{claim.notebook}.ipynb")
+        for title, claims in claims_by_source(records)
     ]
-    blocks = [prose.markdown_table(["source", "claims", *VERDICTS], counts)]
-    for title, claims in sources:
-        lines = [f"### {title}", "", "| | claim | measured | 95 % interval | verdict |"]
-        lines.append("|---|---|---:|---|---|")
-        for claim in claims:
-            record = claim.record
-            cells = [
-                f"[{claim.id}](notebooks/{claim.notebook}.ipynb)",
-                _cell(record["statement"]),
-                shown(record["measured"]),
-                shown_interval(record["interval"]),
-                record["verdict"],
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks)
+    return "\n\n".join([verdict_table(records), *tables])
 
 
 def badges(folder: Path) -> str:

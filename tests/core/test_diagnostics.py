@@ -8,7 +8,6 @@ from torch import nn
 
 from rai_utils.data import Dataset, moons
 from rai_utils.diagnostics import (
-    GREATEST_SLOPE,
     decision_map,
     disagreement,
     first_nonzero,
@@ -16,9 +15,8 @@ from rai_utils.diagnostics import (
     layer_singular_values,
     logistic_regression,
     mean_pairwise,
-    slope,
 )
-from rai_utils.models import ACTIVATIONS, Architecture, build_mlp, pre_activations
+from rai_utils.models import Architecture, build_mlp, pre_activations
 
 
 def test_decision_map_rows_are_the_second_input():
@@ -129,20 +127,3 @@ def test_singular_values_are_those_of_the_jacobian_between_layers():
     skips = build_mlp(Architecture((2, 5, 5, 1), skip_connections=True), [0])
     with pytest.raises(ValueError, match="plain chain"):
         layer_singular_values(skips, x.float())
-
-
-@pytest.mark.parametrize("name", sorted(GREATEST_SLOPE))
-def test_slope_is_autograds_and_its_greatest_is_right(name):
-    z = torch.linspace(-8, 8, 1000, dtype=torch.float64, requires_grad=True)
-    (expected,) = torch.autograd.grad(ACTIVATIONS[name].module()(z).sum(), z)
-    torch.testing.assert_close(slope(name, z.detach()), expected)
-    fine = torch.linspace(-8, 8, 100_001, dtype=torch.float64)
-    assert float(slope(name, fine).max()) == pytest.approx(GREATEST_SLOPE[name], abs=1e-6)
-
-
-def test_every_activation_that_works_unit_by_unit_has_a_greatest_slope():
-    # The others work on a whole layer, or take their slope from its width.
-    unit_by_unit = {name for name in ACTIVATIONS if not name.startswith("softmax")}
-    assert unit_by_unit - {"sigmoid_flat"} == set(GREATEST_SLOPE)
-    with pytest.raises(ValueError, match="activation"):
-        slope("softmax", torch.zeros(1))

@@ -14,6 +14,7 @@ from rai_utils.models import (
     DeadLayers,
     StackedMLP,
     build_mlp,
+    compared_activations,
     forward,
     pre_activations,
     stack,
@@ -80,6 +81,50 @@ def test_layers_far_in_the_tail_still_pass_a_gradient_on(name):
         torch.testing.assert_close(
             model.weights[0].grad[0, position].double(), expected, rtol=1e-4, atol=0
         )
+
+
+BY_UNIT = [name for name, known in ACTIVATIONS.items() if known.greatest_slope is not None]
+
+
+@pytest.mark.parametrize("name", BY_UNIT)
+def test_slope_is_autograds_and_its_greatest_is_right(name):
+    known = ACTIVATIONS[name]
+    z = torch.linspace(-8, 8, 1000, dtype=torch.float64, requires_grad=True)
+    (expected,) = torch.autograd.grad(known.module()(z).sum(), z)
+    torch.testing.assert_close(known.slope(z.detach()), expected)
+    fine = torch.linspace(-20, 20, 400_001, dtype=torch.float64)
+    assert float(known.slope(fine).max()) == pytest.approx(known.greatest_slope, abs=1e-6)
+
+
+def test_every_activation_that_works_unit_by_unit_has_a_greatest_slope():
+    # The others work on a whole layer, or take their slope from its width.
+    unit_by_unit = {name for name in ACTIVATIONS if not name.startswith("softmax")}
+    assert unit_by_unit - {"sigmoid_flat"} == set(BY_UNIT)
+    with pytest.raises(ValueError, match="activation must work unit by unit, got softmax"):
+        ACTIVATIONS["softmax"].slope(torch.zeros(1))
+
+
+def test_the_compared_activations_have_names_and_starts_of_their_own():
+    compared = compared_activations()
+    assert {"sigmoid", "tanh", "relu", "elu", "softplus", "gelu", "silu"} <= set(compared)
+    assert not {"identity", "softmax", "centred_sigmoid", "sigmoid_flat"} & set(compared)
+    labels = [known.label for known in ACTIVATIONS.values()]
+    assert all(labels) and len(set(labels)) == len(labels)
+    for known in ACTIVATIONS.values():
+        for initialisation, gain in known.starts:
+            assert initialisation in INITIALISATIONS and gain > 0
+
+
+@pytest.mark.parametrize("name", compared_activations())
+def test_the_orthogonal_gain_makes_up_for_the_slope(name):
+    known = ACTIVATIONS[name]
+    points = torch.linspace(-10, 10, 20_001, dtype=torch.float64)
+    density = torch.exp(-points.square() / 2)
+    mean_square = (density * known.slope(points).square()).sum() / density.sum()
+    at_zero = known.slope(torch.zeros(1, dtype=torch.float64))
+    bounded = known.function(torch.tensor([-1e3, 1e3])).abs().max() <= 1
+    expected = 1 / float(at_zero) if bounded else float(mean_square**-0.5)
+    assert known.orthogonal_gain == pytest.approx(expected, rel=0.005)
 
 
 def test_controls_of_the_softmax_are_what_they_say():

@@ -1,5 +1,7 @@
 """Fits against the slow twin: ordinary networks, ordinary hooks, torch's own optimiser loop."""
 
+from itertools import repeat
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,8 @@ from rai_utils.training import (
     fit_sequential,
     schedule,
 )
+
+TORCHS = {"rprop": torch.optim.Rprop, "sgd": torch.optim.SGD, "adam": torch.optim.Adam}
 
 
 @pytest.fixture
@@ -58,7 +62,7 @@ def slow_twin(module, data, phase, relaxed=None, hidden_weight=1.0):
         options = own = {"step_sizes": (phase.smallest_step, 50.0)}
     else:
         options, own = {"weight_decay": phase.weight_decay}, {}
-    optimizer = training.OPTIMIZERS[phase.optimizer](
+    optimizer = TORCHS[phase.optimizer](
         [{"params": weights, **options}, {"params": [*others, *targets], **own}],
         lr=phase.learning_rate,
     )
@@ -191,6 +195,19 @@ def test_accuracy_and_loss_are_those_of_the_plain_forward_pass(data):
         assert fit.history.held_out_accuracy[0, position] == pytest.approx(right)
         loss = nn.functional.binary_cross_entropy_with_logits(z, data.held_out_y).item()
         np.testing.assert_allclose(fit.history.held_out_loss[0, position], loss)
+
+
+def test_the_frame_holds_every_evaluation_of_every_seed(data):
+    model = build_mlp(Architecture((2, 3, 1)), [0, 1, 2])
+    history = fit_backprop(model, data, Phase(4, 0.1), watch=Watch(evaluate_at=(0, 4))).history
+    frame = history.frame()
+    names = ["loss", "accuracy", "held_out_loss", "held_out_accuracy"]
+    assert list(frame.columns) == ["step", "seed", *names]
+    assert len(frame) == 2 * 3
+    for name in names:
+        table = frame.pivot(index="step", columns="seed", values=name)
+        assert (table.index.tolist(), table.columns.tolist()) == ([0, 4], [0, 1, 2])
+        np.testing.assert_array_equal(table, getattr(history, name))
 
 
 def test_handover_is_a_relaxed_fit_followed_by_backprop_on_its_weights(data):
@@ -351,6 +368,78 @@ def test_a_relaxed_loss_that_blows_up_names_its_step_and_layer(data):
     assert fit.history.evaluated_at.tolist() == [0]
 
 
+@pytest.mark.parametrize("counted", [int, lambda update: torch.full((1, 2, 4, 1), float(update))])
+@pytest.mark.parametrize("name", training.UPDATE_RULES)
+def test_a_rule_is_torchs_optimiser_with_a_rate_a_network(name, counted):
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(3, 2, 4, 5, dtype=torch.float64, generator=generator)
+    rates = torch.tensor([0.01, 0.2], dtype=torch.float64)
+    own = rates[None, :, None, None]
+    ours, rule = start.clone(), training.update_rule(name)
+    state = rule.start(own.expand_as(ours))
+    assert len(state) == rule.states
+    theirs = [nn.Parameter(start[:, position].clone()) for position in range(2)]
+    optimizers = [
+        TORCHS[name]([parameter], lr=float(rate))
+        for parameter, rate in zip(theirs, rates, strict=True)
+    ]
+    for update in range(1, 9):
+        gradient = torch.randn(start.shape, dtype=torch.float64, generator=generator)
+        rule.step(ours, gradient, state, counted(update), own, 1e-6)
+        for position, optimizer in enumerate(optimizers):
+            theirs[position].grad = gradient[:, position].clone()
+            optimizer.step()
+    torch.testing.assert_close(ours, torch.stack([p.detach() for p in theirs], 1))
+
+
+def run_of_steps(count, looked_at=()):
+    """Train θ ← θ − ½θ from 8; return θ at each step and what was computed in which order."""
+    theta, computed, seen = [8.0], [], []
+
+    def find_loss(rows):
+        computed.append(("loss", rows))
+        return theta[0]
+
+    def find_gradients(loss):
+        computed.append("gradients")
+        return loss / 2
+
+    def update(gradients):
+        computed.append("update")
+        theta[0] -= gradients
+
+    seconds = []
+    for step in training.steps(find_loss, find_gradients, update, repeat(None), seconds):
+        seen.append((step.updates, theta[0]))
+        if step.updates == count:
+            break
+        if step.updates in looked_at:
+            assert (step.loss, step.gradients, step.loss) == (theta[0], theta[0] / 2, theta[0])
+    assert len(seconds) == count
+    return seen, computed
+
+
+@pytest.mark.parametrize("looked_at", [(), (0, 2)])
+def test_a_step_is_seen_before_its_update_and_computed_once(looked_at):
+    seen, computed = run_of_steps(3, looked_at)
+    assert seen == [(0, 8.0), (1, 4.0), (2, 2.0), (3, 1.0)]
+    assert computed == [("loss", None), "gradients", "update"] * 3
+
+
+def test_every_pass_over_the_data_takes_each_example_once_in_an_order_of_its_own():
+    rows = training.batches(7, 3, seed=4)
+    passes = [[next(rows).tolist() for _ in range(3)] for _ in range(3)]
+    orders = [[row for batch in each for row in batch] for each in passes]
+    assert [len(batch) for batch in passes[0]] == [3, 3, 1]
+    assert all(sorted(order) == list(range(7)) for order in orders)
+    assert orders[0] != orders[1] != orders[2]
+    assert orders[0] == torch.randperm(7, generator=torch.Generator().manual_seed(4)).tolist()
+    assert next(training.batches(7, 3, seed=5)).tolist() != passes[0][0]
+    for size in (0, 8):
+        with pytest.raises(ValueError, match="batch must lie in 1 … 7"):
+            training.batches(7, size)
+
+
 def rprop_updates(step, dtype, updates=60):
     """Numbers after updates with gradients of all sizes, zeros and underflowing products too."""
     generator = torch.Generator().manual_seed(0)
@@ -400,17 +489,17 @@ def test_leaving_out_dead_layers_changes_no_bit(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_rprop_step_is_bit_for_bit_torchs_own(dtype):
-    ours, theirs = rprop_updates(training._rprop_step, dtype), rprop_updates(TorchsRprop(), dtype)
+def test_therprop_step_is_bit_for_bit_torchs_own(dtype):
+    ours, theirs = rprop_updates(training.rprop_step, dtype), rprop_updates(TorchsRprop(), dtype)
     assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_compiled_rprop_step_is_bit_for_bit_the_eager_one(dtype):
-    compiled = rprop_updates(training._compiled_rprop(), dtype)
-    eager = rprop_updates(training._rprop_step, dtype)
-    training._compiled_rprop.cache_clear()
+def test_the_compiledrprop_step_is_bit_for_bit_the_eager_one(dtype):
+    compiled = rprop_updates(training.compile_rprop(), dtype)
+    eager = rprop_updates(training.rprop_step, dtype)
+    training._compiled.clear()
     assert all(torch.equal(one, other) for one, other in zip(compiled, eager, strict=True))
 
 
@@ -423,12 +512,12 @@ def test_without_a_compiler_the_eager_step_is_used_with_a_notice(data, monkeypat
 
     model = build_mlp(Architecture((2, 5, 1)), [0])
     expected = fit_relaxed(model, data, Phase(5, 0.1))
-    training._compiled_rprop.cache_clear()
-    monkeypatch.setattr(training, "COMPILE_ABOVE", 0)
+    training._compiled.clear()
+    monkeypatch.setitem(training.COMPILE_ABOVE, "cpu", 0)
     monkeypatch.setattr(torch, "compile", broken)
     with pytest.warns(UserWarning, match=r"here \(backend raised: no compiler found\)"):
         fit = fit_relaxed(model, data, Phase(5, 0.1))
-    training._compiled_rprop.cache_clear()
+    training._compiled.clear()
     assert torch.equal(fit.model.weights[0], expected.model.weights[0])
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rai_utils.data import circles, digits, moons
-from rai_utils.diagnostics import logistic_regression, slope
+from rai_utils.diagnostics import logistic_regression
 from rai_utils.experiments.activation_saturation.descent import descend, set_intercepts
 from rai_utils.experiments.activation_saturation.saturation import (
     backward_signals,
@@ -20,7 +20,7 @@ from rai_utils.experiments.activation_saturation.saturation import (
 from rai_utils.experiments.network_basics.approximation import approximation_errors, log_log_slope
 from rai_utils.experiments.network_basics.representation import logistic_regression_on_features
 from rai_utils.experiments.timing import activation_costs
-from rai_utils.models import Architecture, build_mlp, stack
+from rai_utils.models import ACTIVATIONS, Architecture, build_mlp, stack
 from rai_utils.publishing.intervals import mean_interval
 from rai_utils.publishing.rules import all_of, compare
 from rai_utils.training import Phase, Watch, fit_backprop
@@ -67,7 +67,12 @@ def test_l11_without_saturation_the_gradient_passes():
     assert saturated_share(model, digits(50, 50).x).max() == 0
     ends = torch.tensor([-5.0, 5.0])
     assert fails(
-        compare("slope at ±5 over that at 0", float(slope("identity", ends).max()), "<=", 0.05)
+        compare(
+            "slope at ±5 over that at 0",
+            float(ACTIVATIONS["identity"].slope(ends).max()),
+            "<=",
+            0.05,
+        )
     )
 
 
@@ -150,5 +155,10 @@ def test_l19_relu_is_no_nearer_to_zero_mean_than_itself():
     offset = np.abs(off_centre(model, data.x)).mean(0)
     assert fails(compare("nearer, lower end", mean_interval(offset - offset)[0], ">", 0))
     assert fails(
-        compare("slope at −5", float(slope("leaky_relu_0.1", torch.tensor(-5.0))), "<=", 0.05)
+        compare(
+            "slope at −5",
+            float(ACTIVATIONS["leaky_relu_0.1"].slope(torch.tensor(-5.0))),
+            "<=",
+            0.05,
+        )
     )

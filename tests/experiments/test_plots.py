@@ -34,10 +34,11 @@ def test_expression_graph_writes_values_and_gradients():
 
 def test_expression_graph_refuses_what_it_cannot_place():
     _, axes = plotting.figure()
-    with pytest.raises(ValueError, match="edges: expected nodes"):
+    with pytest.raises(ValueError, match="edges must join nodes"):
         expression_graph(axes, **GRAPH, edges=[("w", "h", 6)])
-    with pytest.raises(ValueError, match="values: expected one a node"):
+    with pytest.raises(ValueError, match="values must hold one for each node"):
         expression_graph(axes, **GRAPH | {"values": {"w": 3}}, edges=[])
+    assert not axes.patches
     with pytest.raises(TypeError):
         expression_graph(None, **GRAPH, edges=[])
 
@@ -48,7 +49,7 @@ def test_power_law_is_straight_on_its_axes():
     power_law(axes, sizes, {"a": 1 / sizes[:, None]}, xlabel="units", ylabel="error")
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["4", "16", "64"]
-    with pytest.raises(ValueError, match="above 0"):
+    with pytest.raises(ValueError, match="must be above 0, got"):
         power_law(axes, sizes, {"a": np.zeros((3, 1))}, xlabel="u", ylabel="e")
 
 

@@ -34,5 +34,5 @@ def test_boundaries_shows_the_vote_and_one_contour_a_network_that_has_one(axes):
 
 def test_boundaries_needs_a_network(axes):
     grid = np.linspace(-1, 1, 5)
-    with pytest.raises(ValueError, match="at least one network, came none"):
+    with pytest.raises(ValueError, match="one network or more, got none"):
         boundaries(axes, grid, grid, np.zeros((0, 5, 5)), np.zeros((1, 2)), [0])

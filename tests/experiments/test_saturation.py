@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from rai_utils.data import digits, moons
-from rai_utils.diagnostics import hidden_slopes, slope
+from rai_utils.diagnostics import hidden_slopes
 from rai_utils.experiments.activation_saturation.saturation import (
     backward_gains,
     backward_signals,
@@ -17,7 +17,7 @@ from rai_utils.experiments.activation_saturation.saturation import (
     two_weight_descent,
     without_gradient,
 )
-from rai_utils.models import Architecture, build_mlp
+from rai_utils.models import ACTIVATIONS, Architecture, build_mlp
 
 DATA = moons(30, held_out=40)
 
@@ -30,7 +30,7 @@ def network(activation="tanh", widths=(2, 6, 5, 1), seeds=range(2), gain=1.0):
 def test_a_unit_far_in_the_tail_has_a_small_slope_and_not_none(name):
     z = torch.tensor([-20.0, -60.0])
     expected = torch.exp(z.double())  # ELU exactly; the sigmoid but for a factor 1 + e^z
-    torch.testing.assert_close(slope(name, z).double(), expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(ACTIVATIONS[name].slope(z).double(), expected, rtol=1e-5, atol=0)
     model = build_mlp(Architecture((2, 4, 4, 1), name), [0])
     with torch.no_grad():
         for bias in model.biases[:-1]:

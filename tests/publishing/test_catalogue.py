@@ -21,7 +21,7 @@ from rai_utils.publishing.catalogue import (
     tex_value,
     write_index,
 )
-from rai_utils.publishing.pipeline import ROOT, fill_readme
+from rai_utils.publishing.pipeline import ROOT, filled_readme
 from rai_utils.publishing.report import report_page
 
 
@@ -82,7 +82,7 @@ def test_a_swap_that_was_cut_short_drops_no_set(project):
     assert "## alpha" in (figures / "README.md").read_text()
 
 
-@pytest.mark.parametrize("reader", [published_sets, fill_readme, report_page])
+@pytest.mark.parametrize("reader", [published_sets, filled_readme, report_page])
 def test_nobody_reads_while_a_set_is_swapped(project, monkeypatch, reader):
     (project / "README.md").touch()
     flock = fcntl.flock

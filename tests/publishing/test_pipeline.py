@@ -317,8 +317,8 @@ def test_a_notebook_is_run_again_where_more_than_its_file_is_new(
         (["tiny", "--parameters", "steps=0"], r"^execute: steps must be in \[1, 9\], got 0$"),
         (["tiny", "--parameters", "rate=0"], r"rate must be in \(0, 1\], got 0.0"),
         (["tiny", "--parameters", "publish_to=x"], "publish_to, which the pipeline sets"),
-        (["tiny", "--profile", "fast"], "profile of full, quick, got 'fast'"),
-        (["tinny"], "a notebook of tiny, got 'tinny'"),
+        (["tiny", "--profile", "fast"], "the profile must be full or quick, got 'fast'"),
+        (["tinny"], "the notebook must be one of tiny, got 'tinny'"),
     ],
 )
 def test_a_wrong_command_is_refused_in_one_line(project, capfd, arguments, message):
@@ -342,8 +342,8 @@ def test_a_wrong_command_is_refused_in_one_line(project, capfd, arguments, messa
         ("rate: nan\n", "rate in notebooks/profiles/quick/tiny.yaml must be float, got str"),
         ("steps: 1\n", "sizes must be 1 or more of [1, steps], ascending with steps = 1"),
         ("steps\n", "name: value lines"),
-        ("steps: [1\n", "expected YAML"),
-        (None, "expected a profile"),
+        ("steps: [1\n", "must be YAML in"),
+        (None, "tiny.yaml, got an error: [Errno 2] No such file"),
     ],
 )
 def test_a_wrong_profile_is_refused(project, capfd, profile, message):
@@ -437,7 +437,7 @@ def test_no_index_is_written_while_another_set_is_published(project, monkeypatch
         (
             (STUDY.replace('Study("tiny"', 'Study("other"'), PUBLISH),
             PROSE,
-            "expected a set of tiny, got one of other",
+            "the set must be one of tiny, got one of other",
         ),
     ],
     ids=[
@@ -494,7 +494,10 @@ def test_after_a_kill_the_next_run_starts_anew(project):
     run = start(project, "execute", "tiny", TMPDIR=str(elsewhere))
     wait_until(lambda: note.exists() and note.read_text())
     second = start(project, "execute", "tiny")
-    assert "one run of tiny (full) at a time" in second.communicate(timeout=60)[1]
+    assert (
+        "there must be one run of tiny (full) at a time, got a second one"
+        in second.communicate(timeout=60)[1]
+    )
     assert second.returncode == 2
     run.kill()
     run.communicate()
@@ -609,7 +612,7 @@ def test_a_run_that_cannot_be_published_is_kept_and_published_later(project, cap
     assert "## tiny" in (project / "figures" / "README.md").read_text()
     assert (project / "build" / "full" / "tiny.ipynb").is_file()
     assert main(["publish", "tiny"], project) == 2
-    assert "a finished run at build/full/finished/tiny, found none" in capfd.readouterr().err
+    assert "build/full/finished/tiny must be a finished run, got none" in capfd.readouterr().err
 
 
 # --- a kill in the middle of publishing ---
@@ -703,9 +706,9 @@ def test_an_error_while_publishing_is_undone(tmp_path, monkeypatch):
 
 def test_write_back_needs_a_full_run(project, capfd):
     assert main(["write-back", "tiny"], project) == 2
-    assert "a finished full run at build/full/tiny.ipynb" in capfd.readouterr().err
+    assert "build/full/tiny.ipynb must be a finished full run, got none" in capfd.readouterr().err
     assert main(["write-back", "other"], project) == 2
-    assert "a notebook at notebooks/other.ipynb" in capfd.readouterr().err
+    assert "notebooks/other.ipynb must be a notebook, got none" in capfd.readouterr().err
 
 
 def test_write_back_drops_what_differs_from_run_to_run(project):

@@ -345,7 +345,7 @@ def test_each_notebook_of_the_study_has_sources_and_the_commands_are_none(notebo
     paths = notebook_sources(ROOT / "notebooks" / f"{notebook_name}.ipynb", ROOT)
     modules = {path.stem for path in paths if path.suffix == ".py"}
     assert {"claims", "plotting", "legibility", "training", "data"} <= modules
-    assert not {"pipeline", "bench", "study", "catalogue", "report", "reference"} & modules
+    assert not {"pipeline", "bench", "study", "catalogue", "report", "docs"} & modules
 
 
 def test_modules_of_this_checkout_are_what_python_loads():

@@ -7,7 +7,7 @@ of leaky ReLU can be trained along with the weights (PReLU, He et al. 2015b, Eq.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rai_utils.checks import number, numbers, one_each, seeded, whole_number, whole_numbers
+from rai_utils import training
+from rai_utils.checks import number, numbers, one_each, whole_number, whole_numbers
 from rai_utils.data import Dataset
 from rai_utils.models import Architecture, StackedMLP, affine, forward, stack
 from rai_utils.relaxation import output_loss
-from rai_utils.training import check_data, loss_for
+from rai_utils.training import batches, check_data, loss_for, update_rule
 
 Array = NDArray[np.float64]
 
@@ -87,8 +88,7 @@ def descend(
     steps = whole_number(steps, "steps", 1)
     snapshot_at = whole_numbers(snapshot_at, "snapshot_at", most=steps)
     goal = None if goal is None else number(goal, "goal", above=0)
-    if batch is not None:
-        batch = whole_number(batch, "batch", 1, len(dataset.x))
+    rows = batches(len(dataset.x), len(dataset.x) if batch is None else batch, order_seed)
     dtype = model.weights[0].dtype
     x, y = dataset.x.to(dtype), dataset.y
     y = y.to(dtype) if y.is_floating_point() else y
@@ -102,37 +102,39 @@ def descend(
         slopes = torch.full(shape, slope, dtype=dtype, requires_grad=True)
     trained = leaves if slopes is None else [*leaves, slopes]
     start = [leaf.detach().clone() for leaf in leaves]
-    rates = torch.tensor(own_rates, dtype=dtype)[None, :, None, None]
-    order = _batches(len(x), batch, seeded(order_seed, "order_seed"))
+    rates, sgd = torch.tensor(own_rates, dtype=dtype)[None, :, None, None], update_rule("sgd")
     losses: list[Tensor] = []
     reached = torch.full((model.seeds,), torch.inf, dtype=torch.float64)
     path = torch.zeros(model.seeds, dtype=torch.float64)
     snapshots: dict[int, StackedMLP] = {}
-    for step in range(steps + 1):
-        if step in snapshot_at:
-            snapshots[step] = _networks(architecture, leaves)
-        rows = next(order)
-        inputs, labels = (x, y) if rows is None else (x[rows], y[rows])
+
+    def find_loss(rows: Tensor) -> Tensor:
+        inputs, labels = (x, y) if batch is None else (x[rows], y[rows])
         z = _outputs(architecture, leaves[:runs], leaves[runs:], slopes, inputs)
-        loss = output_loss(z, labels, architecture.output_activation, loss_name)
-        losses.append(loss.detach())
+        return output_loss(z, labels, architecture.output_activation, loss_name)
+
+    def find_gradients(loss: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(loss.sum(), trained)
+
+    @torch.no_grad()
+    def update(gradients: tuple[Tensor, ...]) -> None:
+        moved = [(rates * gradient).square().sum((0, 2, 3)) for gradient in gradients]
+        path.add_(torch.stack(moved[: len(leaves)]).sum(0).sqrt())
+        for leaf, gradient in zip(trained, gradients, strict=True):
+            sgd.step(leaf, gradient, (), step.updates + 1, rates, 0.0)
+
+    for step in training.steps(find_loss, find_gradients, update, rows):
+        if step.updates in snapshot_at:
+            snapshots[step.updates] = _networks(architecture, leaves)
+        losses.append(step.loss.detach())
         if goal is not None:
             there = torch.isinf(reached) & (losses[-1] <= goal)
-            reached[there] = step
+            reached[there] = step.updates
             settled = ~torch.isinf(reached) | ~torch.isfinite(losses[-1])
             if settled.all() or (enough is not None and there.any() and enough(reached.numpy())):
                 break
-        if step == steps:
+        if step.updates == steps:
             break
-        gradients = torch.autograd.grad(loss.sum(), trained)
-        with torch.no_grad():
-            moved = torch.zeros_like(path)
-            for leaf, gradient in zip(trained, gradients, strict=True):
-                update = rates * gradient
-                leaf -= update
-                if leaf is not slopes:
-                    moved += update.square().sum((0, 2, 3))
-            path += moved.sqrt()
     displacement = sum(
         (leaf.detach() - first).double().square().sum((0, 2, 3))
         for leaf, first in zip(leaves, start, strict=True)
@@ -236,17 +238,6 @@ def _check_leaky(architecture: Architecture) -> None:
         raise ValueError(f"a trained slope needs plain leaky_relu networks, got {architecture}")
     if architecture.depth < 2:
         raise ValueError("a trained slope needs a hidden layer, got none")
-
-
-def _batches(
-    examples: int, batch: int | None, generator: torch.Generator
-) -> Iterator[Tensor | None]:
-    """Yield the rows of each step; None for all of them."""
-    while True:
-        if batch is None:
-            yield None
-            continue
-        yield from torch.randperm(examples, generator=generator).split(batch)
 
 
 def _outputs(

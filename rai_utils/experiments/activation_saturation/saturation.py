@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rai_utils.checks import number, whole_number
 from rai_utils.data import Dataset
-from rai_utils.diagnostics import GREATEST_SLOPE, hidden_slopes, slope
+from rai_utils.diagnostics import hidden_slopes
 from rai_utils.models import (
     ACTIVATIONS,
     StackedMLP,
@@ -25,6 +25,18 @@ SATURATED_BELOW = 0.05
 """A unit counts as saturated where its slope is below this share of the greatest slope."""
 
 
+def saturation_limit(activation: str) -> float:
+    """Slope below which a unit counts as saturated: 5 % of the activation's greatest.
+
+    Raises:
+        ValueError: the activation mixes units.
+    """
+    greatest = ACTIVATIONS[activation].greatest_slope
+    if greatest is None:
+        raise ValueError(f"activation must work unit by unit, got {activation}")
+    return SATURATED_BELOW * greatest
+
+
 def saturated_share(model: StackedMLP, x: Tensor) -> Array:
     """Share of (example, unit) pairs whose slope is below 5 % of the activation's greatest.
 
@@ -35,7 +47,7 @@ def saturated_share(model: StackedMLP, x: Tensor) -> Array:
     Returns:
         (hidden layers, seeds), in 0 … 1.
     """
-    limit = SATURATED_BELOW * GREATEST_SLOPE[model.architecture.hidden_activation]
+    limit = saturation_limit(model.architecture.hidden_activation)
     shares = [(values < limit).double().mean((1, 2)) for values in hidden_slopes(model, x)]
     return torch.stack(shares).cpu().numpy()
 
@@ -90,7 +102,7 @@ def backward_signals(model: StackedMLP, dataset: Dataset) -> tuple[list[Tensor],
         ValueError: the networks have skip connections.
     """
     if model.architecture.skip_connections:
-        raise ValueError(f"expected networks without skips, got {model.architecture}")
+        raise ValueError(f"networks must be without skips, got {model.architecture}")
     activation = model.architecture.activation
     x = dataset.x.to(model.weights[0].dtype)
     z = [values.requires_grad_() for values in pre_activations(model, x)]
@@ -105,7 +117,7 @@ def backward_signals(model: StackedMLP, dataset: Dataset) -> tuple[list[Tensor],
     for layer in range(len(z) - 2, -1, -1):
         upstream = delta @ weights[layer + 1]  # (seeds, examples, units)
         kept = activation.kept(z[layer].detach(), inputs[layer + 1])
-        delta = activation.backward(upstream, kept)
+        delta = activation.pull_back(upstream, kept)
         deltas.insert(0, delta)
     return inputs, deltas
 
@@ -160,7 +172,7 @@ def predicted_gains(
         q_{t+1} = n Var(W) E[φ(√q_t Z)²] + Var(b),    gain_t² = n Var(W) E[φ'(√q_t Z)²].
 
     Args:
-        activation: a key of ``GREATEST_SLOPE``.
+        activation: a key of ``ACTIVATIONS`` that works unit by unit.
         weight_variance: n Var(W), units of a layer times the variance of a weight, at least 0.
         bias_variance: Var(b), at least 0.
         first: variance of the pre-activations of the first layer, q_1, at least 0.
@@ -182,7 +194,7 @@ def predicted_gains(
     gains = []
     for _ in range(layers - 1):
         z = q**0.5 * points
-        slopes = slope(activation, z)
+        slopes = ACTIVATIONS[activation].slope(z)
         gains.append((weight_variance * float((density * slopes.square()).sum())) ** 0.5)
         outputs = ACTIVATIONS[activation].function(z)
         q = weight_variance * float((density * outputs.square()).sum()) + bias_variance
@@ -212,7 +224,7 @@ def two_weight_descent(
     """
     if inputs.ndim != 2 or inputs.shape[1] != 2 or outputs.shape != inputs.shape[:1]:
         raise ValueError(
-            f"expected inputs (n, 2) and outputs (n,), got {inputs.shape} and {outputs.shape}"
+            f"inputs must be (n, 2) and outputs (n,), got {inputs.shape} and {outputs.shape}"
         )
     rate, steps = number(rate, "rate", above=0), whole_number(steps, "steps", 1)
     path = np.empty((steps + 1, 2))

@@ -9,7 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch
 from numpy.typing import ArrayLike
 
-from rai_utils.plotting import HALO, INK, VERMILLION, check_axes, label_powers, training_curves
+from rai_utils.plotting import (
+    HALO,
+    INK,
+    VERMILLION,
+    Style,
+    check_axes,
+    label_powers,
+    training_curves,
+)
 
 
 def expression_graph(
@@ -36,43 +44,27 @@ def expression_graph(
         ValueError: If a node lacks a label or a value, or an edge names an unknown node.
     """
     check_axes(axes)
+    edges = list(edges)
     for name, given in (("labels", labels), ("values", values)):
         if missing := sorted(positions.keys() - given.keys()):
-            raise ValueError(f"{name}: expected one a node, came none for {missing}")
+            raise ValueError(f"{name} must hold one for each node, got none for {missing}")
+    if unknown := sorted({node for edge in edges for node in edge[:2]} - positions.keys()):
+        raise ValueError(f"edges must join nodes among {sorted(positions)}, got {unknown}")
     radius = 0.34
+    forward: Style = {"color": INK, "linestyle": "-"}
+    back: Style = {"color": VERMILLION, "linestyle": (0, (4, 2))}
     for source, target, gradient in edges:
-        if unknown := sorted({source, target} - positions.keys()):
-            raise ValueError(f"edges: expected nodes among {sorted(positions)}, came {unknown}")
         start, end = (np.array(positions[name], dtype=float) for name in (source, target))
         along = (end - start) / np.hypot(*(end - start))
         aside = np.array([-along[1], along[0]])
         ends = start + along * radius, end - along * radius
-        for shift, (tail, tip), color, dashes in (
-            (0.07, ends, INK, "-"),
-            (-0.07, ends[::-1], VERMILLION, (0, (4, 2))),
-        ):
-            axes.add_patch(
-                FancyArrowPatch(
-                    tail + shift * aside,
-                    tip + shift * aside,
-                    arrowstyle="-|>",
-                    mutation_scale=8,
-                    color=color,
-                    linestyle=dashes,
-                    linewidth=1.0,
-                    shrinkA=0,
-                    shrinkB=0,
-                )
-            )
-        axes.text(
-            *((start + end) / 2 - 0.27 * aside),
-            f"{gradient:g}",
-            ha="center",
-            va="center",
-            color=VERMILLION,
-            weight="bold",
-            path_effects=HALO,
-        )
+        for shift, (tail, tip), look in ((0.07, ends, forward), (-0.07, ends[::-1], back)):
+            places = tail + shift * aside, tip + shift * aside
+            size: Style = {"mutation_scale": 8, "linewidth": 1.0, "shrinkA": 0, "shrinkB": 0}
+            axes.add_patch(FancyArrowPatch(*places, arrowstyle="-|>", **size, **look))
+        middle, text = (start + end) / 2 - 0.27 * aside, f"{gradient:g}"
+        look: Style = {"color": VERMILLION, "weight": "bold", "path_effects": HALO}
+        axes.text(*map(float, middle), s=text, ha="center", va="center", **look)
     for name, (x, y) in positions.items():
         axes.add_patch(Circle((x, y), radius, facecolor="white", edgecolor=INK, linewidth=1.0))
         axes.text(x, y, f"{values[name]:g}", ha="center", va="center")
@@ -113,11 +105,12 @@ def power_law(
     check_axes(axes)
     for name, errors in errors_by_name.items():
         if not np.all(np.asarray(errors, dtype=float) > 0):
-            raise ValueError(f"errors_by_name[{name!r}]: expected values above 0")
+            raise ValueError(f"errors_by_name[{name!r}] must be above 0, got {errors}")
     training_curves(axes, sizes, errors_by_name, label=ylabel, references=references)
     axes.set_yscale("log")
     label_powers(axes.yaxis)
-    shown = np.asarray(sizes)[:: -(-len(np.asarray(sizes)) // 5)]  # about four ticks fit
+    shown = np.asarray(sizes)
+    shown = shown[:: -(-len(shown) // 5)]  # about four ticks fit
     axes.set_xticks(shown, [f"{size:g}" for size in shown])
     axes.minorticks_off()
     axes.set_xlabel(xlabel)

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor
 
+from rai_utils.checks import one_of
 from rai_utils.data import Dataset, Task
 from rai_utils.experiments.rai_questions_generalisation.benchmarks import (
     BENCHMARKS,
@@ -179,8 +179,7 @@ def try_method(split: Split, method: str, networks: Networks) -> Trial:
     Raises:
         ValueError: the method is unknown.
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    one_of(method, METHODS, "method")
     data = split.validation
     model = METHODS[method](networks, data)
     return Trial(
@@ -192,7 +191,7 @@ def try_method(split: Split, method: str, networks: Networks) -> Trial:
     )
 
 
-Estimator = ClassifierMixin | RegressorMixin
+Estimator = Ridge | LogisticRegression | GradientBoostingRegressor | GradientBoostingClassifier
 INVERSE_PENALTIES = tuple(float(c) for c in np.logspace(-3, 3, 7))
 SHRINKAGES, TREE_DEPTHS = (0.03, 0.1, 0.3), (1, 3)
 
@@ -235,8 +234,7 @@ def try_reference(split: Split, reference: str) -> Trial:
     Raises:
         ValueError: the reference is unknown.
     """
-    if reference not in REFERENCES:
-        raise ValueError(f"reference must be one of {', '.join(REFERENCES)}, got {reference!r}")
+    one_of(reference, REFERENCES, "reference")
     data, test = split.validation, split.test
     grid = REFERENCES[reference](data.task)
     parts = [

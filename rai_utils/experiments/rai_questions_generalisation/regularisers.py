@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rai_utils.checks import number, whole_number
+from rai_utils.checks import number, one_of, whole_number
 from rai_utils.data import Dataset, exclusive_or, moons
 from rai_utils.diagnostics import decision_map, disagreement, mean_pairwise
 from rai_utils.experiments.sweep import Sweep
@@ -206,13 +206,15 @@ def fit_growing(
     Raises:
         ValueError: there are more rounds than steps or none, or as ``fit_relaxed``.
     """
-    targets = None
+    if not hidden_weights:
+        raise ValueError("hidden_weights must hold one λ or more, got none")
+    targets: Targets | None = None
     for part, weight in zip(_share_out(phase, len(hidden_weights)), hidden_weights, strict=True):
         fit = fit_relaxed(
             model, dataset, part, hidden_weight=weight, targets=targets, watch=NOTHING, device="cpu"
         )
         model, targets = fit.model, fit.targets
-    return model, targets
+    return model, fit.relaxed_targets
 
 
 def fit_with_multipliers(
@@ -255,7 +257,7 @@ def fit_with_multipliers(
             device="cpu",
         )
         model, targets = fit.model, fit.targets
-    return model, targets, multipliers
+    return model, fit.relaxed_targets, multipliers
 
 
 def fit_renewed(model: StackedMLP, dataset: Dataset, phase: Phase, rounds: int) -> StackedMLP:
@@ -441,6 +443,10 @@ def measure(
         the share of the square [−3, 3]² that two networks of one draw decide differently, mean
         over their pairs.
     """
+    one_of(problem, PROBLEMS, "problem")
+    one_of(regulariser, REGULARISERS, "regulariser")
+    # Disagreements of pairs have an interval from three networks on.
+    seeds = whole_number(seeds, "seeds", 3)
     architecture = Architecture((2, *(width,) * hidden_layers, 1), "relu")
     rows = []
     for draw in range(draws):

@@ -18,8 +18,9 @@ rates of its own, on the same batches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise, product
 from typing import Any
 
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from rai_utils.checks import LAST_SEED, number, one_each, seeded, whole_number
+from rai_utils.checks import LAST_SEED, number, one_each, one_of, seeded, whole_number
 from rai_utils.data import Dataset, Task, digits
 from rai_utils.experiments.sweep import Sweep
 from rai_utils.experiments.timing import Timed, clocked, interleaved, summarise
@@ -43,68 +44,17 @@ from rai_utils.relaxation import (
     relaxation_plan,
     relaxed_loss,
 )
-from rai_utils.training import LARGEST_STEP, check_data, check_rprop_rates, evaluate, loss_for
-
-# --- optimisers -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class UpdateRule:
-    """An optimiser step whose state can be kept number by number.
-
-    Attributes:
-        states: numbers kept for each trained number.
-        start: rates, of the shape of the trained numbers -> their first state.
-        step: (numbers, gradient, state, updates so far with this one, rates), all shapes
-            broadcast to that of the numbers; writes numbers and state in place.
-    """
-
-    states: int
-    start: Callable[[Tensor], tuple[Tensor, ...]]
-    step: Callable[[Tensor, Tensor, tuple[Tensor, ...], Tensor, Tensor], None]
-
-
-SMALLEST_STEP = 1e-6
-"""Of Rprop: torch's own."""
-
-
-def _adam(z: Tensor, gradient: Tensor, state: tuple[Tensor, ...], n: Tensor, rate: Tensor) -> None:
-    """Kingma & Ba 2015, Algorithm 1, with torch's defaults."""
-    mean, square = state
-    mean.lerp_(gradient, 0.1)
-    square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-    n = n.to(z.dtype)
-    spread = square.div(1 - 0.999**n).sqrt_().add_(1e-8)
-    z.sub_(rate / (1 - 0.9**n) * mean / spread)
-
-
-def _rprop(z: Tensor, gradient: Tensor, state: tuple[Tensor, ...], n: Tensor, rate: Tensor) -> None:
-    """Riedmiller & Braun 1993 as torch has it: after a change of sign, a number rests a step."""
-    previous, size = state
-    agreement = (gradient * previous).sign_()
-    falling = torch.where(agreement < 0, 0.5, torch.ones_like(z))
-    size.mul_(torch.where(agreement > 0, 1.2, falling))
-    size.clamp_(SMALLEST_STEP, LARGEST_STEP)
-    previous.copy_(gradient.masked_fill(agreement < 0, 0))
-    z.sub_(previous.sign() * size)
-
-
-def _sgd(z: Tensor, gradient: Tensor, state: tuple[Tensor, ...], n: Tensor, rate: Tensor) -> None:
-    z.sub_(rate * gradient)
-
-
-RULES: dict[str, UpdateRule] = {
-    "adam": UpdateRule(2, lambda rates: (torch.zeros_like(rates), torch.zeros_like(rates)), _adam),
-    "rprop": UpdateRule(2, lambda rates: (torch.zeros_like(rates), rates.clone()), _rprop),
-    "sgd": UpdateRule(0, lambda rates: (), _sgd),
-}
-
-
-def _rule(optimizer: str) -> UpdateRule:
-    if optimizer not in RULES:
-        raise ValueError(f"optimizer must be one of {', '.join(RULES)}, got {optimizer!r}")
-    return RULES[optimizer]
-
+from rai_utils.training import (
+    SMALLEST_STEP,
+    UpdateRule,
+    batches,
+    check_data,
+    check_rprop_rates,
+    evaluate,
+    loss_for,
+    steps,
+    update_rule,
+)
 
 # --- the table --------------------------------------------------------------------------------
 
@@ -147,7 +97,7 @@ class TargetTable:
     def __init__(self, plan: RelaxationPlan, x: Tensor, networks: int, rule: str = "adam") -> None:
         check_inputs(plan.architecture, x)
         networks = whole_number(networks, "networks", 1)
-        self.plan, self.x, self.rule = plan, x, _rule(rule)
+        self.plan, self.x, self.rule = plan, x, update_rule(rule)
         widths = plan.architecture.widths
         shapes = [(len(run), networks, len(x), widths[run[0]]) for run in plan.target_runs]
         self.values = [torch.empty(shape, dtype=x.dtype) for shape in shapes]
@@ -362,9 +312,8 @@ class _Learner:
     @torch.no_grad()
     def advance(self, gradients: Sequence[Tensor]) -> None:
         self.updates += 1
-        count = torch.tensor(self.updates)
         for leaf, gradient, state in zip(_leaves(self.model), gradients, self.states, strict=True):
-            self.rule.step(leaf, gradient, state, count, self.rates)
+            self.rule.step(leaf, gradient, state, self.updates, self.rates, SMALLEST_STEP)
 
 
 def _leaves(model: StackedMLP) -> list[Tensor]:
@@ -373,7 +322,7 @@ def _leaves(model: StackedMLP) -> list[Tensor]:
 
 def _learner(model: StackedMLP, rates: Sequence[float], optimizer: str) -> _Learner:
     copy = model.select(range(model.seeds))
-    rule = _rule(optimizer)
+    rule = update_rule(optimizer)
     spread = _spread(_rates(model, rates, "weights", optimizer))
     states = [rule.start(spread.expand_as(leaf)) for leaf in _leaves(copy)]
     return _Learner(copy, rule, spread, states)
@@ -406,7 +355,7 @@ def fit_backprop_batches(
         dataset: the examples, the same for all networks.
         budget: work, batch, order.
         weight_rates: learning rate of each network.
-        optimizer: a key of ``RULES``.
+        optimizer: a key of ``UPDATE_RULES``.
 
     Raises:
         ValueError: data, networks and rates do not fit each other.
@@ -415,12 +364,12 @@ def fit_backprop_batches(
     architecture, work = model.architecture, work_of(model.architecture)
     name = loss_for(dataset.task)
 
-    def step(rows: Tensor, x: Tensor, y: Tensor, _: int) -> int:
+    def prepare(rows: Tensor, x: Tensor, y: Tensor, _: int) -> _Update:
         loss = output_loss(learner.model(x), y, architecture.output_activation, name)
-        learner.advance(torch.autograd.grad(loss.sum(), _leaves(learner.model)))
-        return work.both * len(rows)
+        trained = _leaves(learner.model)
+        return _Update(work.both * len(rows), loss.sum(), trained, learner.advance)
 
-    return _run(learner, dataset, budget, step)
+    return _run(learner, dataset, budget, prepare)
 
 
 def fit_table(
@@ -446,7 +395,7 @@ def fit_table(
         budget: work, batch, order.
         weight_rates: learning rate of the weights of each network.
         target_rates: learning rate of its targets.
-        optimizer: a key of ``RULES``, for weights and targets; each target has its own state.
+        optimizer: a key of ``UPDATE_RULES``, for weights and for targets, each with its own state.
         hidden_weight: λ, at least 0.
         renew_every: passes over the data after which all targets are made anew by a forward
             pass, with fresh state, at least 1; None for never.
@@ -459,22 +408,21 @@ def fit_table(
     learner = _learner(model, weight_rates, optimizer)
     rates = _rates(model, target_rates, "targets", optimizer)
     plan, work = relaxation_plan(model.architecture), work_of(model.architecture)
-    joint_step = _joint_stepper(learner, plan, rates, dataset.task, hidden_weight)
+    joint_update = _joint_updates(learner, plan, rates, dataset.task, hidden_weight)
     table = TargetTable(plan, dataset.x.to(rates.dtype), model.seeds, optimizer)
     renewed = 0
 
-    def step(rows: Tensor, x: Tensor, y: Tensor, passes: int) -> int:
+    def prepare(rows: Tensor, x: Tensor, y: Tensor, passes: int) -> _Update:
         nonlocal renewed
         if renew_every is not None and passes >= renewed + renew_every:
             table.renew()
             renewed = passes
         filled = int((table.updates[rows] < 0).sum())
         batch = table.take(rows, x, learner.model, rates)
-        joint_step(batch, x, y)
-        table.put(rows, batch)
-        return work.both * len(rows) + work.forward * filled
+        done = work.both * len(rows) + work.forward * filled
+        return joint_update(done, batch, x, y, lambda: table.put(rows, batch))
 
-    return _run(learner, dataset, budget, step)
+    return _run(learner, dataset, budget, prepare)
 
 
 def fresh_gradients(
@@ -506,14 +454,29 @@ def fresh_gradients(
     """
     inner_steps = whole_number(inner_steps, "inner_steps", 1)
     hidden_weight = number(hidden_weight, "hidden weight", least=0)
-    plan, rule = relaxation_plan(model.architecture), RULES["sgd"]
+    plan = relaxation_plan(model.architecture)
+    total = _fresh_total(model, x, y, rates, plan, inner_steps, hidden_weight, loss)
+    return torch.autograd.grad(total, _leaves(model))
+
+
+def _fresh_total(
+    model: StackedMLP,
+    x: Tensor,
+    y: Tensor,
+    rates: Tensor,
+    plan: RelaxationPlan,
+    inner_steps: int,
+    hidden_weight: float,
+    loss: OutputLoss,
+) -> Tensor:
+    """Relaxed loss, summed over networks, after fresh targets have moved with weights fixed."""
+    rule = update_rule("sgd")
     batch = fresh_targets(model, x, plan, rule, rates)
     for _ in range(inner_steps):
         values = _trainable(batch)
         total = _relaxed_total(plan, model, values, x, y, hidden_weight, loss)
         _advance_targets(batch, torch.autograd.grad(total, values), rule, rates * len(x))
-    total = _relaxed_total(plan, model, batch.values, x, y, hidden_weight, loss)
-    return torch.autograd.grad(total, _leaves(model))
+    return _relaxed_total(plan, model, batch.values, x, y, hidden_weight, loss)
 
 
 def fit_fresh(
@@ -542,7 +505,7 @@ def fit_fresh(
         target_rates: step of its targets, for a loss that is a sum over examples, not a mean:
             an example's targets then move alike in batches of any size.
         inner_steps: K, at least 1.
-        optimizer: a key of ``RULES``, for the weights.
+        optimizer: a key of ``UPDATE_RULES``, for the weights.
         hidden_weight: λ, at least 0.
 
     Raises:
@@ -552,21 +515,16 @@ def fit_fresh(
     rates = _rates(model, target_rates, "targets", "sgd")
     work = work_of(model.architecture)
 
-    def step(rows: Tensor, x: Tensor, y: Tensor, _: int) -> int:
-        learner.advance(
-            fresh_gradients(
-                learner.model,
-                x,
-                y,
-                rates,
-                inner_steps=inner_steps,
-                hidden_weight=hidden_weight,
-                loss=loss_for(dataset.task),
-            )
-        )
-        return (work.forward + inner_steps * work.targets + work.weights) * len(rows)
+    inner_steps = whole_number(inner_steps, "inner_steps", 1)
+    hidden_weight = number(hidden_weight, "hidden weight", least=0)
+    plan, loss = relaxation_plan(model.architecture), loss_for(dataset.task)
 
-    return _run(learner, dataset, budget, step)
+    def prepare(rows: Tensor, x: Tensor, y: Tensor, _: int) -> _Update:
+        args = learner.model, x, y, rates, plan, inner_steps, hidden_weight, loss
+        done = (work.forward + inner_steps * work.targets + work.weights) * len(rows)
+        return _Update(done, _fresh_total(*args), _leaves(learner.model), learner.advance)
+
+    return _run(learner, dataset, budget, prepare)
 
 
 def fit_shared(
@@ -592,23 +550,22 @@ def fit_shared(
         ValueError: data, networks and rates do not fit each other.
     """
     learner = _learner(model, weight_rates, optimizer)
-    rates, rule = _rates(model, target_rates, "targets", optimizer), RULES[optimizer]
+    rates, rule = _rates(model, target_rates, "targets", optimizer), learner.rule
     plan, work = relaxation_plan(model.architecture), work_of(model.architecture)
-    joint_step = _joint_stepper(learner, plan, rates, dataset.task, hidden_weight)
+    joint_update = _joint_updates(learner, plan, rates, dataset.task, hidden_weight)
     batch: BatchTargets | None = None
 
-    def step(rows: Tensor, x: Tensor, y: Tensor, _: int) -> int:
+    def prepare(rows: Tensor, x: Tensor, y: Tensor, _: int) -> _Update:
         nonlocal batch
-        if len(rows) < budget.batch:
-            return 0  # the last examples of a pass are too few for the tensor
+        if len(rows) < budget.batch:  # the last examples of a pass are too few for the tensor
+            return _Update(0, torch.zeros(()), [], lambda _: None)
         done = work.both * len(rows)
         if batch is None:
             batch = fresh_targets(learner.model, x, plan, rule, rates)
             done += work.forward * len(rows)
-        joint_step(batch, x, y)
-        return done
+        return joint_update(done, batch, x, y)
 
-    return _run(learner, dataset, budget, step)
+    return _run(learner, dataset, budget, prepare)
 
 
 def _relaxed_total(
@@ -634,21 +591,48 @@ def _relaxed_total(
     return parts.total.sum()
 
 
-def _joint_stepper(
+@dataclass(frozen=True)
+class _Update:
+    """One step of the weights and, with targets, of theirs.
+
+    Attributes:
+        work: multiplications that it takes.
+        total: loss of its batch, summed over networks.
+        trained: what the loss is differentiated by; none: there is nothing to do.
+        apply: the gradients -> None; moves what is trained.
+    """
+
+    work: int
+    total: Tensor
+    trained: Sequence[Tensor]
+    apply: Callable[[Sequence[Tensor]], None]
+
+
+def _joint_updates(
     learner: _Learner, plan: RelaxationPlan, rates: Tensor, task: Task, hidden_weight: float
-) -> Callable[[BatchTargets, Tensor, Tensor], None]:
-    """Return a function: a batch's targets, x, y -> one step of weights and targets together."""
+) -> Callable[..., _Update]:
+    """Return a function: work, a batch's targets, x, y, what follows -> one step of both."""
     hidden_weight = number(hidden_weight, "hidden weight", least=0)
     leaves, loss = _leaves(learner.model), loss_for(task)
 
-    def step(batch: BatchTargets, x: Tensor, y: Tensor) -> None:
+    def prepare(
+        work: int,
+        batch: BatchTargets,
+        x: Tensor,
+        y: Tensor,
+        follow: Callable[[], None] = lambda: None,
+    ) -> _Update:
         values = _trainable(batch)
         total = _relaxed_total(plan, learner.model, values, x, y, hidden_weight, loss)
-        found = torch.autograd.grad(total, [*leaves, *values])
-        learner.advance(found[: len(leaves)])
-        _advance_targets(batch, found[len(leaves) :], learner.rule, rates)
 
-    return step
+        def apply(gradients: Sequence[Tensor]) -> None:
+            learner.advance(gradients[: len(leaves)])
+            _advance_targets(batch, gradients[len(leaves) :], learner.rule, rates)
+            follow()
+
+        return _Update(work, total, [*leaves, *values], apply)
+
+    return prepare
 
 
 def _trainable(batch: BatchTargets) -> list[Tensor]:
@@ -662,26 +646,36 @@ def _advance_targets(
     batch.updates = batch.updates + 1
     count = batch.updates[:, None]  # (batch, 1)
     for value, gradient, state in zip(batch.values, gradients, batch.states, strict=True):
-        rule.step(value, gradient, state, count, _spread(rates))
+        rule.step(value, gradient, state, count, _spread(rates), SMALLEST_STEP)
 
 
-Step = Callable[[Tensor, Tensor, Tensor, int], int]
-
-
-def _run(learner: _Learner, dataset: Dataset, budget: Budget, step: Step) -> BatchFit:
-    """Call ``step`` batch by batch until the budget is spent, and record."""
+def _run(
+    learner: _Learner,
+    dataset: Dataset,
+    budget: Budget,
+    prepare: Callable[[Tensor, Tensor, Tensor, int], _Update],
+) -> BatchFit:
+    """Make what ``prepare`` returns for rows, x, y and passes made, until the budget is spent."""
     architecture, dtype = learner.model.architecture, learner.model.weights[0].dtype
     check_data(architecture, dataset, loss_for(dataset.task))
     data = dataset.to("cpu", dtype)
     examples = len(data.x)
-    if budget.batch > examples:
-        raise ValueError(f"batch must be at most the {examples} examples, got {budget.batch}")
     unit = work_of(architecture).both * examples
     interval = budget.work / budget.evaluations
     records: list[tuple[Any, ...]] = []
     snapshots: list[StackedMLP] = []
     done, seen, due = 0, 0, 0.0
-    for rows in _batches(examples, budget):
+
+    def find_loss(rows: Tensor) -> _Update:
+        return prepare(rows, data.x[rows], data.y[rows], seen // examples)
+
+    def find_gradients(update: _Update) -> Callable[[], None]:
+        if not update.trained:
+            return lambda: None
+        return partial(update.apply, torch.autograd.grad(update.total, update.trained))
+
+    rows = batches(examples, budget.batch, budget.order_seed)
+    for step in steps(find_loss, find_gradients, lambda apply: apply(), rows):
         spent = done / unit
         if spent >= due:
             snapshots.append(learner.model.select(range(learner.model.seeds)))
@@ -697,17 +691,11 @@ def _run(learner: _Learner, dataset: Dataset, budget: Budget, step: Step) -> Bat
             if spent >= budget.work:
                 break
             due = min(interval * (spent // interval + 1), budget.work)
-        done += step(rows, data.x[rows], data.y[rows], seen // examples)
-        seen += len(rows)
-    steps, passes, work, *measured = (np.array(column) for column in zip(*records, strict=True))
-    history = BatchHistory(steps, passes, work, *measured)
+        done += step.loss.work
+        seen += len(step.rows)
+    updates, passes, work, *measured = (np.array(column) for column in zip(*records, strict=True))
+    history = BatchHistory(updates, passes, work, *measured)
     return BatchFit(snapshots[-1], history, tuple(snapshots))
-
-
-def _batches(examples: int, budget: Budget) -> Iterator[Tensor]:
-    generator = seeded(budget.order_seed)
-    while True:
-        yield from torch.randperm(examples, generator=generator).split(budget.batch)
 
 
 def layer_cosines(gradients: Sequence[Tensor], others: Sequence[Tensor]) -> NDArray[np.float64]:
@@ -833,11 +821,10 @@ def train(
     Raises:
         ValueError: the method is unknown, or its trials differ in their option.
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    one_of(method, METHODS, "method")
     options = {trial.option for trial in trials}
     if len(options) != 1:
-        raise ValueError(f"expected trials with one option, got {sorted(map(str, options))}")
+        raise ValueError(f"trials must have one option, got {sorted(map(str, options))}")
     (option,) = options
     model = build_mlp(ARCHITECTURE, [seed] * len(trials))
     weight_rates = [trial.weight_rate for trial in trials]
@@ -873,7 +860,7 @@ def compare(method: str, seed: int, work: float, batch: int) -> dict[str, Any]:
         ``option``), and for each trial its setting and last ``validation_loss`` (None if not
         finite), ``validation_accuracy`` and ``test_accuracy``.
     """
-    chosen_method = METHODS[method]
+    chosen_method = METHODS[one_of(method, METHODS, "method")]
     whole = digits(1280, 517, seed=seed)
     dataset = validation_split(whole, 256, seed=seed)
     budget = Budget(

@@ -28,7 +28,6 @@ import torch
 from torch import Tensor
 
 from rai_utils.data import Dataset, three_clusters
-from rai_utils.diagnostics import slope
 from rai_utils.models import ACTIVATIONS, Architecture, StackedMLP, build_mlp
 from rai_utils.relaxation import Targets, forward_targets, relaxation_plan, relaxed_loss
 from rai_utils.training import Phase, fit_relaxed
@@ -101,10 +100,11 @@ def energy(circuit: Circuit, x: Tensor, y: Tensor, precisions: Sequence[float]) 
         precisions: π_1 … π_T; 1 in the papers named above.
     """
     errors = _errors(circuit, x, y)
-    return sum(
+    energies = [
         0.5 * precision * error.square().sum()
         for precision, error in zip(precisions, errors, strict=True)
-    )
+    ]
+    return torch.stack(energies).sum()
 
 
 def incremental_step(
@@ -131,14 +131,14 @@ def incremental_step(
         weight_rate: α.
         precisions: π_1 … π_T.
     """
-    activation = ACTIVATIONS[circuit.activation].function
+    activation = ACTIVATIONS[circuit.activation]
     errors = [
         precision * error
         for precision, error in zip(precisions, _errors(circuit, x, y), strict=True)
     ]
-    below = [x, *(activation(z) for z in circuit.values)]
+    below = [x, *(activation.function(z) for z in circuit.values)]
     values = [
-        z - value_rate * (errors[t] - slope(circuit.activation, z) * (errors[t + 1] @ weight_above))
+        z - value_rate * (errors[t] - activation.slope(z) * (errors[t + 1] @ weight_above))
         for t, (z, weight_above) in enumerate(zip(circuit.values, circuit.weights[1:], strict=True))
     ]
     weights = [
@@ -231,8 +231,8 @@ def deviations(
         loss="squared_error",
         device="cpu",
     )
-    ours = circuit_of(fit.model, fit.targets)
-    loss = _relaxed_total(fit.model, fit.targets, data)
+    ours = circuit_of(fit.model, fit.relaxed_targets)
+    loss = _relaxed_total(fit.model, fit.relaxed_targets, data)
     found = {
         "weights": _deviation((*circuit.weights, *circuit.biases), (*ours.weights, *ours.biases)),
         "values": _deviation(circuit.values, ours.values),

@@ -1,0 +1,27 @@
+"""``make docs``: pages of every public function, class and module, read off their docstrings.
+
+They need no network: equations are plain text, and the search runs in the page.
+"""
+
+from pathlib import Path
+from pkgutil import iter_modules
+
+import pdoc
+
+import rai_utils
+from rai_utils.publishing.claims import root
+
+
+def build(target: Path) -> None:
+    """Write the pages into a folder: first what the package offers, then its modules."""
+    offered = {name: getattr(rai_utils, name) for name in rai_utils.__all__}
+    modules = sorted(iter_modules(rai_utils.__path__), key=lambda module: module.ispkg)
+    # What is imported only when it is asked for has to be there, and the core stands first.
+    vars(rai_utils).update(offered, __all__=[*offered, *(module.name for module in modules)])
+    pdoc.render.configure(docformat="google")
+    pdoc.pdoc(rai_utils.__name__, output_directory=target)
+
+
+if __name__ == "__main__":
+    build(root() / "build" / "docs")
+    print("docs  build/docs/index.html")
