@@ -18,13 +18,8 @@ from typing import Any
 import yaml
 
 from rai_utils.publishing import prose
-from rai_utils.publishing.claims import (
-    FIGURE_SUFFIXES,
-    METRICS_FILE,
-    Interval,
-    Number,
-    read_metrics,
-)
+from rai_utils.publishing.claims import FIGURE_SUFFIXES, METRICS_FILE, read_metrics
+from rai_utils.publishing.intervals import Interval, Number
 
 SOURCES = {
     "P": "The proposal",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rai_utils.publishing.claims import Interval, Number
+from rai_utils.publishing.intervals import Interval, Number
 
 
 def disagreements(published: Mapping[str, Any], fresh: Mapping[str, Any]) -> list[str]:

@@ -4,10 +4,11 @@ A marker names a number and its format; what stands between its two comments is 
 
     RAI solves <!--=rai-grads/P8.measured:.0%-->100%<!--/--> of the seeds.
 
-Names are a metric's (``share_solved``, ``share_solved.low``, ``share_solved.high``) or a claim's
-(``P8.measured``, ``P8.low``, ``P8.high``, ``P8.verdict``). Where several notebooks are given, the
-notebook's name stands before it (``rai-grads/P8.measured``). The format is Python's and may be
-left out. A marker may not open a line: Markdown would take the whole line for HTML.
+Names are a metric's (``share_solved``, ``share_solved.low``, ``share_solved.high``), a claim's
+(``P8.measured``, ``P8.low``, ``P8.high``, ``P8.verdict``) or a parameter's that is a number
+(``seeds``). Where several notebooks are given, the notebook's name stands before it
+(``rai-grads/P8.measured``). The format is Python's and may be left out. A marker may not open a
+line: Markdown would take the whole line for HTML.
 """
 
 import difflib
@@ -91,6 +92,9 @@ def named_values(record: Mapping[str, Any]) -> dict[str, Any]:
         values[f"{name}.measured"] = claim["measured"]
         values[f"{name}.low"], values[f"{name}.high"] = claim["interval"] or (None, None)
         values[f"{name}.verdict"] = claim["verdict"]
+    for name, value in record["parameters"].items():
+        if isinstance(value, int | float):
+            values.setdefault(name, value)
     return values
 
 

@@ -128,11 +128,12 @@ def small_study(tmp_path):
     """A project with one notebook that prints a variable of its environment, and fails on "X"."""
     source = """
 import os
-from rai_utils.publishing.claims import Study, at_least
+from rai_utils.publishing.claims import Study
+from rai_utils.publishing.rules import at_least
 setting = os.environ.get("OTHER_KERNELS", "none")
 assert setting != "X", "no such setting"
-study = Study("hangs", {"size": size}, publish_to)
-study.claim("P1", statement="s", measured=size, rule=at_least(2), tolerance=0)
+study = Study("hangs", {"size": size, "publish_to": publish_to})
+study.claim("P1", "s", size, at_least(2), tolerance=0)
 study.publish()
 print(setting)
 """

@@ -185,6 +185,7 @@ def test_each_number_is_one_macro():
         r"\newcommand{\RaiDemoSteps}{200}",
     ]
     assert r"\newcommand{\RaiDemoPEightVerdict}{reproduced}" in macros
+    assert macros[-1] == r"\newcommand{\RaiDemoSeeds}{5}"  # of its parameters
     assert not any("StepsLow" in line for line in macros)
 
 

@@ -31,8 +31,9 @@ sizes = [1, 2]  # [1, steps], ascending; a bound is another parameter
 """
 STUDY = """\
 from rai_utils.publishing.claims import Study
-study = Study("tiny", {"steps": steps, "rate": rate}, publish_to)
-study.metric("doubled", 2 * steps, tolerance=0)"""
+study = Study("tiny", {"steps": steps, "rate": rate, "publish_to": publish_to})
+study.record(tolerance=0, doubled=2 * steps)
+2 * steps"""
 PUBLISH = """\
 from matplotlib.figure import Figure
 study.figure("empty", Figure(figsize=(1, 1)))
@@ -275,8 +276,8 @@ def test_a_notebook_is_run_again_where_more_than_its_file_is_new(
     nbformat.write(nbformat.read(source_of(project), as_version=4), executed)
     figures = project / "figures" / "tiny"
     figures.mkdir(parents=True)
-    record = {"metrics": {"doubled": {"value": 0, "interval": None}}, "claims": []}
-    record = {"notebook": "tiny", "parameters": {}, "environment": {}, **record, "figures": []}
+    record = {"metrics": {"doubled": {"value": 0, "interval": None}}, "claims": [], "figures": []}
+    record = {"notebook": "tiny", "parameters": {}, "environment": {}, **record, "descriptions": {}}
     (figures / "metrics.json").write_text(json.dumps(record))
     monkeypatch.setattr(pipeline, "_run_papermill", None)  # a run would call it, and fail
     assert main(["execute", "tiny", "--newer", "notebooks/tiny.ipynb"], project) == 0
@@ -299,14 +300,17 @@ def test_a_notebook_is_run_again_where_more_than_its_file_is_new(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tiny", "--parameters", "step=1"], "a parameter of steps, rate, sizes in the command"),
-        (["tiny", "--parameters", "steps=1.5"], "expected int for steps .* got float 1.5"),
+        (
+            ["tiny", "--parameters", "step=1"],
+            "names in the command must be of steps, rate, sizes, got 'step'",
+        ),
+        (["tiny", "--parameters", "steps=1.5"], "steps .* must be int, got float 1.5"),
         (["tiny", "--parameters", "steps=True"], "got bool True"),
         (["tiny", "--parameters", "steps"], "name=value, got 'steps'"),
-        (["tiny", "--parameters", "sizes=[1,'a']"], "expected int for an entry of sizes"),
-        (["tiny", "--parameters", "rate=nan"], "expected float for rate .* got str 'nan'$"),
-        (["tiny", "--parameters", "rate=1e999"], "a finite number for rate .* got inf"),
-        (["tiny", "--parameters", f"rate={10**400}"], "a finite number for rate"),
+        (["tiny", "--parameters", "sizes=[1,'a']"], "an entry of sizes .* must be int"),
+        (["tiny", "--parameters", "rate=nan"], "rate .* must be float, got str 'nan'$"),
+        (["tiny", "--parameters", "rate=1e999"], "rate .* must be finite, got inf"),
+        (["tiny", "--parameters", f"rate={10**400}"], "rate .* must be finite"),
         (["tiny", "--parameters", "sizes=[]"], r"sizes must be 1 or more of \[1, steps\]"),
         (["tiny", "--parameters", "sizes=[1, 4]"], r"with steps = 3, got \[1, 4\]"),
         (["tiny", "--parameters", "steps=1"], r"sizes must be .* with steps = 1, got \[1, 2\]"),
@@ -329,10 +333,13 @@ def test_a_wrong_command_is_refused_in_one_line(project, capfd, arguments, messa
 @pytest.mark.parametrize(
     ("profile", "message"),
     [
-        ("steps: 1\nstep: 2\n", "notebooks/profiles/quick/tiny.yaml, got 'step'"),
+        (
+            "steps: 1\nstep: 2\n",
+            "names in notebooks/profiles/quick/tiny.yaml must be of steps, rate, sizes, got 'step'",
+        ),
         ("rate: 1e-3\n", "YAML reads 1e-3 as text"),
-        ("rate: .nan\n", "a finite number for rate in notebooks/profiles/quick/tiny.yaml, got nan"),
-        ("rate: nan\n", "expected float for rate in notebooks/profiles/quick/tiny.yaml, got str"),
+        ("rate: .nan\n", "rate in notebooks/profiles/quick/tiny.yaml must be finite, got nan"),
+        ("rate: nan\n", "rate in notebooks/profiles/quick/tiny.yaml must be float, got str"),
         ("steps: 1\n", "sizes must be 1 or more of [1, steps], ascending with steps = 1"),
         ("steps\n", "name: value lines"),
         ("steps: [1\n", "must be YAML in"),
@@ -419,7 +426,7 @@ def test_no_index_is_written_while_another_set_is_published(project, monkeypatch
         ),
         (("", "import os\nos._exit(1)"), PROSE, "in code cell 3 of 3 .*DeadKernelError"),
         (("", "import os\nos._exit(1)", ""), PROSE, "in code cell 3 of 4 .*DeadKernelError"),
-        ((STUDY,), PROSE, "after its last cell: ValueError: expected a metrics file"),
+        ((STUDY,), PROSE, "after its last cell: ValueError: .* must be a metrics file"),
         (
             (STUDY, PUBLISH),
             "Twice is <!--=double-->0<!--/-->.",
@@ -732,6 +739,7 @@ def test_write_back_drops_what_differs_from_run_to_run(project):
         "metrics": {"doubled": {"value": 6, "tolerance": 0, "interval": None, "seeds": None}},
         "claims": [],
         "figures": [],
+        "descriptions": {},
     }
     (figures / "metrics.json").write_text(json.dumps(record))
     assert pipeline.write_back("tiny", project)

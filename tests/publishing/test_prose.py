@@ -10,6 +10,7 @@ from rai_utils.publishing.prose import (
 
 RECORD = {
     "notebook": "rai-grads",
+    "parameters": {"seeds": 16, "rate": 0.001, "rates": [0.1], "problem": "wine", "steps": 99},
     "metrics": {
         "share_solved": {"value": 0.95, "tolerance": 0, "interval": [0.9, 1.0], "seeds": 5},
         "steps": {"value": 200, "tolerance": 0, "interval": None, "seeds": None},
@@ -45,6 +46,8 @@ RECORD = {
         ("P8.verdict", "reproduced"),
         ("P10.low", "–"),
         ("rai-grads/steps", "200"),
+        ("seeds:d", "16"),
+        ("rai-grads/rate:g", "0.001"),
         ("rai-grads/P8.verdict", "reproduced"),
     ],
 )

@@ -1,0 +1,262 @@
+"""How verdicts follow from numbers: rules, their conditions, and limits that are measured.
+
+A verdict is never typed: a :class:`Rule` computes it from the number and its interval, and the text
+of the rule is made from the same limits that decide.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rai_utils.publishing.intervals import Interval, Number
+
+Verdict = Literal["reproduced", "partly", "not reproduced", "proved", "not measured"]
+
+WIDEST = 0.5
+"""The widest tolerance, as a share of the effect that its number stands for."""
+
+_RELATIONS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
+    ">=": ("≥", operator.ge),
+    "<=": ("≤", operator.le),
+    ">": (">", operator.gt),
+    "<": ("<", operator.lt),
+    "==": ("=", operator.eq),
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A limit that is itself measured: ``Measured("logistic regression", 0.88, plus=0.02)``.
+
+    The text of a rule names it, and its number is published beside the rule.
+
+    Attributes:
+        name: what was measured.
+        value: its number; None where it is missing.
+        plus: typed margin that the limit lies above it, or below if negative.
+        within: tolerance of the number, as a share of it, from 0 to 0.5.
+
+    Raises:
+        ValueError: ``within`` is out of range, or ``plus`` not finite.
+    """
+
+    name: str
+    value: Number
+    plus: float = 0.0
+    within: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_share(self.within, self.name)
+        _check_limits(self.plus)
+
+    @property
+    def limit(self) -> float | None:
+        """The limit; None where the number is missing."""
+        number = _present(self.value)
+        return None if number is None else number + self.plus
+
+    @property
+    def text(self) -> str:
+        """The limit in words: its name and what is typed, no measured number."""
+        if not self.plus:
+            return self.name
+        return f"{self.name} {'+' if self.plus > 0 else '−'} {abs(self.plus):g}"
+
+
+Limit = float | Measured
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a verdict follows from a measured number and its interval.
+
+    Attributes:
+        text: the rule in words, with the limits that are typed.
+        decide: (measured, interval) -> the verdict; *not measured* where a number is None.
+        numbers: name -> (number, tolerance) of what was measured besides and decides too.
+        effect: what a number under this rule stands for, if not its own size.
+    """
+
+    text: str
+    decide: Callable[[Number, Interval | None], Verdict]
+    numbers: Mapping[str, tuple[Number, float]] = field(default_factory=dict)
+    effect: float | None = None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One part of a composite rule: what is asked, and whether it holds.
+
+    ``holds`` is None where a number is missing; ``numbers`` are as in :class:`Rule`.
+    """
+
+    text: str
+    holds: bool | None
+    numbers: Mapping[str, tuple[Number, float]] = field(default_factory=dict)
+
+
+def at_least(reproduced: Limit, partly: Limit | None = None) -> Rule:
+    """Return the rule "the number is at least this", judged at the lower end of the interval.
+
+    Without an interval the number itself is judged.
+
+    Raises:
+        ValueError: a typed limit is not finite, or both are and ``partly`` is not below.
+    """
+    return _bounded("≥", reproduced, partly)
+
+
+def at_most(reproduced: Limit, partly: Limit | None = None) -> Rule:
+    """Return the rule "the number is at most this", judged at the upper end of the interval.
+
+    Without an interval the number itself is judged.
+
+    Raises:
+        ValueError: a typed limit is not finite, or both are and ``partly`` is not above.
+    """
+    return _bounded("≤", reproduced, partly)
+
+
+def _bounded(sign: Literal["≥", "≤"], reproduced: Limit, partly: Limit | None) -> Rule:
+    direction, end, beyond = (1, "lower", "below") if sign == "≥" else (-1, "upper", "above")
+    typed = [limit for limit in (reproduced, partly) if isinstance(limit, int | float)]
+    _check_limits(*typed)
+    if len(typed) == 2 and direction * (reproduced - partly) <= 0:
+        raise ValueError(f"partly must be {beyond} reproduced ({reproduced:g}), got {partly:g}")
+    limits = [limit for limit in (reproduced, partly) if limit is not None]
+    values = [_limit_value(limit) for limit in limits]
+
+    def decide(measured: Number, interval: Interval | None) -> Verdict:
+        number, bounds = _present(measured), [value for value in values if value is not None]
+        if number is None or len(bounds) < len(values):
+            return "not measured"
+        judged = number if interval is None else interval[0 if sign == "≥" else 1]
+        met = [direction * (judged - bound) >= 0 for bound in bounds]
+        if met[0]:
+            return "reproduced"
+        return "partly" if any(met) else "not reproduced"
+
+    texts = [f"{sign} {_limit_text(limit)}" for limit in limits]
+    text = f"{'; partly: '.join(texts)} ({end} end of the interval)"
+    return Rule(text, decide, _limit_numbers(*limits))
+
+
+def identity(tolerance: float) -> Rule:
+    """Return the rule for an equality: the number is the largest deviation found.
+
+    The verdict is *proved* where its absolute value is at most ``tolerance`` (at the far end of
+    the interval, if there is one), otherwise *not reproduced*. The deviation itself is rounding;
+    what it stands for is ``tolerance``.
+
+    Raises:
+        ValueError: ``tolerance`` is negative or not finite.
+    """
+    check_tolerance(tolerance)
+
+    def decide(measured: Number, interval: Interval | None) -> Verdict:
+        number = _present(measured)
+        if number is None:
+            return "not measured"
+        ends = (number,) if interval is None else interval
+        return "proved" if all(abs(end) <= tolerance for end in ends) else "not reproduced"
+
+    return Rule(f"|deviation| ≤ {tolerance:g}", decide, effect=tolerance)
+
+
+def compare(
+    name: str, value: Number, relation: Literal[">=", "<=", ">", "<", "=="], limit: Limit
+) -> Condition:
+    """Return the condition ``value relation limit``, with its text made from the same limit.
+
+    The value is published beside the rule; what it stands for is its distance from the limit, so
+    its tolerance is half of that. A missing number, None or NaN, makes the condition neither hold
+    nor fail.
+
+    Raises:
+        ValueError: ``relation`` is none of ``>=``, ``<=``, ``>``, ``<``, ``==``.
+    """
+    if relation not in _RELATIONS:
+        raise ValueError(f"relation must be one of {', '.join(_RELATIONS)}, got {relation!r}")
+    sign, relate = _RELATIONS[relation]
+    text = f"{name} {sign} {_limit_text(limit)}"
+    number, bound = _present(value), _limit_value(limit)
+    if number is None or bound is None:
+        return Condition(text, None, {name: (None, 0.0), **_limit_numbers(limit)})
+    distance = abs(float(number) - float(bound))
+    shown = (number, WIDEST * distance) if math.isfinite(distance) else (None, 0.0)
+    return Condition(text, bool(relate(number, bound)), {name: shown, **_limit_numbers(limit)})
+
+
+def all_of(*conditions: Condition, partly: int | None = None) -> Rule:
+    """Return the rule "all conditions hold"; with ``partly``, that many of them hold it in part.
+
+    The conditions decide alone: the measured number and its interval are only shown. Where a
+    number of a condition is missing, the verdict is *not measured*.
+
+    Raises:
+        ValueError: no condition, or ``partly`` outside ``1 … number of conditions − 1``.
+    """
+    if not conditions:
+        raise ValueError("conditions must be one or more, got none")
+    if partly is not None and not 1 <= partly < len(conditions):
+        raise ValueError(
+            f"partly must be from 1 to {len(conditions) - 1} for {len(conditions)} conditions, "
+            f"got {partly}"
+        )
+    missing = any(condition.holds is None for condition in conditions)
+    holding = sum(bool(condition.holds) for condition in conditions)
+
+    def decide(measured: Number, interval: Interval | None) -> Verdict:
+        if missing:
+            return "not measured"
+        if holding == len(conditions):
+            return "reproduced"
+        return "partly" if partly is not None and holding >= partly else "not reproduced"
+
+    text = " and ".join(condition.text for condition in conditions)
+    if partly is not None:
+        text += f"; partly: {partly} of them"
+    numbers = {name: pair for each in conditions for name, pair in each.numbers.items()}
+    return Rule(text, decide, numbers)
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Refuse a tolerance that is negative or not finite."""
+    if not (isinstance(tolerance, int | float) and math.isfinite(tolerance) and tolerance >= 0):
+        raise ValueError(f"tolerance must be 0 or above, got {tolerance!r}")
+
+
+def check_share(within: float, name: str) -> None:
+    """Refuse a tolerance that is no share from 0 to 0.5 of an effect."""
+    if not (isinstance(within, int | float) and 0 <= within <= WIDEST):
+        raise ValueError(f"within of {name} must be from 0 to {WIDEST}, got {within!r}")
+
+
+def _check_limits(*limits: float) -> None:
+    for limit in limits:
+        if not math.isfinite(limit):
+            raise ValueError(f"limit must be finite, got {limit}")
+
+
+def _limit_value(limit: Limit) -> float | None:
+    return limit.limit if isinstance(limit, Measured) else limit
+
+
+def _limit_text(limit: Limit) -> str:
+    return limit.text if isinstance(limit, Measured) else f"{limit:g}"
+
+
+def _limit_numbers(*limits: Limit) -> dict[str, tuple[Number, float]]:
+    measured = [limit for limit in limits if isinstance(limit, Measured)]
+    numbers = {limit.name: (_present(limit.value), limit.within) for limit in measured}
+    return {
+        name: (number, 0.0 if number is None else within * abs(number))
+        for name, (number, within) in numbers.items()
+    }
+
+
+def _present(value: Number) -> int | float | None:
+    """Return a number, or None where it is missing: None itself, or NaN."""
+    return None if value is None or math.isnan(value) else value
