@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -231,7 +232,8 @@ def measure(study: Study, rounds: int = 6, steps: int = 10) -> None:
     _growth(study, max(2, steps // 2))
     rows = []
     for timing in (*backward_over_forward(), *activation_costs()):
-        study.record(within=0.5, **{timing.name: Estimate(timing.value, timing.interval)})
+        numbers: dict[str, Any] = {timing.name: Estimate(timing.value, timing.interval)}
+        study.record(within=0.5, **numbers)
         low, high = timing.interval
         rows.append([timing.name, f"{timing.value:.2f}", f"{low:.2f}", f"{high:.2f}"])
     header = ["torch's own operations", "median", "first quartile", "third quartile"]

@@ -453,10 +453,11 @@ def _plain_estimate(measured: Any, name: str) -> tuple[Number, Interval | None, 
     found = estimate(measured, name)
     interval, seeds = found.interval, found.seeds
     if interval is not None:
-        ends = tuple(_plain_number(end, f"interval of {name}") for end in interval)
-        if len(ends) != 2 or None in ends or ends[0] > ends[1]:
+        ends = [_plain_number(end, f"interval of {name}") for end in interval]
+        known = [end for end in ends if end is not None]
+        if len(ends) != 2 or len(known) != 2 or known[0] > known[1]:
             raise ValueError(f"interval of {name} must be (low, high), got {found.interval!r}")
-        interval = ends
+        interval = known[0], known[1]
     if seeds is not None and (isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1):
         raise ValueError(f"seeds of {name} must be a number of 1 or more, got {seeds!r}")
     return _plain_number(found.value, name), interval, seeds

@@ -123,8 +123,8 @@ def _bounded(sign: Literal["≥", "≤"], reproduced: Limit, partly: Limit | Non
     direction, end, beyond = (1, "lower", "below") if sign == "≥" else (-1, "upper", "above")
     typed = [limit for limit in (reproduced, partly) if isinstance(limit, int | float)]
     _check_limits(*typed)
-    if len(typed) == 2 and direction * (reproduced - partly) <= 0:
-        raise ValueError(f"partly must be {beyond} reproduced ({reproduced:g}), got {partly:g}")
+    if len(typed) == 2 and direction * (typed[0] - typed[1]) <= 0:
+        raise ValueError(f"partly must be {beyond} reproduced ({typed[0]:g}), got {typed[1]:g}")
     limits = [limit for limit in (reproduced, partly) if limit is not None]
     values = [_limit_value(limit) for limit in limits]
 
