@@ -440,21 +440,6 @@ def publish_with_index(made: Path, folder: Path, name: str) -> None:
         catalogue.write_index(folder)
 
 
-def publish_finished(notebook: str, tree: str, folder: Path = ROOT) -> None:
-    """Publish a run that finished but could not be published.
-
-    Raises:
-        ValueError: there is no such run, or the notebook is running.
-        NotebookError: it can still not be published.
-    """
-    run = _run_of(notebook, tree, folder)
-    if not (run.finished / run.source.name).is_file():
-        raise ValueError(f"{run.finished.relative_to(folder)} must be a finished run, got none")
-    with _only_run(run):
-        _publish_finished(run)
-    _say(f"{run}  published")
-
-
 def _publish_finished(run: _Run) -> None:
     try:
         if run.tree == "full":
@@ -469,6 +454,14 @@ def _publish_finished(run: _Run) -> None:
             f"{_how_to_publish(run)}"
         ) from error
     shutil.rmtree(run.finished)
+
+
+def _publish_late(run: _Run) -> None:
+    if not (run.finished / run.source.name).is_file():
+        raise ValueError(f"{run.finished.relative_to(run.folder)} must be a finished run, got none")
+    with _only_run(run):
+        _publish_finished(run)
+    _say(f"{run}  published")
 
 
 def _how_to_publish(run: _Run) -> str:
@@ -580,7 +573,7 @@ def main(arguments: Sequence[str] | None = None, folder: Path = ROOT) -> int:
                 overrides = parse_assignments(chosen.parameters)
                 execute(chosen.notebook, chosen.profile, overrides, folder, chosen.newer)
             elif chosen.command == "publish":
-                publish_finished(chosen.notebook, chosen.tree, folder)
+                _publish_late(_run_of(chosen.notebook, chosen.tree, folder))
             else:
                 _write_back_all(chosen.notebook, folder)
     except KeyboardInterrupt:
