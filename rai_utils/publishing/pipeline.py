@@ -127,15 +127,8 @@ def execute(
 
     With ``overrides`` the tree is ``build/custom``, else ``build/<profile>``. The full profile
     publishes to ``figures/<notebook>``, every other tree to ``build/<tree>/figures/<notebook>``.
-
-    Args:
-        notebook: name without suffix.
-        profile: ``"full"`` (the notebook's own defaults) or ``"quick"``.
-        overrides: parameters to set besides the profile's.
-        folder: the project's folder.
-        newer: what make found to be newer than the executed notebook. Where that is the notebook
-            alone, and the code and the text are those of the last run, it was only saved, and is
-            not run again. None runs it.
+    Where the notebook is all that make found to be ``newer`` than the last run, and its code and
+    text are those of that run, it was only saved, and is not run again. None runs it.
 
     Raises:
         ValueError: unknown notebook, profile or parameter, a parameter out of range, a malformed
@@ -387,25 +380,23 @@ def _moved(text: str, run: _Run, target: Path) -> str:
 def _reason(failed: Path, error: BaseException) -> str:
     """Return which cell failed, and the last line of its error."""
     from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
 
     message = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
-    if not failed.is_file():
-        return f"before its first cell: {message}"
-    cells = [cell for cell in _cells_of_run(failed) if cell.cell_type == "code"]
-    for cell in cells:
-        cell.outputs = [output for output in cell.outputs if output.output_type == "error"]
+    cells = _cells_of_run(failed) if failed.is_file() else []
+    cells = [cell for cell in cells if cell.cell_type == "code"]
     reached = [cell for cell in cells if cell.metadata.papermill.start_time]
-    wrong = [cell for cell in cells if cell.outputs]
-    # A kernel that dies writes no output; the last cell that was reached is where it died.
-    if not wrong and (len(reached) < len(cells) or isinstance(error, DeadKernelError)):
-        wrong = reached[-1:]
-    if not wrong:
+    if not reached:
+        return f"before its first cell: {message}"
+    stopped = isinstance(error, PapermillExecutionError | DeadKernelError)
+    if not stopped and len(reached) == len(cells):
         return f"after its last cell: {message}"
-    for output in wrong[0].outputs:
-        lines = f"{output.ename}: {output.evalue}".strip().splitlines()
-        message = lines[0] if len(lines) == 1 else f"{lines[0]} … {lines[-1]}"
-    opening = next(iter(wrong[0].source.strip().splitlines()), "")
-    return f"in code cell {cells.index(wrong[0]) + 1} of {len(cells)} ({opening[:60]}): {message}"
+    for output in reached[-1].outputs:
+        if output.output_type == "error":
+            lines = f"{output.ename}: {output.evalue}".strip().splitlines()
+            message = " … ".join(dict.fromkeys([lines[0], lines[-1]]))
+    opening = next(iter(reached[-1].source.strip().splitlines()), "")
+    return f"in code cell {len(reached)} of {len(cells)} ({opening[:60]}): {message}"
 
 
 # --- publishing -------------------------------------------------------------------------------
@@ -440,21 +431,6 @@ def publish_with_index(made: Path, folder: Path, name: str) -> None:
         catalogue.write_index(folder)
 
 
-def publish_finished(notebook: str, tree: str, folder: Path = ROOT) -> None:
-    """Publish a run that finished but could not be published.
-
-    Raises:
-        ValueError: there is no such run, or the notebook is running.
-        NotebookError: it can still not be published.
-    """
-    run = _run_of(notebook, tree, folder)
-    if not (run.finished / run.source.name).is_file():
-        raise ValueError(f"{run.finished.relative_to(folder)} must be a finished run, got none")
-    with _only_run(run):
-        _publish_finished(run)
-    _say(f"{run}  published")
-
-
 def _publish_finished(run: _Run) -> None:
     try:
         if run.tree == "full":
@@ -469,6 +445,14 @@ def _publish_finished(run: _Run) -> None:
             f"{_how_to_publish(run)}"
         ) from error
     shutil.rmtree(run.finished)
+
+
+def _publish_late(run: _Run) -> None:
+    if not (run.finished / run.source.name).is_file():
+        raise ValueError(f"{run.finished.relative_to(run.folder)} must be a finished run, got none")
+    with _only_run(run):
+        _publish_finished(run)
+    _say(f"{run}  published")
 
 
 def _how_to_publish(run: _Run) -> str:
@@ -559,19 +543,15 @@ def main(arguments: Sequence[str] | None = None, folder: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(prog="python -m rai_utils.publishing.pipeline")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("execute", help="run a notebook and publish its figures")
-    run.add_argument("notebook", type=_name)
     run.add_argument("--profile", default="full", help=f"one of {', '.join(PROFILES)}")
-    run.add_argument(
-        "--parameters", default="", metavar="ASSIGNMENTS", help='like "depth=50 rates=[0.1, 0.01]"'
-    )
-    run.add_argument(
-        "--newer", type=str.split, help="what make found to be newer than the executed notebook"
-    )
+    run.add_argument("--parameters", default="", help='like "depth=50 rates=[0.1, 0.01]"')
+    run.add_argument("--newer", type=str.split, help="what make found newer than the last run")
     late = commands.add_parser("publish", help="publish a run that could not be published")
-    late.add_argument("notebook", type=_name)
     late.add_argument("--tree", default="full", choices=(*PROFILES, CUSTOM))
     back = commands.add_parser("write-back", help="store the outputs of the full run")
-    back.add_argument("notebook", nargs="+", type=_name)
+    for command in (run, late, back):
+        several = "+" if command is back else None
+        command.add_argument("notebook", nargs=several, type=lambda path: Path(path).stem)
     chosen = parser.parse_args(arguments)
     replace_unprintable()
     try:
@@ -580,7 +560,7 @@ def main(arguments: Sequence[str] | None = None, folder: Path = ROOT) -> int:
                 overrides = parse_assignments(chosen.parameters)
                 execute(chosen.notebook, chosen.profile, overrides, folder, chosen.newer)
             elif chosen.command == "publish":
-                publish_finished(chosen.notebook, chosen.tree, folder)
+                _publish_late(_run_of(chosen.notebook, chosen.tree, folder))
             else:
                 _write_back_all(chosen.notebook, folder)
     except KeyboardInterrupt:
@@ -629,10 +609,6 @@ def replace_unprintable() -> None:
 
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-def _name(path: str) -> str:
-    return Path(path).stem
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +33,12 @@ from rai_utils.publishing.catalogue import (
 )
 from rai_utils.publishing.claims import root
 
-PROPOSAL_FIGURES = (
-    ("rai-demo", "circuit"),
-    ("rai-demo", "shallow-mlp-landscape"),
-    ("rai-demo", "shallow-rai-mlp-landscape"),
-    ("rai-grads", "deep-mlp-landscape"),
-    ("rai-grads", "deep-rai-mlp-landscape"),
-)
-"""The proposal's figures 1 to 5, in its order."""
+PROPOSAL_FIGURES = {
+    "Figure 1": ("rai-demo", ["circuit"]),
+    "Figures 2 and 3": ("rai-demo", ["shallow-mlp-landscape", "shallow-rai-mlp-landscape"]),
+    "Figures 4 and 5": ("rai-grads", ["deep-mlp-landscape", "deep-rai-mlp-landscape"]),
+}
+"""Where the proposal's figures are, those together that one paragraph speaks of."""
 
 BROWSERS = (
     "chromium",
@@ -60,6 +57,7 @@ _OPTIONS = (
     *("--standalone", "--embed-resources", "--mathml", "--section-divs", "--fail-if-warnings"),
     *("--toc", "--toc-depth=2", "--shift-heading-level-by=1", "--syntax-highlighting=none"),
     *("--metadata=title:RAI study: report", "--metadata=lang:en"),
+    f"--resource-path=.{os.pathsep}notebooks",
     f"--css={Path(__file__).with_suffix('.css')}",
     f"--lua-filter={Path(__file__).with_suffix('.lua')}",
 )
@@ -97,41 +95,40 @@ def read_chapter(folder: Path, name: str, records: Records) -> Chapter:
         ValueError: no such notebook, a marker that ``prose.fill`` refuses, or an image that is no
             published figure.
     """
-    path = folder / "notebooks" / f"{name}.ipynb"
+    path, record = folder / "notebooks" / f"{name}.ipynb", records[name]
     if not path.is_file():
         raise ValueError(f"a published set must have its notebook, got no {path.name}")
-    record = records[name]
     cells = nbformat.read(path, as_version=4).cells
-    for cell in cells:
-        if cell.cell_type == "markdown":
-            cell.source = _text(cell.source, record, records)
+    texts = [cell for cell in cells if cell.cell_type == "markdown"]
+    for cell in texts:
+        cell.source = _text(cell.source, record, records)
     heading, _, opening = cells[0].source.partition("\n")
-    title, cells[0].source = heading.lstrip("# "), opening
+    cells[0].source = f"The notebook `notebooks/{name}.ipynb`\n\n{opening}"
     claims = [claim["id"] for claim in record["claims"]]
     captions: dict[str, str] = {}
-    parts = [f"The notebook `notebooks/{name}.ipynb`"]
+    parts = []
     for position, cell in enumerate(cells):
         if cell.cell_type == "markdown":
             parts.append(cell.source)
             continue
-        judged = [claim for claim in _named(cell, claims) if claims.remove(claim) is None]
+        judged = _named(cell, claims)
+        claims = [claim for claim in claims if claim not in judged]
         parts += [f'<a id="{name}-{claim}"></a>' for claim in judged]
-        draws = "study.figure(" in cell.source
-        shown = [figure for figure in _named(cell, record["figures"]) if figure not in captions]
-        parts += _code(cell, pictures=not draws)
-        if draws:
-            captions |= dict.fromkeys(shown, _caption(cells[position + 1 :]))
-            parts += [_figure(name, figure, record) for figure in shown]
+        drawn = _named(cell, record["figures"]) if "study.figure(" in cell.source else []
+        parts += _code(cell, pictures=not drawn)
+        shown = [figure for figure in drawn if figure not in captions]
+        parts += [_figure(name, figure, record) for figure in shown]
+        captions |= dict.fromkeys(shown, _caption(cells[position + 1 :]))
     rest = [figure for figure in record["figures"] if figure not in captions]
     parts += [_figure(name, figure, record) for figure in rest]
-    limits = re.search(r"^## Limits\s*\n(.*)", cells[-1].source, re.MULTILINE | re.DOTALL)
+    limits = [text.source.partition("\n")[2] for text in texts if text.source[:9] == "## Limits"]
     return Chapter(
-        title,
-        _led("question", opening) or opening.strip().partition("\n\n")[0],
-        _led("answer", opening),
-        limits[1].strip() if limits else "",
-        "\n\n".join(parts),
-        captions,
+        title=heading.lstrip("# "),
+        question=_led("question", opening) or opening.strip().partition("\n\n")[0],
+        answer=_led("answer", opening),
+        limits="\n\n".join(text.partition("\n## ")[0].strip() for text in limits),
+        body="\n\n".join(parts),
+        captions=captions,
     )
 
 
@@ -140,11 +137,10 @@ def _text(text: str, metrics: Mapping[str, Any], records: Records) -> str:
 
     def image(found: re.Match[str]) -> str:
         words, address = found.groups()
-        notebook, _, file = address.removeprefix("figures/").partition("/")
-        figure = file.removesuffix(".png")
-        if address != f"figures/{notebook}/{figure}.png" or notebook not in records:
+        notebook = Path(address).parent
+        if notebook.parent != Path("figures") or notebook.name not in records:
             raise ValueError(f"an image must be a published figure, got {address!r}")
-        return f"![{words or _words(records[notebook], figure)}]({address})"
+        return f"![{words or _words(records[notebook.name], Path(address).stem)}]({address})"
 
     def link(found: re.Match[str]) -> str:
         return f"](#{found[1]})" if found[1] in records else found[0]
@@ -178,12 +174,14 @@ def _caption(following: Sequence[NotebookNode]) -> str:
     return "" if first.startswith("#") else _LEAD.sub("", first)
 
 
+def _image(notebook: str, figure: str, record: Mapping[str, Any]) -> str:
+    return f"![{_words(record, figure)}](figures/{notebook}/{figure}.png)"
+
+
 def _figure(notebook: str, figure: str, record: Mapping[str, Any]) -> str:
-    return (
-        f'<figure id="{notebook}-figure-{figure}">\n\n'
-        f"![{_words(record, figure)}](figures/{notebook}/{figure}.png)\n\n"
-        f"<figcaption>Figure <code>{notebook}/{figure}</code></figcaption>\n</figure>"
-    )
+    caption = f"<figcaption>Figure <code>{notebook}/{figure}</code></figcaption>"
+    image = _image(notebook, figure, record)
+    return f'<figure id="{notebook}-figure-{figure}">\n\n{image}\n\n{caption}\n</figure>'
 
 
 def _code(cell: NotebookNode, pictures: bool) -> Iterator[str]:
@@ -199,7 +197,7 @@ def _code(cell: NotebookNode, pictures: bool) -> Iterator[str]:
             content = data["image/png"].replace("\n", "")
             if pictures:
                 yield f"![Picture that the code above draws](data:image/png;base64,{content})"
-        elif not any(kind.startswith("application/") for kind in data):
+        elif "text/plain" in data and not any(kind.startswith("application/") for kind in data):
             yield _fenced(data["text/plain"].rstrip(), "output")
 
 
@@ -214,7 +212,7 @@ def _summary(folder: Path, records: Records, chapters: Mapping[str, Chapter]) ->
     readme = (folder / "README.md").read_text(encoding="utf-8")
     opening = _text(readme, records, records).split("\n## ")[0].partition("\n")[2]
     answers = [
-        f"**[{chapter.title}](#{name})** *{chapter.question}*\n\n{chapter.answer}"
+        f"**[{chapter.title}](#{name})** {chapter.question}\n\n{chapter.answer}"
         for name, chapter in chapters.items()
     ]
     return "\n\n".join([opening, verdict_table(records), "## Question and answer", *answers])
@@ -234,24 +232,15 @@ def _claims(records: Records) -> str:
 
 
 def _proposal_figures(records: Records, chapters: Mapping[str, Chapter]) -> Iterator[str]:
-    """Yield the proposal's five figures, side by side those that one paragraph speaks of."""
-    numbered = [
-        (number, notebook, figure, chapters[notebook].captions.get(figure, ""))
-        for number, (notebook, figure) in enumerate(PROPOSAL_FIGURES, start=1)
-        if notebook in chapters and figure in records[notebook]["figures"]
-    ]
-    for (notebook, caption), group in groupby(numbered, key=lambda each: (each[1], each[3])):
-        numbers, figures = zip(*((number, figure) for number, _, figure, _ in group), strict=True)
-        yield " ".join(
-            f"![{_words(records[notebook], figure)}](figures/{notebook}/{figure}.png)"
-            for figure in figures
-        )
-        title = f"Figure{'s'[: len(numbers) - 1]} {' and '.join(map(str, numbers))}."
-        yield f"**{title}** {caption} From [{notebook}](#{notebook})."
+    for title, (notebook, figures) in PROPOSAL_FIGURES.items():
+        if notebook in chapters:
+            yield " ".join(_image(notebook, figure, records[notebook]) for figure in figures)
+            caption = chapters[notebook].captions.get(figures[0], "")
+            yield f"**{title}.** {caption} From [{notebook}](#{notebook})."
 
 
 def _methods(records: Records) -> str:
-    """Return how all numbers were obtained, and the rule behind each verdict."""
+    """Return how all numbers were made, and the rule behind each verdict."""
     text = Path(__file__).with_name("methods.md").read_text(encoding="utf-8")
     rules = [
         f"- **{claim['id']}**: {claim['rule']}"
@@ -310,7 +299,8 @@ def report_page(folder: Path) -> str:
             "\n\n".join(sections),
             "html5",
             format=_MARKDOWN,
-            extra_args=[*_OPTIONS, f"--resource-path={folder}"],
+            extra_args=_OPTIONS,
+            cworkdir=str(folder),
         )
     except RuntimeError as error:
         raise ValueError(f"the report must be text that pandoc can set, got: {error}") from error
@@ -325,23 +315,12 @@ def find_browser() -> str | None:
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-def browser_command(browser: str, profile: Path) -> list[str]:
+def browser_command(browser: str, profile: str) -> list[str]:
     """Return how to start ``browser`` without a window, with a profile of its own."""
-    command = [
-        *(browser, "--headless=new", "--disable-gpu", "--disable-background-networking"),
-        *("--no-first-run", f"--user-data-dir={profile}"),
-    ]
+    command = [browser, "--headless=new", "--disable-gpu", "--disable-background-networking"]
+    command += ["--no-first-run", f"--user-data-dir={profile}"]
     # Chromium refuses to run as root inside its sandbox; what it opens is this project's own page.
     return [*command, "--no-sandbox"] if os.name == "posix" and os.geteuid() == 0 else command
-
-
-def browser_profile() -> tempfile.TemporaryDirectory[str]:
-    """Return a folder for a browser to keep its state in, which goes when the context ends.
-
-    The browser's child processes may outlive it for a moment and still write there; a folder that
-    cannot be emptied because of that is left to the operating system.
-    """
-    return tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
 
 
 def print_page(page: Path, target: Path) -> None:
@@ -353,8 +332,9 @@ def print_page(page: Path, target: Path) -> None:
     browser = find_browser()
     if browser is None:
         raise OSError("no Chromium or Chrome was found to print the page with")
-    with browser_profile() as profile:
-        command = browser_command(browser, Path(profile))
+    # Its child processes may outlive it for a moment, and still write to its profile.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        command = browser_command(browser, profile)
         command += ["--no-pdf-header-footer", f"--print-to-pdf={target}", page.resolve().as_uri()]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=PRINTING_SECONDS)

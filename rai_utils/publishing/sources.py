@@ -9,13 +9,13 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
-PACKAGE = "rai_utils"
-READ = f"{PACKAGE}.experiments.sweep.read"
+READ = "rai_utils.experiments.sweep.read"
 
 _DEFINITIONS = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _INNER = ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
@@ -51,8 +51,7 @@ def notebook_code(notebook: Path) -> str:
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     python = [source for source in sources if not source.lstrip().startswith("%%")]
-    lines = [line for source in python for line in source.splitlines()]
-    return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+    return re.sub(r"^\s*[%!].*", "", "\n".join(python), flags=re.MULTILINE)
 
 
 def module_sources(files: set[Path], folders: Sequence[Path]) -> set[Path]:
@@ -112,17 +111,12 @@ def _imports(text: str, package: str) -> frozenset[str]:
 
 
 def _data(tree: ast.Module, figures: Path) -> Iterator[Path]:
-    nodes = list(ast.walk(tree))
-    texts = {
-        node.value
-        for node in nodes
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-    for text in texts:
-        first, _, name = text.rstrip("/").partition("/")
-        if first == "figures" and "/" not in name:
-            yield figures / name / "metrics.json"
-    meanings, study = _meanings(nodes), figures / "study"
+    nodes, study = list(ast.walk(tree)), figures / "study"
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant)}
+    for text in (text.rstrip("/") for text in texts if isinstance(text, str)):
+        if re.fullmatch("figures/[^/]+", text):
+            yield figures.parent / text / "metrics.json"
+    meanings = _meanings(nodes)
     for node in nodes:
         if not isinstance(node, ast.Call) or _meant(_name(node.func), meanings) != READ:
             continue
