@@ -45,15 +45,6 @@ def fill(text: str, metrics: Mapping[str, Any]) -> str:
     return "".join([*parts, text[position:]])
 
 
-def is_current(text: str, metrics: Mapping[str, Any]) -> bool:
-    """Return whether each generated part of ``text`` is what :func:`fill` would make of it.
-
-    Raises:
-        ValueError: as :func:`fill`.
-    """
-    return fill(text, metrics) == text
-
-
 def names(text: str) -> list[str]:
     """Return the names that the markers of ``text`` ask for, in order, known or not.
 
