@@ -113,7 +113,7 @@ _LOOKS: dict[tuple[str, ...], tuple[str, Any, str]] = {
 _NAMED = {name.lower(): look for names, look in _LOOKS.items() for name in names}
 # For every other name: 7 hues, 5 dashes and 8 markers, numbers without a common factor.
 _HUES = [seaborn.color_palette("dark").as_hex()[i] for i in (0, 1, 2, 4, 6, 8, 9)]
-_DASHES, _MARKERS = (_SOLID, _SHORT, _LONG, _DASH_DOT, _DASH_DOT_DOT), "s^dX*vPp"
+_DASHES, _MARKERS = (_SOLID, _SHORT, _LONG, _DASH_DOT, _DASH_DOT_DOT), "s^dX*vP<"
 _OTHER_LOOKS = [
     (_HUES[i % 7], _DASHES[i % 5], _MARKERS[i % 8])
     for i in range(7 * 5 * 8)
@@ -277,8 +277,8 @@ def method_styles(names: Iterable[str]) -> dict[str, Style]:
     """Give the styles of all lines of a figure, as `method_style`, no two alike without colour.
 
     The first name with the hue of a method has its whole look. What is left goes on in the palette
-    until its pair of dash and marker is free and, as far as the hues reach, its colour; names that
-    share a hue also differ in dash and in marker if they can.
+    until its pair of dash and marker is free and, as far as the palette reaches, its colour, and
+    dash and marker each beside other names from the palette.
     """
     names = list(names)
     styles: dict[str, Style] = {}
@@ -287,16 +287,21 @@ def method_styles(names: Iterable[str]) -> dict[str, Style]:
             styles[name] = method_style(name)
     for name in names:
         if name not in styles:
-            features = [("linestyle", "marker"), ("color",)]
-            features += [("linestyle",), ("marker",)] if _in_table(name) else []
+            # Beside methods of the table a new one keeps its look, so that it has one everywhere.
+            rivals = [styles[other] for other in styles if _in_table(name) or not _in_table(other)]
             styles[name] = min(
                 (method_style(name, position) for position in range(len(_OTHER_LOOKS))),
-                key=lambda style: [
-                    sum(all(other[key] == style[key] for key in keys) for other in styles.values())
-                    for keys in features
-                ],
+                key=lambda style: (
+                    _alike(style, styles.values(), "linestyle", "marker"),
+                    _alike(style, styles.values(), "color"),
+                    _alike(style, rivals, "linestyle") + _alike(style, rivals, "marker"),
+                ),
             )
     return {name: styles[name] for name in names}
+
+
+def _alike(style: Style, others: Iterable[Style], *features: str) -> int:
+    return sum(all(other[name] == style[name] for name in features) for other in others)
 
 
 def _in_table(name: str) -> bool:

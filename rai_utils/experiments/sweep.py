@@ -14,12 +14,12 @@ import inspect
 import json
 import os
 import signal
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from threading import get_ident
 from time import perf_counter
+from types import FunctionType
 from typing import Any
 
 from joblib import Parallel, delayed, parallel_config
@@ -50,7 +50,7 @@ class Sweep:
 
     name: str
     cells: tuple[Cell, ...]
-    work: Callable[..., dict[str, Any]]
+    work: FunctionType
 
     def __post_init__(self) -> None:
         if not self.cells:
@@ -220,7 +220,7 @@ def _key(sweep: Sweep, cell: Cell) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _code(work: Callable[..., dict[str, Any]]) -> str:
+def _code(work: FunctionType) -> str:
     """Return the fingerprint of what a cell runs: its function and all of ours that it names."""
     source = inspect.getsourcefile(work)
     if source is None or not Path(source).is_file():
@@ -283,9 +283,7 @@ def _data(sweep: Sweep, code: str, records: list[Record]) -> Record:
     return {"command": command, "code": code, "machine": machine, "cells": cells}
 
 
-def _call(
-    work: Callable[..., dict[str, Any]], key: str, cell: Cell
-) -> tuple[str, dict[str, Any], float]:
+def _call(work: FunctionType, key: str, cell: Cell) -> tuple[str, dict[str, Any], float]:
     _prepare(get_ident())
     started = perf_counter()
     result = work(**cell)

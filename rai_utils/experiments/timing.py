@@ -191,7 +191,8 @@ def activation_costs(
         ``<direction>_<activation>_over_relu``.
 
     Raises:
-        ValueError: a name is unknown, ReLU is missing, or a count is below 1.
+        ValueError: a name is unknown or of an activation without a backward rule, ReLU is
+            missing, or a count is below 1.
     """
     unknown = [name for name in names if name not in ACTIVATIONS]
     if unknown or "relu" not in names:

@@ -438,10 +438,10 @@ def _plain_estimate(measured: Any, name: str) -> tuple[Number, Interval | None, 
     interval, seeds = found.interval, found.seeds
     if interval is not None:
         ends = [_plain_number(end, f"interval of {name}") for end in interval]
-        numbers = [end for end in ends if end is not None]
-        if not len(ends) == len(numbers) == 2 or numbers[0] > numbers[1]:
-            raise ValueError(f"interval of {name} must be (low, high), got {interval!r}")
-        interval = (numbers[0], numbers[1])
+        known = [end for end in ends if end is not None]
+        if len(ends) != 2 or len(known) != 2 or known[0] > known[1]:
+            raise ValueError(f"interval of {name} must be (low, high), got {found.interval!r}")
+        interval = known[0], known[1]
     if seeds is not None and (isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1):
         raise ValueError(f"seeds of {name} must be a number of 1 or more, got {seeds!r}")
     return _plain_number(found.value, name), interval, seeds

@@ -14,7 +14,7 @@ from rai_utils.publishing.claims import root
 
 def build(target: Path) -> None:
     """Write the pages into a folder: first what the package offers, then its modules."""
-    offered = {name: getattr(rai_utils, name) for name in rai_utils.__all__}
+    offered = {name: getattr(rai_utils, name) for name in vars(rai_utils)["__all__"]}
     modules = sorted(iter_modules(rai_utils.__path__), key=lambda module: module.ispkg)
     # What is imported only when it is asked for has to be there, and the core stands first.
     vars(rai_utils).update(offered, __all__=[*offered, *(module.name for module in modules)])

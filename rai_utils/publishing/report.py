@@ -25,6 +25,7 @@ from nbformat import NotebookNode
 
 from rai_utils.publishing import prose
 from rai_utils.publishing.catalogue import (
+    Records,
     claims_by_source,
     claims_table,
     notebook_order,
@@ -65,8 +66,6 @@ _OPTIONS = (
 _IMAGE = re.compile(r"!\[([^\]]*)\]\((?:\.\./)?([^)\s]+)\)")
 _NOTEBOOK_LINK = re.compile(r"\]\((?:notebooks/)?([a-z0-9-]+)\.ipynb(?:#[^)]*)?\)")
 _LEAD = re.compile(r"^[*_]+What (?:this|these|the) [^.]*\.[*_]+\s*")
-
-Records = Mapping[str, Mapping[str, Any]]
 
 
 # --- a notebook as a chapter ----------------------------------------------------------------------
@@ -223,7 +222,8 @@ def _summary(folder: Path, records: Records, chapters: Mapping[str, Chapter]) ->
 
 def _claims(records: Records) -> str:
     tables = [
-        f"## {title}\n\n" + claims_table(claims, lambda claim: f"#{claim.notebook}-{claim.id}")
+        f"## {title}\n\n"
+        + claims_table(claims, lambda claim: f"#{claim['notebook']}-{claim['id']}")
         for title, claims in claims_by_source(records)
     ]
     note = (
@@ -254,7 +254,7 @@ def _methods(records: Records) -> str:
     """Return how all numbers were obtained, and the rule behind each verdict."""
     text = Path(__file__).with_name("methods.md").read_text(encoding="utf-8")
     rules = [
-        f"- **{claim.id}**: {claim.record['rule']}"
+        f"- **{claim['id']}**: {claim['rule']}"
         for _, claims in claims_by_source(records)
         for claim in claims
     ]
@@ -287,7 +287,7 @@ def report_page(folder: Path) -> str:
     if not names:
         raise ValueError("figures/ must hold published notebooks, got none: run make figures")
     # In the order in which the claims lead to them.
-    claimed = [claim.notebook for _, claims in claims_by_source(records) for claim in claims]
+    claimed = [claim["notebook"] for _, claims in claims_by_source(records) for claim in claims]
     names.sort(key=lambda name: [*claimed, name].index(name))
     chapters = {name: read_chapter(folder, name, records) for name in names}
     limits = [

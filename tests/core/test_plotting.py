@@ -275,7 +275,7 @@ def test_signed_heat_map_frames_the_extremes_and_writes_the_signs(axes):
     assert texts(axes) == ["+.25", "−.25", "0", "−.25", "+.25", "0"]
     frames = [(patch.get_x(), patch.get_y(), patch.get_linestyle()) for patch in axes.patches]
     assert [(int(x), int(y)) for x, y, _ in frames] == [(0, 0), (1, 1), (1, 0), (0, 1)]
-    assert frames[0][2] == frames[1][2] != frames[2][2] == frames[3][2]
+    assert frames[0][2] == frames[1][2] == "-" != frames[2][2] == frames[3][2]
     assert axes.get_ylim() == (2, 0)  # row 1 stands on top
     assert mesh_of(axes).get_clim() == (-0.25, 0.25)
 
@@ -403,7 +403,7 @@ def test_a_line_stands_out_from_white_in_greyscale_too():
 
 def test_a_new_name_looks_the_same_whatever_stands_beside_it_and_unlike_all_that_is_known():
     # Written out, because it must be the same in every process.
-    assert plotting.method_style("Mish")["marker"] == "p"
+    assert plotting.method_style("Mish")["marker"] == "s"
     alone = plotting.method_style("mish")
     assert plotting.method_styles(["ReLU", "Mish", "tanh", "sigmoid"])["Mish"] == alone
     known = {without_colour(plotting.method_style(name)) for name in (*ACTIVATIONS, *NAMED)}
@@ -415,8 +415,9 @@ def test_lines_of_one_figure_differ_without_colour():
     names = [f"layer {layer}" for layer in range(25)]
     styles = plotting.method_styles(names)
     assert len({without_colour(style) for style in styles.values()}) == len(names)
-    few = plotting.method_styles(names[:6])
-    assert len({style["color"] for style in few.values()}) == 6
+    few = plotting.method_styles(names[:5])
+    for feature in ("color", "linestyle", "marker"):
+        assert len({style[feature] for style in few.values()}) == 5
 
 
 def test_variants_of_a_method_share_its_hue_and_nothing_else():

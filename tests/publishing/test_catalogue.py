@@ -106,7 +106,7 @@ def test_sets_are_read_where_nothing_can_be_written(project, monkeypatch):
 def test_claims_come_by_source_and_number():
     claims = [{"id": id, "verdict": "partly"} for id in ("S2", "P10", "P9", "Z1", "L1", "Q3")]
     found = list(claims_by_source({"one": {"claims": claims[:3]}, "two": {"claims": claims[3:]}}))
-    assert [[claim.id for claim in own] for _, own in found] == [
+    assert [[claim["id"] for claim in own] for _, own in found] == [
         ["P9", "P10"],
         ["Q3"],
         ["L1"],

@@ -357,7 +357,10 @@ def test_a_wrong_profile_is_refused(project, capfd, profile, message):
 def test_a_wrong_marker_is_refused_before_the_run(project, capfd):
     write(project, STUDY, PUBLISH, prose="Twice is <!--=doubled-->0.")
     assert main(["execute", "tiny"], project) == 2
-    assert "after '<!--=doubled-->', got none" in capfd.readouterr().err
+    assert (
+        "a marker must be <!--=NAME:FORMAT-->TEXT<!--/--> after other words"
+        in capfd.readouterr().err
+    )
     assert not (project / "build").exists()
 
 
