@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -230,19 +229,17 @@ def measure(study: Study, rounds: int = 6, steps: int = 10) -> None:
     data = moons_of(100)
     _deep_and_shallow(study, data, rounds, steps)
     _growth(study, max(2, steps // 2))
-    rows = []
+    rows, timed = [], {}
     for timing in (*backward_over_forward(), *activation_costs()):
-        numbers: dict[str, Any] = {timing.name: Estimate(timing.value, timing.interval)}
-        study.record(within=0.5, **numbers)
+        timed[timing.name] = Estimate(timing.value, timing.interval)
         low, high = timing.interval
         rows.append([timing.name, f"{timing.value:.2f}", f"{low:.2f}", f"{high:.2f}"])
+    study.record(within=0.5, **timed)
     header = ["torch's own operations", "median", "first quartile", "third quartile"]
     print("\n" + markdown_table(header, rows), flush=True)
-    rows = []
-    for way in ("reference", "stacked"):
-        mebibytes = peak_memory(way)
-        study.record(within=0.5, **{f"{way}_peak_mebibytes": mebibytes})
-        rows.append([way, f"{mebibytes:.0f}"])
+    peaks = {way: peak_memory(way) for way in ("reference", "stacked")}
+    study.record(within=0.5, **{f"{way}_peak_mebibytes": peak for way, peak in peaks.items()})
+    rows = [[way, f"{peak:.0f}"] for way, peak in peaks.items()]
     print("\n" + markdown_table(["deep RAI step", "peak memory, MiB"], rows), flush=True)
 
 

@@ -12,7 +12,7 @@ import platform
 import re
 import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from rai_utils.publishing import legibility
 from rai_utils.publishing.intervals import Interval, Number, estimate
 from rai_utils.publishing.parameters import PUBLISH_TO, study_parameters
-from rai_utils.publishing.rules import WIDEST, Rule, Verdict, check_share, check_tolerance
+from rai_utils.publishing.rules import WIDEST, Rule, check_share, check_tolerance
 
 METRICS_FILE = "metrics.json"
 FIGURE_SUFFIXES = (".png", ".pdf")
@@ -113,23 +113,6 @@ class Null:
     numbers: Mapping[str, Number] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A claim as it was measured; its fields are what ``metrics.json`` holds for it."""
-
-    id: str
-    statement: str
-    measured: Number
-    interval: Interval | None
-    seeds: int | None
-    rule: str
-    verdict: Verdict
-    tolerance: float
-    effect: Number
-    numbers: dict[str, dict[str, Number]]
-    null: dict[str, Any] | None
-
-
 class Study:
     """Collects what one notebook publishes, and writes it into one folder.
 
@@ -159,7 +142,7 @@ class Study:
             name: plain(value, f"parameter {name}") for name, value in values.items()
         }
         self._metrics: dict[str, dict[str, Any]] = {}
-        self._claims: dict[str, Claim] = {}
+        self._claims: dict[str, dict[str, Any]] = {}
         self._figures: list[str] = []
         self._descriptions: dict[str, str] = {}
         self.publish_to.mkdir(parents=True, exist_ok=True)
@@ -241,24 +224,24 @@ class Study:
         if not isinstance(rule, Rule):
             raise TypeError(f"rule of claim {id} must be a Rule, got {type(rule).__name__}")
         value, interval, seeds = _plain_estimate(measured, id)
-        self._claims[id] = Claim(
-            id=id,
-            statement=statement,
-            measured=value,
-            interval=interval,
-            seeds=seeds,
-            rule=rule.text,
-            verdict=rule.decide(value, interval),
+        self._claims[id] = {
+            "id": id,
+            "statement": statement,
+            "measured": value,
+            "interval": interval,
+            "seeds": seeds,
+            "rule": rule.text,
+            "verdict": rule.decide(value, interval),
             **_judged(id, value, tolerance, within, rule.effect if effect is None else effect),
-            numbers={
+            "numbers": {
                 name: {
                     "value": _plain_number(number, f"{name} of {id}"),
                     "tolerance": _plain_number(near, f"tolerance of {name} of {id}"),
                 }
                 for name, (number, near) in rule.numbers.items()
             },
-            null=None if null is None else _plain_null(null, rule, id),
-        )
+            "null": None if null is None else _plain_null(null, rule, id),
+        }
 
     def figure(self, name: str, figure: Figure) -> None:
         """Save a figure as ``name.png`` (200 dpi) and ``name.pdf``, the same bytes in each run.
@@ -301,7 +284,7 @@ class Study:
             "parameters": self.parameters,
             "environment": environment(),
             "metrics": self._metrics,
-            "claims": [asdict(claim) for claim in self._claims.values()],
+            "claims": list(self._claims.values()),
             "figures": self._figures,
             "descriptions": self._descriptions,
         }
@@ -317,7 +300,8 @@ class Study:
         It holds no trained number, so nbval may compare it.
         """
         width = max((len(id) for id in self._claims), default=0)
-        return "\n".join(f"{id:<{width}}  {claim.verdict}" for id, claim in self._claims.items())
+        lines = [f"{id:<{width}}  {claim['verdict']}" for id, claim in self._claims.items()]
+        return "\n".join(lines)
 
     def claims_table(self) -> str:
         """Return the claims as a Markdown table.
@@ -329,15 +313,15 @@ class Study:
             "|---|---|---:|---|---:|---|---|",
         ]
         for claim in self._claims.values():
-            interval = "–" if claim.interval is None else "[{:.4g}, {:.4g}]".format(*claim.interval)
+            ends = claim["interval"]
             cells = [
-                claim.id,
-                claim.statement,
-                _shown(claim.measured),
-                interval,
-                _shown(claim.seeds),
-                rule_shown(asdict(claim)),
-                claim.verdict,
+                claim["id"],
+                claim["statement"],
+                _shown(claim["measured"]),
+                "–" if ends is None else "[{:.4g}, {:.4g}]".format(*ends),
+                _shown(claim["seeds"]),
+                rule_shown(claim),
+                claim["verdict"],
             ]
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         return "\n".join(lines)
@@ -429,21 +413,21 @@ def _judged(
             f"tolerance or within must be given for {name}, and not both, "
             f"got {tolerance} and {within}"
         )
-    if effect is not None and not (math.isfinite(effect) and effect >= 0):
-        raise ValueError(f"effect of {name} must be a finite number of 0 or above, got {effect!r}")
-    if effect is None and number is not None:
-        effect = abs(number)
-    if within is not None:
-        check_share(within, name)
-    absolute = (within or 0) * (effect or 0) if tolerance is None else tolerance
-    check_tolerance(absolute)
-    if effect is not None and number is not None and absolute > WIDEST * effect * (1 + 1e-9):
+    if effect is None:
+        effect = None if number is None else abs(number)
+    elif not (math.isfinite(effect) and effect >= 0):
+        raise ValueError(f"effect of {name} must be finite and 0 or above, got {effect!r}")
+    if tolerance is None:
+        tolerance = check_share(within, name) * (effect or 0)
+    check_tolerance(tolerance)
+    known = effect is not None and number is not None
+    if known and tolerance > WIDEST * effect * (1 + 1e-9):
         raise ValueError(
             f"tolerance of {name} must be at most {WIDEST} of its effect {effect:.4g}, "
-            f"got {absolute:g}"
+            f"got {tolerance:g}"
         )
     return {
-        "tolerance": _plain_number(absolute, f"tolerance of {name}"),
+        "tolerance": _plain_number(tolerance, f"tolerance of {name}"),
         "effect": _plain_number(effect, f"effect of {name}"),
     }
 

@@ -1,4 +1,4 @@
-"""Numbers with their intervals: means over networks, shares, and other statistics."""
+"""Numbers with their 95 % intervals: means over networks, shares, and other statistics."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -31,9 +31,9 @@ def estimate(measured: Any, name: str = "number") -> Estimate:
     """Return what was measured as an :class:`Estimate`.
 
     Args:
-        measured: an :class:`Estimate`, which is returned; an array or a sequence over networks,
-            shape ``(n,)``, of which the mean, its 95 % interval (where ``n ≥ 2``) and ``n`` are
-            taken; or one number, which has neither interval nor seeds.
+        measured: an :class:`Estimate`, which is returned; an array or a list over networks, shape
+            ``(n,)``, of which the mean, its interval (where ``n ≥ 2``) and ``n`` are taken; or one
+            number, which has neither interval nor seeds.
         name: what it is, for the messages.
 
     Raises:
@@ -41,9 +41,7 @@ def estimate(measured: Any, name: str = "number") -> Estimate:
     """
     if isinstance(measured, Estimate):
         return measured
-    if not (isinstance(measured, Sequence) or getattr(measured, "ndim", 0)) or isinstance(
-        measured, str
-    ):
+    if not isinstance(measured, list | tuple) and not getattr(measured, "ndim", 0):
         return Estimate(measured)
     sample = _sample(measured, name, least=1)
     interval = mean_interval(sample) if len(sample) > 1 else None
@@ -58,7 +56,8 @@ def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> 
             level outside (0, 1).
     """
     sample = _sample(values, "values", least=2)
-    _check_level(level)
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}")
     with warnings.catch_warnings():
         # Equal values have no t statistic, but they have an interval.
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -66,44 +65,33 @@ def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> 
     return float(low), float(high)
 
 
-def share(successes: int, trials: int, level: float = 0.95) -> Estimate:
+def share(successes: int, trials: int) -> Estimate:
     """Return the share of ``successes`` in ``trials``, with Wilson's interval inside [0, 1].
 
     Raises:
-        ValueError: no trial, successes outside ``0 … trials``, or a level outside (0, 1).
+        ValueError: no trial, or successes outside ``0 … trials``.
     """
-    if trials < 1 or not 0 <= successes <= trials:
-        raise ValueError(f"successes must be from 0 to trials ≥ 1, got {successes} of {trials}")
-    _check_level(level)
-    low, high = scipy.stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
+    low, high = scipy.stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
     return Estimate(successes / trials, (float(low), float(high)), trials)
 
 
 def bootstrap(
-    values: Sequence[float] | np.ndarray,
-    statistic: Callable[[np.ndarray], float],
-    level: float = 0.95,
-    seed: int = 0,
-    resamples: int = 2000,
+    values: Sequence[float] | np.ndarray, statistic: Callable[[np.ndarray], Any], seed: int = 0
 ) -> Estimate:
     """Return ``statistic`` of ``values``, shape ``(n,)``, with its percentile bootstrap interval.
 
-    Each of the ``resamples`` draws ``n`` values with replacement, by a generator of its own that
+    Each of 2000 resamples draws ``n`` values with replacement, by a generator of its own that
     ``seed`` starts.
 
     Raises:
-        ValueError: fewer than two values, more than one axis, a value that is not finite, a level
-            outside (0, 1), or fewer than one resample.
+        ValueError: fewer than two values, more than one axis, or a value that is not finite.
     """
     sample = _sample(values, "values", least=2)
-    _check_level(level)
-    if resamples < 1:
-        raise ValueError(f"resamples must be 1 or more, got {resamples}")
     low, high = scipy.stats.bootstrap(
         (sample,),
         statistic,
-        n_resamples=resamples,
-        confidence_level=level,
+        n_resamples=2000,
+        confidence_level=0.95,
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
@@ -117,8 +105,3 @@ def _sample(values: Sequence[float] | np.ndarray, name: str, *, least: int) -> n
     if not np.isfinite(sample).all():
         raise ValueError(f"{name} must be finite, got {sample[~np.isfinite(sample)][0]}")
     return sample
-
-
-def _check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {level}")

@@ -51,21 +51,9 @@ class Measured:
         check_share(self.within, self.name)
         _check_limits(self.plus)
 
-    @property
-    def limit(self) -> float | None:
-        """The limit; None where the number is missing."""
-        number = _present(self.value)
-        return None if number is None else number + self.plus
-
-    @property
-    def text(self) -> str:
-        """The limit in words: its name and what is typed, no measured number."""
-        if not self.plus:
-            return self.name
-        return f"{self.name} {'+' if self.plus > 0 else '−'} {abs(self.plus):g}"
-
 
 Limit = float | Measured
+Numbers = Mapping[str, tuple[Number, float]]
 
 
 @dataclass(frozen=True)
@@ -81,7 +69,7 @@ class Rule:
 
     text: str
     decide: Callable[[Number, Interval | None], Verdict]
-    numbers: Mapping[str, tuple[Number, float]] = field(default_factory=dict)
+    numbers: Numbers = field(default_factory=dict)
     effect: float | None = None
 
 
@@ -94,7 +82,7 @@ class Condition:
 
     text: str
     holds: bool | None
-    numbers: Mapping[str, tuple[Number, float]] = field(default_factory=dict)
+    numbers: Numbers = field(default_factory=dict)
 
 
 def at_least(reproduced: Limit, partly: Limit | None = None) -> Rule:
@@ -125,12 +113,11 @@ def _bounded(sign: Literal["≥", "≤"], reproduced: Limit, partly: Limit | Non
     _check_limits(*typed)
     if len(typed) == 2 and direction * (typed[0] - typed[1]) <= 0:
         raise ValueError(f"partly must be {beyond} reproduced ({typed[0]:g}), got {typed[1]:g}")
-    limits = [limit for limit in (reproduced, partly) if limit is not None]
-    values = [_limit_value(limit) for limit in limits]
+    limits = [_limit(limit) for limit in (reproduced, partly) if limit is not None]
 
     def decide(measured: Number, interval: Interval | None) -> Verdict:
-        number, bounds = _present(measured), [value for value in values if value is not None]
-        if number is None or len(bounds) < len(values):
+        number, bounds = _present(measured), [value for _, value, _ in limits if value is not None]
+        if number is None or len(bounds) < len(limits):
             return "not measured"
         judged = number if interval is None else interval[0 if sign == "≥" else 1]
         met = [direction * (judged - bound) >= 0 for bound in bounds]
@@ -138,9 +125,9 @@ def _bounded(sign: Literal["≥", "≤"], reproduced: Limit, partly: Limit | Non
             return "reproduced"
         return "partly" if any(met) else "not reproduced"
 
-    texts = [f"{sign} {_limit_text(limit)}" for limit in limits]
-    text = f"{'; partly: '.join(texts)} ({end} end of the interval)"
-    return Rule(text, decide, _limit_numbers(*limits))
+    text = "; partly: ".join(f"{sign} {words}" for words, _, _ in limits)
+    numbers = {name: pair for _, _, own in limits for name, pair in own.items()}
+    return Rule(f"{text} ({end} end of the interval)", decide, numbers)
 
 
 def identity(tolerance: float) -> Rule:
@@ -180,13 +167,13 @@ def compare(
     if relation not in _RELATIONS:
         raise ValueError(f"relation must be one of {', '.join(_RELATIONS)}, got {relation!r}")
     sign, relate = _RELATIONS[relation]
-    text = f"{name} {sign} {_limit_text(limit)}"
-    number, bound = _present(value), _limit_value(limit)
+    words, bound, numbers = _limit(limit)
+    text, number = f"{name} {sign} {words}", _present(value)
     if number is None or bound is None:
-        return Condition(text, None, {name: (None, 0.0), **_limit_numbers(limit)})
+        return Condition(text, None, {name: (None, 0.0), **numbers})
     distance = abs(float(number) - float(bound))
     shown = (number, WIDEST * distance) if math.isfinite(distance) else (None, 0.0)
-    return Condition(text, bool(relate(number, bound)), {name: shown, **_limit_numbers(limit)})
+    return Condition(text, bool(relate(number, bound)), {name: shown, **numbers})
 
 
 def all_of(*conditions: Condition, partly: int | None = None) -> Rule:
@@ -228,10 +215,11 @@ def check_tolerance(tolerance: float) -> None:
         raise ValueError(f"tolerance must be 0 or above, got {tolerance!r}")
 
 
-def check_share(within: float, name: str) -> None:
-    """Refuse a tolerance that is no share from 0 to 0.5 of an effect."""
+def check_share(within: Any, name: str) -> float:
+    """Return a tolerance that is a share of an effect; refuse one that is not from 0 to 0.5."""
     if not (isinstance(within, int | float) and 0 <= within <= WIDEST):
         raise ValueError(f"within of {name} must be from 0 to {WIDEST}, got {within!r}")
+    return within
 
 
 def _check_limits(*limits: float) -> None:
@@ -240,21 +228,18 @@ def _check_limits(*limits: float) -> None:
             raise ValueError(f"limit must be finite, got {limit}")
 
 
-def _limit_value(limit: Limit) -> float | None:
-    return limit.limit if isinstance(limit, Measured) else limit
+def _limit(limit: Limit) -> tuple[str, float | None, Numbers]:
+    """Return a limit in words, without measured numbers; its value; and what was measured for it.
 
-
-def _limit_text(limit: Limit) -> str:
-    return limit.text if isinstance(limit, Measured) else f"{limit:g}"
-
-
-def _limit_numbers(*limits: Limit) -> dict[str, tuple[Number, float]]:
-    measured = [limit for limit in limits if isinstance(limit, Measured)]
-    numbers = {limit.name: (_present(limit.value), limit.within) for limit in measured}
-    return {
-        name: (number, 0.0 if number is None else within * abs(number))
-        for name, (number, within) in numbers.items()
-    }
+    The value is None where the number is missing.
+    """
+    if not isinstance(limit, Measured):
+        return f"{limit:g}", limit, {}
+    number, plus = _present(limit.value), limit.plus
+    text = f"{limit.name} {'+' if plus > 0 else '−'} {abs(plus):g}" if plus else limit.name
+    if number is None:
+        return text, None, {limit.name: (None, 0.0)}
+    return text, number + plus, {limit.name: (number, limit.within * abs(number))}
 
 
 def _present(value: Number) -> int | float | None:
