@@ -21,6 +21,7 @@ case "$*" in
 *"-m venv"*) mkdir -p "${@: -1}/bin" && cp "$0" "${@: -1}/bin/python" ;;
 *base_prefix*) grep origin "$0" ;;
 *"pip install"*) [ ! -f answer ] || { cat answer; exit 1; } ;;
+*"import torch"*) [ ! -f answer ] ;;
 *"pip freeze"*) printf '%s\n' nvidia-nccl==2 torch==2.13.0+cpu triton==3 zipp==4 ;;
 esac
 # origin: NAME
@@ -191,6 +192,14 @@ def test_packages_that_cannot_be_had_are_told_of_and_asked_for_again(folder, ans
     (folder / "answer").unlink()
     assert make(folder, ".venv/.stamp").returncode == 0
     assert sum("pip" in call for call in calls(folder)) == 3
+
+
+def test_an_active_environment_without_the_packages_is_told_of(folder):
+    (folder / "answer").touch()
+    ran = make(folder, "report", "ENV=active")
+    assert ran.returncode != 0
+    assert ran.stderr.startswith("ENV=active needs what requirements.txt lists")
+    assert not any("rai_utils.publishing.report" in call for call in calls(folder))
 
 
 def test_the_lock_is_what_a_new_environment_has_without_one_platform_s_builds(folder):

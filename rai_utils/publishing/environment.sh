@@ -46,7 +46,6 @@ venv() {
 		[ "$("$found" -c "$ORIGIN")" != "$(.venv/bin/python -c "$ORIGIN")" ] || found=
 	fi
 	[ -n "$found" ] || [ ! $stamp -nt requirements.txt ] || [ ! $stamp -nt pyproject.toml ] || return 0
-	rm -f $stamp
 	if [ -n "$found" ]; then
 		echo "environment  making .venv with $found"
 		"$found" -m venv --clear .venv

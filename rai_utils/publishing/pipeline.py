@@ -47,14 +47,8 @@ ROOT = root()
 PROFILES = ("full", "quick")
 CUSTOM = "custom"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-NOTEBOOK_METADATA = {
-    "kernelspec": {
-        "display_name": "Python 3 (ipykernel)",
-        "language": "python",
-        "name": "python3",
-    },
-    "language_info": {"name": "python"},
-}
+_KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+NOTEBOOK_METADATA = {"kernelspec": _KERNEL, "language_info": {"name": "python"}}
 _ADDED_BY_PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}
 # A link or a picture, in Markdown or HTML, that is no address, no anchor and no attachment.
 _RELATIVE_LINK = re.compile(
@@ -250,7 +244,7 @@ def _run_apart(run: _Run, parameters: Mapping[str, Any], running: Path) -> Path:
     executed, log = workplace / run.source.name, running / f"{run.notebook}.log"
     made = workplace / "figures"
     try:
-        with _quiet(log), _environment_of_kernels(running):
+        with _like_a_kernel(running, log):
             _run_papermill(run.source, executed, {**parameters, PUBLISH_TO: str(made)})
         record = _finished_set(made, run.notebook)
         _rewrite(executed, lambda text: _moved(prose.fill(text, record), run, run.executed))
@@ -286,37 +280,31 @@ def _run_papermill(source: Path, target: Path, parameters: Mapping[str, Any]) ->
 
 
 @contextlib.contextmanager
-def _environment_of_kernels(temporary: Path) -> Generator[None]:
-    """Give this process, too, the environment of kernels, and a place for temporary files."""
+def _like_a_kernel(temporary: Path, log: Path) -> Generator[None]:
+    """Give this process the environment of its kernel, a folder for temporary files, and a log.
+
+    The log gets what both would write on the terminal.
+    """
     environment, folder = dict(os.environ), tempfile.tempdir
+    terminal = {stream: os.dup(stream) for stream in (1, 2)}
+    sys.stdout.flush()
     os.environ.clear()
     os.environ.update(kernel_environment(environment), TMPDIR=str(temporary))
     tempfile.tempdir = str(temporary)
     try:
+        with log.open("wb") as target:
+            for stream in terminal:
+                os.dup2(target.fileno(), stream)
         yield
     finally:
         os.environ.clear()
         os.environ.update(environment)
         tempfile.tempdir = folder
-
-
-@contextlib.contextmanager
-def _quiet(log: Path) -> Generator[None]:
-    """Send what this process and its kernel write on the terminal into ``log``."""
-    kept = {1: os.dup(1), 2: os.dup(2)}
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with log.open("wb") as target:
-        for stream in kept:
-            os.dup2(target.fileno(), stream)
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for stream, copy in kept.items():
-                os.dup2(copy, stream)
-                os.close(copy)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, copy in terminal.items():
+            os.dup2(copy, stream)
+            os.close(copy)
 
 
 @contextlib.contextmanager
@@ -432,6 +420,9 @@ def publish_with_index(made: Path, folder: Path, name: str) -> None:
 
 
 def _publish_finished(run: _Run) -> None:
+    kept = run.finished.relative_to(run.folder)
+    if not (run.finished / run.source.name).is_file():
+        raise ValueError(f"{kept} must be a finished run, got none")
     try:
         if run.tree == "full":
             publish_with_index(run.finished / "figures", run.folder, run.notebook)
@@ -439,20 +430,11 @@ def _publish_finished(run: _Run) -> None:
             publish(run.finished / "figures", run.figures)
         (run.finished / run.source.name).replace(run.executed)
     except (OSError, ValueError) as error:
-        kept = run.finished.relative_to(run.folder)
         raise NotebookError(
             f"{run}  finished, but not published: {error}; it is kept in {kept}: "
             f"{_how_to_publish(run)}"
         ) from error
     shutil.rmtree(run.finished)
-
-
-def _publish_late(run: _Run) -> None:
-    if not (run.finished / run.source.name).is_file():
-        raise ValueError(f"{run.finished.relative_to(run.folder)} must be a finished run, got none")
-    with _only_run(run):
-        _publish_finished(run)
-    _say(f"{run}  published")
 
 
 def _how_to_publish(run: _Run) -> str:
@@ -542,14 +524,14 @@ def main(arguments: Sequence[str] | None = None, folder: Path = ROOT) -> int:
     """Run the command line; return 0, 1 (a notebook failed), 2 (refused) or 130 (interrupted)."""
     parser = argparse.ArgumentParser(prog="python -m rai_utils.publishing.pipeline")
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("execute", help="run a notebook and publish its figures")
-    run.add_argument("--profile", default="full", help=f"one of {', '.join(PROFILES)}")
-    run.add_argument("--parameters", default="", help='like "depth=50 rates=[0.1, 0.01]"')
-    run.add_argument("--newer", type=str.split, help="what make found newer than the last run")
+    once = commands.add_parser("execute", help="run a notebook and publish its figures")
+    once.add_argument("--profile", default="full", help=f"one of {', '.join(PROFILES)}")
+    once.add_argument("--parameters", default="", help='like "depth=50 rates=[0.1, 0.01]"')
+    once.add_argument("--newer", type=str.split, help="what make found newer than the last run")
     late = commands.add_parser("publish", help="publish a run that could not be published")
     late.add_argument("--tree", default="full", choices=(*PROFILES, CUSTOM))
     back = commands.add_parser("write-back", help="store the outputs of the full run")
-    for command in (run, late, back):
+    for command in (once, late, back):
         several = "+" if command is back else None
         command.add_argument("notebook", nargs=several, type=lambda path: Path(path).stem)
     chosen = parser.parse_args(arguments)
@@ -560,7 +542,10 @@ def main(arguments: Sequence[str] | None = None, folder: Path = ROOT) -> int:
                 overrides = parse_assignments(chosen.parameters)
                 execute(chosen.notebook, chosen.profile, overrides, folder, chosen.newer)
             elif chosen.command == "publish":
-                _publish_late(_run_of(chosen.notebook, chosen.tree, folder))
+                run = _run_of(chosen.notebook, chosen.tree, folder)
+                with _only_run(run):
+                    _publish_finished(run)
+                _say(f"{run}  published")
             else:
                 _write_back_all(chosen.notebook, folder)
     except KeyboardInterrupt:

@@ -65,7 +65,7 @@ More: $\mathcal L = \mathbb E[x < y]$, $\exp(-(x - 1)^2 / (2 \cdot 0.15^2)) = y$
 
 ## Second part
 
-$$a_{i+1} = f(b + c), \qquad 0 \le t < T \tag{3}$$
+$$a_{i+1} = f(b + c), \qquad 0 \le t < T + 1 \tag{3}$$
 
 $$-a \left(a = b\right)$$
 
@@ -117,7 +117,8 @@ def small(tmp_path_factory):
             "## Second part\n\n<details><summary>Try first</summary>\n\nSo.\n</details>"
         ),
         new_code_cell("draw('curve')", outputs=[shown]),
-        new_markdown_cell("## Limits\n\nOne machine, <!--=steps-->7<!--/--> steps."),
+        new_code_cell("study.figure('curve', again)"),
+        new_markdown_cell("## Limits\n\nOne machine, <!--=steps-->7<!--/--> steps.\n\n## Books"),
     ]
     (folder / "notebooks").mkdir()
     nbformat.write(new_notebook(cells=cells), folder / "notebooks" / "demo.ipynb")
@@ -172,6 +173,7 @@ def test_figures_and_claims_stand_where_their_cells_are(tree):
         "demo-P8",
         "second-part-1",
         "limits-1",
+        "books",
         "demo-figure-left-over",
     ]
     # The headline, three figures, and the picture of the cell that publishes none.
@@ -198,7 +200,7 @@ def test_pictures_are_held_by_the_page_at_one_scale(small, tree):
 def test_outputs_are_shown_and_code_is_folded(tree):
     chapter = tree.find(".//section[@id='demo']")
     folded = [words(each) for each in chapter.findall(".//details[@class='code']")]
-    assert len(folded) == 5
+    assert len(folded) == 6
     assert folded[0] == "Code study.figure('curve', figure)"
     (output,) = chapter.findall(".//pre[@class='output']")
     assert words(output) == "a < b"
@@ -218,7 +220,15 @@ def test_equations_are_mathml_that_breaks_before_relations(tree):
     inline = [words(math) for math in chapter.findall(".//math[@display='inline']")]
     assert inline == ["ℒ=𝔼[x<y]", "exp⁡(−(x−1)2/(2⋅0.152))", "=y"]
     numbered, bracketed = chapter.findall(".//span[@class='equation']")
-    assert [words(math) for math in numbered.iter("math")] == ["ai+1", "=f(b+c),", "0", "≤t", "<T"]
+    assert [words(math) for math in numbered.iter("math")] == [
+        "ai+1",
+        "=f(b+c),",
+        "0",
+        "≤t",
+        "<T",
+        "+1",
+    ]
+    assert "<mrow /><mo>+</mo>" in html_of(numbered)  # a sign between, and not that of a number
     assert words(numbered).endswith("(3)")
     # A sign at the start and one in brackets are no place to break.
     assert [words(math) for math in bracketed.iter("math")] == ["−a(a=b)"]
@@ -304,6 +314,12 @@ def test_every_published_claim_and_figure_is_on_the_page(page, makefile_notebook
         "Figures 2 and 3.",
         "Figures 4 and 5.",
     ]
+    section = page.partition('id="the-proposals-five-figures"')[2].partition("</section>")[0]
+    record = read_metrics(ROOT / "figures" / "rai-demo")
+    caption = read_chapter(ROOT, "rai-demo", {"rai-demo": record}).captions["circuit"]
+    assert caption.partition(":")[0] in " ".join(section.split())
+    # In the order in which the claims lead to them.
+    assert page.index('<section id="rai-demo"') < page.index('<section id="rai-grads"')
 
 
 @pytest.mark.slow
