@@ -259,7 +259,7 @@ def test_links_lead_where_they_led_and_a_saved_notebook_is_not_run_again(project
     write(project, "1 / 0", prose=LINKS)
     assert main(["execute", "tiny", "--profile", "quick"], project) == 1
     failed = nbformat.read(project / "build" / "quick" / "failed" / "tiny.ipynb", as_version=4)
-    assert "![drawn](../../../figures/tiny/empty.png)" in failed.cells[0].source
+    assert "![drawn](../../../figures/tiny/empty.png)" in failed.cells[1].source
 
 
 @pytest.mark.parametrize(
