@@ -342,7 +342,7 @@ def landscape(
 
     # Ten thousand cells would make a slow PDF with seams between them.
     drawn: Style = {"shading": "nearest", "rasterized": True, "zorder": 1}
-    axes.pcolormesh(x, y, np.ma.masked_invalid(values), cmap=COLOUR_MAP, vmin=0, vmax=1, **drawn)
+    axes.pcolormesh(x, y, values, cmap=COLOUR_MAP, vmin=0, vmax=1, **drawn)
     if np.any(values < 0.5) and np.any(values > 0.5):
         boundary = axes.contour(x, y, values, levels=[0.5], colors="white", linewidths=1.4)
         boundary.set(path_effects=_DARK_HALO)

@@ -259,6 +259,12 @@ def test_relation_puts_its_values_where_they_belong(axes):
     assert (corners[:, 1].min(), corners[:, 1].max()) == (0.9, 1.1)
 
 
+def test_the_key_takes_as_many_columns_as_fit(axes):
+    curves = {f"initialisation number {index}": np.ones(3) for index in range(4)}
+    plotting.relation(axes, [1, 2, 3], curves, x_label="x", label="y")
+    assert collisions(axes.figure) == []
+
+
 @pytest.mark.parametrize(("markers", "shown"), [(True, 40), (False, 8)])
 def test_relation_marks_every_position_or_some(markers, shown, axes):
     x = np.arange(1, 41)
@@ -402,9 +408,9 @@ def test_a_line_stands_out_from_white_in_greyscale_too():
 
 
 def test_a_new_name_looks_the_same_whatever_stands_beside_it_and_unlike_all_that_is_known():
-    # Written out, because it must be the same in every process.
-    assert plotting.method_style("Mish")["marker"] == "s"
     alone = plotting.method_style("mish")
+    # Written out, because it must be the same in every process.
+    assert alone == {"color": "#12711c", "linestyle": "-", "marker": "s"}
     assert plotting.method_styles(["ReLU", "Mish", "tanh", "sigmoid"])["Mish"] == alone
     known = {without_colour(plotting.method_style(name)) for name in (*ACTIVATIONS, *NAMED)}
     new = {without_colour(plotting.method_style("other", position)) for position in range(300)}
@@ -565,7 +571,11 @@ def test_map_takes_its_colour_limits(axes):
     assert mesh_of(axes).get_clim() == (1e-5, 1e-3)
     # A value below the floor is coloured, not counted as 0.
     assert np.ma.getmaskarray(mesh_of(axes).get_array()).sum() == 2
-    assert mesh_of(axes).colorbar.extend == "both"
+    limits = {"both": {"floor": 1e-5, "ceiling": 1e-3}, "min": {"floor": 1e-5}}
+    limits |= {"max": {"ceiling": 1e-3}, "neither": {}}
+    for extend, ends in limits.items():
+        bar = mesh_of(call("layer_step_map", plotting.figure()[1], **ends)).colorbar
+        assert bar.extend == extend
 
 
 @pytest.mark.parametrize("limits", [{"floor": 10.0}, {"ceiling": 1e-20}])
@@ -573,7 +583,7 @@ def test_map_with_every_value_beyond_a_limit_still_draws(limits, axes):
     call("layer_step_map", axes, **limits)
     draw(axes)
     low, high = mesh_of(axes).get_clim()
-    assert 0 < low < high
+    assert 0 < low < high and limits in ({"floor": low}, {"ceiling": high})
 
 
 def test_map_marks_the_front(axes):
@@ -708,7 +718,7 @@ def test_step_axis_shows_step_zero_too(steps, log_steps, scale, axes):
 def test_bars_have_few_ticks_on_a_linear_axis_and_fit_a_logarithmic_one(axes):
     axes.set_xscale("log")
     call("interval_bars", axes)
-    axes.clear()
+    _, axes = plt.subplots(figsize=(2 * HALF_PAGE, 2))
     call("interval_bars", axes)
     axes.figure.draw_without_rendering()
     low, high = axes.get_xlim()
@@ -741,7 +751,7 @@ def test_bars_draw_and_name_the_references(axes):
         assert text.xy[0] == value
         heights.append(text.xy[1])
     assert len(set(heights)) == 2
-    assert max(heights) < -0.4  # above the first row
+    assert axes.get_ylim()[1] < min(heights) < max(heights) < -0.4  # in the panel, above row 1
 
 
 def looks(axes):
