@@ -188,7 +188,7 @@ def activation_costs(
     Returns:
         For each activation and each direction ``forward`` and ``backward``:
         ``<direction>_<activation>_ns`` and, except for ReLU itself,
-        ``<direction>_<activation>_over_relu``.
+        ``<direction>_<activation>_over_relu``, with ``_`` for a dot in the activation's name.
 
     Raises:
         ValueError: a name is unknown or of an activation without a backward rule, ReLU is
@@ -212,15 +212,14 @@ def activation_costs(
             ("forward", partial(activation.function, z)),
             ("backward", partial(activation.pull_back, gradient, kept)),
         ):
-            work[f"{direction}_{name}"] = clocked(call, repeats=repeats, clock=clock)
+            key = f"{direction}_{name}".replace(".", "_")
+            work[key] = clocked(call, repeats=repeats, clock=clock)
     seconds = interleaved(work, rounds, warm_up=5)
     timings = [summarise(f"{key}_ns", values * 1e9 / elements) for key, values in seconds.items()]
     timings += [
-        summarise(f"{direction}_{name}_over_relu", seconds[f"{direction}_{name}"] / reference)
-        for direction in ("forward", "backward")
-        for reference in (seconds[f"{direction}_relu"],)
-        for name in names
-        if name != "relu"
+        summarise(f"{key}_over_relu", each / seconds[f"{key.partition('_')[0]}_relu"])
+        for key, each in seconds.items()
+        if key not in ("forward_relu", "backward_relu")
     ]
     return timings
 
