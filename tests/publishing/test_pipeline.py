@@ -255,6 +255,12 @@ def test_links_lead_where_they_led_and_a_saved_notebook_is_not_run_again(project
     assert capfd.readouterr().out == "tiny  quick  saved without a change, not run again\n"
     assert executed.stat().st_mtime_ns >= source_of(project).stat().st_mtime_ns
 
+    # A run that fails has no figures: its notebook shows the published ones.
+    write(project, "1 / 0", prose=LINKS)
+    assert main(["execute", "tiny", "--profile", "quick"], project) == 1
+    failed = nbformat.read(project / "build" / "quick" / "failed" / "tiny.ipynb", as_version=4)
+    assert "![drawn](../../../figures/tiny/empty.png)" in failed.cells[1].source
+
 
 @pytest.mark.parametrize(
     ("newer", "change"),

@@ -21,7 +21,7 @@ MODULES = {
     "circle": "import rai_utils.other\n",
     "other": "import rai_utils.circle as circle\n",
     "typed": (
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from rai_utils import ground\n"
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from rai_utils import circle\n"
         "else:\n    from rai_utils import late\n"
     ),
     "dynamic": "import importlib\nimportlib.import_module('rai_utils.middle')\n",
