@@ -3,23 +3,26 @@
 They need no network: equations are plain text, and the search runs in the page.
 """
 
+from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
 import pdoc
 
-import rai_utils
 from rai_utils.publishing.claims import root
+
+PACKAGE = root.__module__.partition(".")[0]
 
 
 def build(target: Path) -> None:
     """Write the pages into a folder: first what the package offers, then its modules."""
-    offered = {name: getattr(rai_utils, name) for name in vars(rai_utils)["__all__"]}
-    modules = sorted(iter_modules(rai_utils.__path__), key=lambda module: module.ispkg)
+    package = import_module(PACKAGE)
+    offered = {name: getattr(package, name) for name in vars(package)["__all__"]}
+    modules = sorted(iter_modules(package.__path__), key=lambda module: module.ispkg)
     # What is imported only when it is asked for has to be there, and the core stands first.
-    vars(rai_utils).update(offered, __all__=[*offered, *(module.name for module in modules)])
+    vars(package).update(offered, __all__=[*offered, *(module.name for module in modules)])
     pdoc.render.configure(docformat="google")
-    pdoc.pdoc(rai_utils.__name__, output_directory=target)
+    pdoc.pdoc(PACKAGE, output_directory=target)
 
 
 if __name__ == "__main__":
