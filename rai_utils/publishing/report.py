@@ -212,7 +212,7 @@ def _summary(folder: Path, records: Records, chapters: Mapping[str, Chapter]) ->
     readme = (folder / "README.md").read_text(encoding="utf-8")
     opening = _text(readme, records, records).split("\n## ")[0].partition("\n")[2]
     answers = [
-        f"**[{chapter.title}](#{name})** {chapter.question}\n\n{chapter.answer}"
+        f"### [{chapter.title}](#{name})\n\n{chapter.question}\n\n{chapter.answer}"
         for name, chapter in chapters.items()
     ]
     return "\n\n".join([opening, verdict_table(records), "## Question and answer", *answers])
