@@ -59,6 +59,18 @@ def numbers(
     return tuple(number(item, name, above=above, least=least) for item in items)
 
 
+def one_of(value: Any, known: Iterable[str], name: str) -> str:
+    """Return ``value`` if it is one of the known texts.
+
+    Raises:
+        ValueError: it is not.
+    """
+    known = tuple(known)
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    return value
+
+
 def one_each(values: Any, networks: int, name: str, **limits: float) -> tuple[float, ...]:
     """Return numbers, one for each of so many networks, as floats.
 

@@ -218,7 +218,7 @@ def layer_singular_values(model: StackedMLP, x: Tensor) -> list[Array]:
         ValueError: the network has skip connections, or its activation mixes units.
     """
     if model.architecture.skip_connections:
-        raise ValueError("expected a plain chain, got an architecture with skip connections")
+        raise ValueError("the network must be a plain chain, got one with skip connections")
     slopes = hidden_slopes(model, x)  # each (seeds, examples, l_t)
     weights = [layer for weight in model.weights for layer in weight.detach().unbind(0)]
     return [

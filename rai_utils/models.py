@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from rai_utils.checks import LAST_SEED, number, seeded, whole_numbers
+from rai_utils.checks import LAST_SEED, number, one_of, seeded, whole_numbers
 
 aten = torch.ops.aten
 
@@ -337,16 +337,8 @@ class Architecture:
                 "widths must name at least the input and the output width, "
                 f"got {len(self.widths)} of them"
             )
-        if self.hidden_activation not in ACTIVATIONS:
-            raise ValueError(
-                f"hidden activation must be one of {', '.join(ACTIVATIONS)}, "
-                f"got {self.hidden_activation!r}"
-            )
-        if self.output_activation not in OUTPUT_ACTIVATIONS:
-            raise ValueError(
-                f"output activation must be one of {', '.join(OUTPUT_ACTIVATIONS)}, "
-                f"got {self.output_activation!r}"
-            )
+        one_of(self.hidden_activation, ACTIVATIONS, "hidden activation")
+        one_of(self.output_activation, OUTPUT_ACTIVATIONS, "output activation")
         if self.output_activation == "softmax" and self.widths[-1] < 2:
             raise ValueError("a softmax output must have 2 units or more, got 1")
 
@@ -610,12 +602,8 @@ def build_mlp(
     seeds = whole_numbers(seeds, "seeds", most=LAST_SEED)
     if not seeds:
         raise ValueError("seeds must name at least one network, got none")
-    if initialisation not in INITIALISATIONS:
-        raise ValueError(
-            f"initialisation must be one of {', '.join(INITIALISATIONS)}, got {initialisation!r}"
-        )
+    draw = INITIALISATIONS[one_of(initialisation, INITIALISATIONS, "initialisation")]
     gain = number(gain, "gain", above=0)
-    draw = INITIALISATIONS[initialisation]
     count = len(seeds)
     weights = [torch.empty(r.layers, count, r.outputs, r.inputs) for r in architecture.runs]
     biases = [torch.empty(r.layers, count, 1, r.outputs) for r in architecture.runs]

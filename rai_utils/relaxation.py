@@ -274,22 +274,28 @@ class _ParallelTerms(torch.autograd.Function):
         for window in _windows(weight):
             above = slice(window.start + 1, window.stop + 1)
             h, prediction = _window_predictions(targets, weight, bias, name, window)
+            # r_t = ẑ_t − z_t, on which all gradients of the window rest.
             residual = prediction.sub_(targets[above])  # (layers, seeds, examples, width)
             torch.linalg.vector_norm(residual, dim=(2, 3), out=norms[window])
+            # ∂/∂b_t = c Σ_i r_tⁱ with c = 2λ/(examples · width); c comes at the end, for all.
             torch.sum(residual, 2, keepdim=True, out=bias_gradient[window])
             delta, inputs = (tensor.view(-1, examples, width) for tensor in (residual, h))
+            # ∂/∂W_t = c r_tᵀ h_{t−1}
             product = weight_gradient[window].view(-1, width, width)
             torch.baddbmm(product, delta.mT, inputs, beta=0, alpha=factor, out=product)
+            # ∂/∂z_{t−1} by the term above it: c (r_t W_t) ⊙ φ'(z_{t−1})
             pulled = torch.empty_like(inputs)
             weights = weight[window].view(-1, width, width)
             torch.baddbmm(pulled, delta, weights, beta=0, alpha=factor, out=pulled)
             kept = activation.kept(targets[window], h)
             pulled = activation.pull_back(pulled.view_as(h), kept)
-            # A target is pulled by the residual of the layer above and by its own.
+            # … and by its own term: − c r_{t−1}, whose residual the window before has if t is
+            # the first here, and no one if z_{t−1} is the lowest target.
             first, rest = target_gradient[window][:1], target_gradient[window][1:]
             torch.sub(pulled[:1], residual_below, alpha=factor, out=first)
             torch.sub(pulled[1:], residual[:-1], alpha=factor, out=rest)
             residual_below = residual[-1:]
+        # The highest target has only its own term.
         torch.mul(residual_below, -factor, out=target_gradient[-1:])
         bias_gradient.mul_(factor)
         terms = norms.square_().div_(examples * width)

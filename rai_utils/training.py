@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rai_utils.checks import number, numbers, one_each, seeded, whole_number, whole_numbers
+from rai_utils.checks import number, numbers, one_each, one_of, seeded, whole_number, whole_numbers
 from rai_utils.data import Dataset, Task
 from rai_utils.models import (
     Architecture,
@@ -167,9 +167,7 @@ def update_rule(optimizer: str) -> UpdateRule:
     Raises:
         ValueError: the optimiser is unknown.
     """
-    if optimizer not in UPDATE_RULES:
-        raise ValueError(f"optimizer must be one of {', '.join(UPDATE_RULES)}, got {optimizer!r}")
-    return UPDATE_RULES[optimizer]
+    return UPDATE_RULES[one_of(optimizer, UPDATE_RULES, "optimizer")]
 
 
 @dataclass(frozen=True)
@@ -535,8 +533,7 @@ def fit_relaxed(
     """Train by RAI: weights and targets together, gradients of the relaxed loss (Eq. 4).
 
     Args:
-        model: the networks to start from; left as they are.
-        dataset: the examples, the same for all seeds.
+        model, dataset, watch, loss, device: as in ``fit_backprop``.
         phase: steps, learning rate, optimiser; one optimiser for weights and targets.
         layers: numbers of the relaxed layers, from 1, or ``"all"``; with ``targets``, all of
             those that they are of.
@@ -544,9 +541,6 @@ def fit_relaxed(
         targets: where the targets start; None for the plain forward pass, with residuals that
             are exactly 0.
         objective: what is minimised, called as ``relaxed_loss`` is at every step.
-        watch: when to record.
-        loss: the output error; None for the task's default.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Raises:
         ValueError: data, network, loss, layers, targets and schedule do not fit each other, or
@@ -587,13 +581,9 @@ def fit_sequential(
     The gradient of the weights is ``sequential_gradients``; the targets live for one step.
 
     Args:
-        model: the networks to start from; left as they are.
-        dataset: the examples, the same for all seeds.
+        model, dataset, watch, loss, device: as in ``fit_backprop``.
         phase: steps, learning rate, optimiser, of the weights.
         hidden_weight: λ, above 0.
-        watch: when to record.
-        loss: the output error; None for the task's default.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Raises:
         ValueError: as ``fit_backprop`` and ``sequential_gradients``.
@@ -628,16 +618,12 @@ def fit_handover(
     The targets are dropped between the two; backpropagation starts with a fresh optimiser.
 
     Args:
-        model: the networks to start from; left as they are.
-        dataset: the examples, the same for all seeds.
+        model, dataset, loss, device: as in ``fit_backprop``.
         relaxed_phase: the RAI steps.
         backprop_phase: the backpropagation steps.
-        layers: as in ``fit_relaxed``.
-        hidden_weight: as in ``fit_relaxed``.
+        layers, hidden_weight: as in ``fit_relaxed``.
         relaxed_watch: when the first phase records.
         backprop_watch: when the second phase records.
-        loss: the output error; None for the task's default.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Raises:
         ValueError: as ``fit_relaxed`` and ``fit_backprop``.

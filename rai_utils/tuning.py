@@ -213,11 +213,11 @@ def stop_early(fit: Fit, x: Tensor, y: Tensor, task: Task) -> EarlyStopping:
     evaluated = fit.history.evaluated_at
     if not steps.size or not np.isin(steps, evaluated).all():
         raise ValueError(
-            f"expected snapshots at evaluated steps, got {steps.tolist()} and {evaluated.tolist()}"
+            f"snapshots must be at evaluated steps, got {steps.tolist()} and {evaluated.tolist()}"
         )
     validation = fit.history.held_out_loss[np.isin(evaluated, steps)]  # (snapshots, seeds)
     if np.isnan(validation).any():
-        raise ValueError("expected validation losses, got NaN: the fit failed for a seed")
+        raise ValueError("validation losses must be numbers, got NaN: the fit failed for a seed")
     judged = np.array([evaluate(fit.snapshots[step], x, y, task) for step in steps])
     chosen = validation.argmin(0)  # (seeds,)
     seeds = np.arange(len(chosen))

@@ -18,8 +18,11 @@ PYTHON = """\
 printf '%s\\0' "$@" >>calls
 printf '\\n' >>calls
 case "$*" in
-*"-m venv --clear"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+*"-m venv"*) mkdir -p "${@: -1}/bin" && cp "$0" "${@: -1}/bin/python" ;;
 *base_prefix*) grep origin "$0" ;;
+*"pip install"*) [ ! -f answer ] || { cat answer; exit 1; } ;;
+*"import torch"*) [ ! -f answer ] ;;
+*"pip freeze"*) printf '%s\n' nvidia-nccl==2 torch==2.13.0+cpu triton==3 zipp==4 ;;
 esac
 # origin: NAME
 """
@@ -30,7 +33,10 @@ def folder(tmp_path):
     """A folder whose name no shell likes, with the Makefile and what it looks for."""
     place = tmp_path / "a {proj} 100% $HOME it's"
     (place / "notebooks").mkdir(parents=True)
-    shutil.copy(ROOT / "Makefile", place)
+    script = "rai_utils/publishing/environment.sh"
+    (place / script).parent.mkdir(parents=True)
+    for name in ("Makefile", script):
+        shutil.copy(ROOT / name, place / name)
     for name in ("requirements.txt", "pyproject.toml", "notebooks/rai-grads.ipynb"):
         (place / name).touch()
     stand_in(place / "bin" / "python", "one")
@@ -168,6 +174,40 @@ def test_a_python_that_does_not_exist_is_refused_also_where_venv_stands(folder):
     assert "none was found among: /nonexistent/python" in ran.stderr
     assert (folder / ".venv" / ".stamp").exists()
     assert not any("pip" in call or "venv" in call for call in calls(folder))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("none (from versions: none)", "The packages could not be downloaded: is there a network"),
+        ("ERROR: no space left", "The packages could not be installed. All of pip's answer is in"),
+    ],
+)
+def test_packages_that_cannot_be_had_are_told_of_and_asked_for_again(folder, answer, message):
+    (folder / "answer").write_text(f"{answer}\n")
+    ran = make(folder, ".venv/.stamp", "PYTHON=bin/python")
+    assert ran.returncode != 0
+    assert ran.stderr.startswith(f"{answer}\n{message}")
+    assert (folder / ".venv" / "install.log").read_text() == f"{answer}\n"
+    (folder / "answer").unlink()
+    assert make(folder, ".venv/.stamp").returncode == 0
+    assert sum("pip" in call for call in calls(folder)) == 3
+
+
+def test_an_active_environment_without_the_packages_is_told_of(folder):
+    (folder / "answer").touch()
+    ran = make(folder, "report", "ENV=active")
+    assert ran.returncode != 0
+    assert ran.stderr.startswith("ENV=active needs what requirements.txt lists")
+    assert not any("rai_utils.publishing.report" in call for call in calls(folder))
+
+
+def test_the_lock_is_what_a_new_environment_has_without_one_platform_s_builds(folder):
+    assert make(folder, "lock", "PYTHON=bin/python").returncode == 0
+    lines = (folder / "requirements.txt").read_text().splitlines()
+    assert [line for line in lines if line[0] != "#"] == ["torch==2.13.0", "zipp==4"]
+    assert lines[:4] == (ROOT / "requirements.txt").read_text().splitlines()[:4]
+    assert not (folder / "build" / "lock").exists()
 
 
 def test_the_pipeline_hears_what_is_newer_than_the_executed_notebook(folder):

@@ -4,6 +4,7 @@ import ast
 import copy
 import importlib.metadata
 import json
+import operator
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ from packaging.utils import canonicalize_name
 import rai_utils
 from rai_utils.publishing import prose
 from rai_utils.publishing.catalogue import figures_index, numbers_tex, published_sets
-from rai_utils.publishing.claims import FIGURE_SUFFIXES, METRICS_FILE, WIDEST, read_metrics
+from rai_utils.publishing.claims import FIGURE_SUFFIXES, METRICS_FILE, read_metrics
 from rai_utils.publishing.pipeline import (
     NOTEBOOK_METADATA,
     ROOT,
@@ -31,9 +32,22 @@ from rai_utils.publishing.pipeline import (
     filled_readme,
     read_profile,
 )
+from rai_utils.publishing.rules import (
+    WIDEST,
+    Measured,
+    all_of,
+    at_least,
+    at_most,
+    compare,
+    identity,
+)
 
 NOTEBOOK_FOLDER = ROOT / "notebooks"
 LONGEST_CELL = 25
+LONGEST_HIDDEN_CELL = 70
+MOST_CELLS = 45
+MOST_BOOKKEEPING = 0.15
+HIDDEN = "hide-input"
 IGNORED_BY_NBVAL = {"nbval-ignore-output", "nbval-skip"}
 ABSOLUTE_PATH = re.compile(
     r"(?<![\w.:/<])/(?:home|Users|root|tmp|work|mnt|opt|usr|var|private|content)/\w"
@@ -47,7 +61,7 @@ ROOMS = {
 }
 # What several experiments share, and the commands that run them; all else serves one notebook.
 SHARED = {"sweep", "timing"}
-COMMANDS = {"bench", "study"}
+COMMANDS = {"bench", "bench_cuda", "study"}
 
 
 # --- published numbers ---
@@ -76,6 +90,116 @@ def test_the_effect_of_a_number_is_its_size_unless_it_is_named():
     numbers = [number for _, number in published_numbers() if number["measured"] is not None]
     own = [number for number in numbers if number["effect"] == abs(number["measured"])]
     assert len(own) > 0.9 * len(numbers)
+
+
+# --- published rules ---
+
+
+SIGNS = {"≥": operator.ge, "≤": operator.le, ">": operator.gt, "<": operator.lt, "=": operator.eq}
+
+
+def judged_by_its_words(rule, measured, interval, numbers):
+    """Return the verdict that the words of a published rule give for numbers."""
+    if rule.startswith("|deviation| ≤ "):
+        ends = [measured] if interval is None else interval
+        return "proved" if all(holds(abs(end), rule[12:], {}) for end in ends) else "not reproduced"
+    if bounded := re.fullmatch(r"(.*) \((lower|upper) end of the interval\)", rule):
+        end = measured if None in (measured, interval) else interval[bounded[2] == "upper"]
+        held = [holds(end, bound, numbers) for bound in bounded[1].split("; partly: ")]
+        reproduced, least = held[0], 1
+    else:
+        text, _, few = rule.partition("; partly: ")
+        names = "|".join(map(re.escape, numbers))
+        _, *parts = re.split(rf"(?:^| and )({names}) (?=[≥≤><=] )", text)
+        held = [holds(numbers[a], b, numbers) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        reproduced, least = all(held), int(few.split()[0]) if few else len(held)
+    if None in held:
+        return "not measured"
+    return "reproduced" if reproduced else "partly" if sum(held) >= least else "not reproduced"
+
+
+def holds(number, words, numbers):
+    """Return whether a number keeps to words like ``> line + 0.02``; None if one is missing."""
+    sign, limit = words.split(" ", 1)
+    if limit in numbers:
+        bound = numbers[limit]
+    elif plus := re.fullmatch(r"(.*) ([+−]) (\S+)", limit):
+        line = numbers[plus[1]]
+        bound = None if line is None else line + float(plus[3]) * (1 if plus[2] == "+" else -1)
+    else:
+        bound = float(limit)
+    return None if None in (number, bound) else bool(SIGNS[sign](number, bound))
+
+
+@pytest.mark.parametrize("value", [-0.3, 0.2, 0.5, 0.52, 0.9, 0.95, 1.2])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: at_least(0.9),
+        lambda x: at_most(0.52, partly=0.95),
+        lambda x: at_least(Measured("a line, upper end", 0.5, plus=0.02), partly=-0.2),
+        lambda x: at_least(0.95, partly=Measured("line (mean)", 0.5)),
+        lambda x: identity(0.4),
+        lambda x: all_of(compare("x", x, ">=", -0.1), compare("x and y", x, "<", 0.6), partly=1),
+        lambda x: all_of(compare("x", x, ">", Measured("z", 0.54, plus=-0.04))),
+        lambda x: all_of(compare("x", x, "==", 0.5), compare("w", 1, "<=", Measured("z", x))),
+    ],
+)
+def test_the_words_of_a_rule_give_its_verdict(make, value):
+    rule = make(value)
+    numbers = {name: number for name, (number, _) in rule.numbers.items()}
+    for interval in (None, (value - 0.1, value + 0.1)):
+        expected = rule.decide(value, interval)
+        assert judged_by_its_words(rule.text, value, interval, numbers) == expected
+
+
+def test_the_words_of_a_rule_ask_for_what_is_missing():
+    line = Measured("line", None, plus=0.1)
+    for rule in (at_least(0.5), at_most(line), all_of(compare("x", None, ">", 0))):
+        numbers = {name: number for name, (number, _) in rule.numbers.items()}
+        assert judged_by_its_words(rule.text, None, None, numbers) == "not measured"
+
+
+def accepted_nulls(claims):
+    """Return the claims whose rule takes the number of their null for a success."""
+    return [
+        claim["id"]
+        for claim in claims
+        if (null := claim.get("null"))
+        and judged_by_its_words(
+            claim["rule"],
+            null["measured"],
+            null["interval"],
+            {name: number["value"] for name, number in claim["numbers"].items()} | null["numbers"],
+        )
+        in ("reproduced", "proved")
+    ]
+
+
+def test_a_null_that_its_rule_accepts_is_found():
+    numbers = {"x": {"value": 0.8}, "y": {"value": 0.9}}
+    null = {"measured": 0.6, "interval": [0.5, 0.7], "numbers": {"x": 0.1}}
+    for rule, found in (
+        ("≥ 0.5 (lower end of the interval)", ["P1"]),
+        ("≥ 0.6; partly: ≥ 0.5 (lower end of the interval)", []),
+        ("x > 0.5 and y > 0.5; partly: 1 of them", []),
+        ("y > 0.5", ["P1"]),
+        ("|deviation| ≤ 0.7", ["P1"]),
+    ):
+        claim = {"id": "P1", "rule": rule, "numbers": numbers}
+        assert accepted_nulls([claim | {"null": null}]) == found
+        assert accepted_nulls([claim | {"null": None}, claim]) == []
+
+
+def test_every_published_verdict_follows_from_the_words_of_its_rule(notebook_name):
+    for claim in read_metrics(ROOT / "figures" / notebook_name)["claims"]:
+        numbers = {name: number["value"] for name, number in claim["numbers"].items()}
+        found = judged_by_its_words(claim["rule"], claim["measured"], claim["interval"], numbers)
+        assert found == claim["verdict"], claim["id"]
+
+
+def test_no_rule_accepts_what_would_be_measured_if_the_claim_were_false(notebook_name):
+    assert accepted_nulls(read_metrics(ROOT / "figures" / notebook_name)["claims"]) == []
 
 
 # --- notebooks, the Makefile and the profiles ---
@@ -129,8 +253,11 @@ def faults(notebook):
         number += 1
         if cell.execution_count != number:
             lines.append(f"{where}: has execution count {cell.execution_count}, not {number}")
-        if len(cell.source.splitlines()) > LONGEST_CELL:
-            lines.append(f"{where}: is longer than {LONGEST_CELL} lines")
+        longest = LONGEST_HIDDEN_CELL if is_hidden(cell) else LONGEST_CELL
+        if len(cell.source.splitlines()) > longest:
+            lines.append(f"{where}: is longer than {longest} lines")
+        if is_hidden(cell) != cell.metadata.get("jupyter", {}).get("source_hidden", False):
+            lines.append(f"{where}: is hidden in JupyterLab or in Jupyter Book, not in both")
         for output in cell.outputs:
             if output.get("name") == "stderr":
                 lines.append(f"{where}: holds stderr")
@@ -145,6 +272,10 @@ def faults(notebook):
     if set(notebook.metadata) - {"kernelspec", "language_info"}:
         lines.append("metadata of a run")
     return lines
+
+
+def is_hidden(cell):
+    return HIDDEN in cell.metadata.get("tags", [])
 
 
 def texts(node):
@@ -196,6 +327,11 @@ def test_a_good_notebook_has_no_faults():
         (lambda n: n.cells[1].update(execution_count=None), "cell sum: has execution count None"),
         (lambda n: n.cells[2].update(execution_count=5), "cell x: has execution count 5, not 2"),
         (lambda n: n.cells[2].update(source="x = 1\n" * 26), "cell x: is longer than 25 lines"),
+        (lambda n: n.cells[2].metadata.update(tags=[HIDDEN]), "cell x: is hidden in JupyterLab or"),
+        (
+            lambda n: n.cells[2].metadata.update(jupyter={"source_hidden": True}),
+            "cell x: is hidden",
+        ),
         (
             lambda n: n.cells[2].outputs.append(new_output("stream", name="stderr", text="w")),
             "cell x: holds stderr",
@@ -229,6 +365,119 @@ def test_each_fault_is_found(change, fault):
     change(notebook)
     (found,) = faults(notebook)
     assert fault in found
+
+
+# --- what a reader has to skip ---
+
+
+def code_lines(notebook):
+    """Return how many lines of code a reader sees, and how many of them are bookkeeping.
+
+    Cells with hidden input and the parameters are left out. Bookkeeping is an import, and each
+    statement that calls the study, sets something up or draws: of a loop or a function its head.
+    """
+    seen, books = 0, 0
+    for cell in notebook.cells:
+        hidden = {HIDDEN, "parameters"} & set(cell.metadata.get("tags", []))
+        if cell.cell_type != "code" or hidden:
+            continue
+        lines = cell.source.splitlines()
+        code = {number for number, line in enumerate(lines, 1) if line.split("#")[0].strip()}
+        seen += len(code)
+        tree = ast.parse(cell.source)
+        statements = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+        books += len(code & set().union(*map(own_lines, filter(is_bookkeeping, statements))))
+    return seen, books
+
+
+def own_lines(statement):
+    body = getattr(statement, "body", [])
+    return set(range(statement.lineno, body[0].lineno if body else statement.end_lineno + 1))
+
+
+def is_bookkeeping(statement):
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return True
+    own = [node for node in ast.iter_child_nodes(statement) if not isinstance(node, ast.stmt)]
+    calls = [node for each in own for node in ast.walk(each) if isinstance(node, ast.Call)]
+    return any(BOOKKEEPING.fullmatch(ast.unparse(call.func)) for call in calls)
+
+
+BOOKKEEPING = re.compile(
+    r"study\.(record|claim|figure|publish)|(\w+\.)?(Study|configure)|plotting\..*", re.DOTALL
+)
+
+
+def test_bookkeeping_is_counted():
+    code = """\
+from rai_utils import plotting, Study
+
+# a comment
+x = 1
+for name in names:
+    x += 1
+    study.record(
+        within=0.1, x=x
+    )
+with plotting.style():
+    x = [
+        plotting.figure(),
+    ]
+def f(figure):
+    return study.figure("f", figure)
+"""
+    hidden = new_code_cell("study.publish()", metadata={"tags": [HIDDEN]})
+    cells = [new_code_cell("seeds = 3", metadata={"tags": ["parameters"]}), hidden]
+    seen = new_notebook(cells=[*cells, new_code_cell(code), new_markdown_cell("study.publish()")])
+    assert code_lines(seen) == (13, 9)
+
+
+def test_a_notebook_keeps_its_bookkeeping_out_of_sight(notebook):
+    seen, books = code_lines(notebook)
+    assert books <= MOST_BOOKKEEPING * seen, f"{books} of {seen} lines"
+
+
+def test_a_notebook_is_not_cut_into_crumbs(notebook):
+    assert len(notebook.cells) <= MOST_CELLS
+
+
+def repeated_parameters(notebook):
+    """Return the literals of a notebook that name four of its parameters or more, and no more."""
+    names = set(declared_parameters(notebook))
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    lists = []
+    for node in (node for source in code for node in ast.walk(ast.parse(source))):
+        match node:
+            case ast.Dict(keys=entries) | ast.List(elts=entries) | ast.Tuple(elts=entries):
+                words = [getattr(entry, "value", getattr(entry, "id", None)) for entry in entries]
+            case ast.Constant(value=str(text)):
+                words = text.split()
+            case _:
+                continue
+        if len(words) >= 4 and all(isinstance(w, str) and w in names for w in words):
+            lists.append(words)
+    return lists
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        "{'seeds': seeds, 'steps': steps, 'rate': rate, 'width': width}",
+        "('seeds', 'steps', 'rate', 'width')",
+        "[seeds, steps, rate, width]",
+        "'seeds steps\\nrate width'.split()",
+    ],
+)
+def test_a_list_of_the_parameters_is_found(again):
+    cell = "seeds = 1\nsteps = 2\nrate = 0.1\nwidth = 3\npublish_to = 'build/scratch/x'"
+    cells = [new_code_cell(cell, metadata={"tags": ["parameters"]})]
+    assert repeated_parameters(new_notebook(cells=cells)) == []
+    cells += [new_code_cell(f"known = {again}"), new_code_cell("f(seeds, [steps, rate, width])")]
+    assert repeated_parameters(new_notebook(cells=cells)) == [["seeds", "steps", "rate", "width"]]
+
+
+def test_no_list_of_parameters_stands_twice(notebook):
+    assert repeated_parameters(notebook) == []
 
 
 # --- what is published ---

@@ -36,6 +36,7 @@ from rai_utils.experiments.timing import (
 )
 from rai_utils.models import Architecture, StackedMLP, build_mlp
 from rai_utils.publishing.claims import Study, root
+from rai_utils.publishing.intervals import Estimate
 from rai_utils.publishing.pipeline import publish_with_index, replace_unprintable
 from rai_utils.publishing.prose import markdown_table
 from rai_utils.relaxation import relax
@@ -153,7 +154,7 @@ def fitted_exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
     """
     if len(sizes) < 2 or len(sizes) != len(seconds):
         raise ValueError(
-            f"expected two sizes or more, one time each, got {len(sizes)} and {len(seconds)}"
+            f"sizes must be two or more with one time each, got {len(sizes)} and {len(seconds)}"
         )
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
@@ -228,18 +229,17 @@ def measure(study: Study, rounds: int = 6, steps: int = 10) -> None:
     data = moons_of(100)
     _deep_and_shallow(study, data, rounds, steps)
     _growth(study, max(2, steps // 2))
-    rows = []
+    rows, timed = [], {}
     for timing in (*backward_over_forward(), *activation_costs()):
-        study.metric(timing.name, timing.value, interval=timing.interval, within=0.5)
+        timed[timing.name] = Estimate(timing.value, timing.interval)
         low, high = timing.interval
         rows.append([timing.name, f"{timing.value:.2f}", f"{low:.2f}", f"{high:.2f}"])
+    study.record(within=0.5, **timed)
     header = ["torch's own operations", "median", "first quartile", "third quartile"]
     print("\n" + markdown_table(header, rows), flush=True)
-    rows = []
-    for way in ("reference", "stacked"):
-        mebibytes = peak_memory(way)
-        study.metric(f"{way}_peak_mebibytes", mebibytes, within=0.5)
-        rows.append([way, f"{mebibytes:.0f}"])
+    peaks = {way: peak_memory(way) for way in ("reference", "stacked")}
+    study.record(within=0.5, **{f"{way}_peak_mebibytes": peak for way, peak in peaks.items()})
+    rows = [[way, f"{peak:.0f}"] for way, peak in peaks.items()]
     print("\n" + markdown_table(["deep RAI step", "peak memory, MiB"], rows), flush=True)
 
 
@@ -277,8 +277,9 @@ def _deep_and_shallow(study: Study, data: Dataset, rounds: int, steps: int) -> N
     rounds_of["rai_floor"] = products + rounds_of["copy_rai"]
     rounds_of["backprop_floor"] = rounds_of["products_one_by_one"] + rounds_of["copy_backprop"]
     seconds = {name: float(np.median(values)) for name, values in rounds_of.items()}
-    for name, value in seconds.items():
-        study.metric(f"{name}_milliseconds", 1e3 * value, within=0.5)
+    study.record(
+        within=0.5, **{f"{name}_milliseconds": 1e3 * value for name, value in seconds.items()}
+    )
     ratios = {
         name: float(np.median(rounds_of[above] / rounds_of[below]))
         for name, above, below in (
@@ -290,8 +291,7 @@ def _deep_and_shallow(study: Study, data: Dataset, rounds: int, steps: int) -> N
             ("shallow_backprop_16_over_1", "shallow_backprop_16_seeds", "shallow_backprop_1_seed"),
         )
     }
-    for name, value in ratios.items():
-        study.metric(name, value, within=0.5)
+    study.record(within=0.5, **ratios)
     print(
         "\n"
         + markdown_table(
@@ -331,8 +331,7 @@ def _growth(study: Study, steps: int) -> None:
             sizes, seconds = result[quantity]
             exponent = fitted_exponent(sizes, [seconds[size] for size in sizes])
             curves[method] = [1e3 * seconds[size] for size in sizes]
-            key = f"{method.lower()}_exponent_of_{quantity}"
-            study.metric(key, exponent, within=0.5)
+            study.record(within=0.5, **{f"{method.lower()}_exponent_of_{quantity}": exponent})
             exponents.append(f"{method}: $n^{{{exponent:.2f}}}$")
             rows.append(
                 [f"{method}, {quantity} {sizes[0]} … {sizes[-1]}", f"{exponent:.2f}"]
@@ -359,7 +358,7 @@ def main() -> None:
     configure(threads=2)
     plotting.use_style()
     with tempfile.TemporaryDirectory() as folder:
-        study = Study("bench", {"threads": torch.get_num_threads()}, Path(folder))
+        study = Study("bench", {"threads": torch.get_num_threads(), "publish_to": folder})
         measure(study)
         study.publish()
         publish_with_index(Path(folder), root(), "bench")

@@ -8,7 +8,7 @@ interleaved run; published as ``figures/bench/cuda.json``.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ NOTHING = Watch(evaluate_at=())
 CASES = ((100, 1), (100, 10), (100, 64), (1000, 1), (1000, 10), (1000, 64))
 # The largest take minutes on a CPU, and their launches are few beside their work.
 ON_CPU, LAUNCHED = CASES[:2], CASES[:-1]
-STEPS, ROUNDS = 30, 3
+STEPS, ROUNDS = 24, 3
 
 
 def milliseconds_a_step(
@@ -35,12 +35,8 @@ def milliseconds_a_step(
     return 1e3 * float(np.median(seconds[STEPS // 3 :]))
 
 
-def measure() -> dict[str, object]:
-    """Time every case; return the record."""
-    configure(threads=torch.get_num_threads())
-    training.compile_rprop("cuda")
-    training.compile_rprop("cpu")
-    rows = []
+def rows() -> Iterator[dict[str, object]]:
+    """Time every case, one after the other."""
     for layers, networks in CASES:
         architecture, case = Architecture((2, *[100] * layers, 1)), (layers, networks)
         # Backpropagation with a gradient in every layer, and steps that leave it there.
@@ -57,33 +53,32 @@ def measure() -> dict[str, object]:
                     training.CUDA_GRAPHS = way == "recorded"
                     device = "cpu" if way == "cpu" else "cuda"
                     times.append(milliseconds_a_step(fit, model, device, rate))
-            row: dict[str, object] = {
-                "method": method,
-                "hidden_layers": layers,
-                "networks": networks,
-            }
             medians = {
                 f"{way}_milliseconds": float(f"{np.median(times):.4g}") if times else None
                 for way, times in ways.items()
             }
-            rows.append(row | medians)
-            print(rows[-1], flush=True)
-    card = torch.cuda.get_device_name()
-    machine = environment() | {"card": card, "cuda": torch.version.cuda}
-    return {"machine": machine, "rounds": ROUNDS, "steps": STEPS, "rows": rows}
+            yield {"method": method, "hidden_layers": layers, "networks": networks} | medians
 
 
 def main() -> None:
-    """Measure and publish.
+    """Measure and publish; what is done is written, should the largest cases not fit.
 
     Raises:
         SystemExit: there is no GPU.
     """
     if not torch.cuda.is_available():
         raise SystemExit("bench_cuda needs a CUDA GPU, and torch sees none")
+    configure(threads=torch.get_num_threads())
+    training.compile_rprop("cuda")
+    training.compile_rprop("cpu")
+    machine = environment() | {"card": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+    record = {"machine": machine, "rounds": ROUNDS, "steps": STEPS, "rows": []}
     file = root() / "figures" / "bench" / "cuda.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(measure(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for row in rows():
+        record["rows"].append(row)
+        print(row, flush=True)
+        file.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rai_utils.checks import one_of
 from rai_utils.data import moons
 from rai_utils.diagnostics import decision_map
 from rai_utils.experiments.sweep import Cell, Sweep
@@ -65,12 +66,14 @@ def long_cell(method: str, network: int, precision: str, steps: int) -> dict[str
         ``map``: the outputs there, rows upwards, of network 0 in float32, else None;
         ``failures``: how many.
     """
+    fits = {"RAI": fit_relaxed, "backprop": fit_backprop}
+    one_of(method, fits, "method")
+    one_of(precision, ("float32", "float64"), "precision")
     data = moons(seed=42 + network, held_out_seed=1042 + network)
     architecture = Architecture((2, *[WIDTH] * HIDDEN_LAYERS, 1))
     start = build_mlp(architecture, [network], dtype=getattr(torch, precision))
     watch = Watch(evaluate_at=schedule(steps, 40), inspect_at=[steps])
-    fit = {"RAI": fit_relaxed, "backprop": fit_backprop}[method]
-    result = fit(start, data, Phase(steps, LEARNING_RATE), watch=watch, device="cpu")
+    result = fits[method](start, data, Phase(steps, LEARNING_RATE), watch=watch, device="cpu")
     history = result.history
     _, maps = decision_map(result.model, resolution=RESOLUTION)
     shown = network == 0 and precision == "float32"

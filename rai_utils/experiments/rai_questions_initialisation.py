@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rai_utils.checks import one_of
 from rai_utils.data import Dataset, circles, moons, spirals
 from rai_utils.diagnostics import loss_gradients
 from rai_utils.experiments.sweep import Cell, Sweep
@@ -107,7 +108,7 @@ def handover_cell(
         ``relaxed_seconds_a_step`` and ``backprop_seconds_a_step``. None stands for an accuracy
         that does not exist because the forward pass is not finite.
     """
-    data = DATASETS[dataset]()
+    data = DATASETS[one_of(dataset, DATASETS, "dataset")]()
     start = build_mlp(shape(hidden_layers, width, activation, data), [seed])
     relaxed = relaxed_phase(hidden_layers, activation)
     backprop = backprop_phase(hidden_layers, backprop_steps)
@@ -203,6 +204,9 @@ def layer_sequential(model: StackedMLP, x: Tensor) -> StackedMLP:
     return scaled
 
 
+WAYS = ("default", "orthogonal", "he", "layer_sequential", "skip", "batch_norm")
+
+
 def _start(way: str, architecture: Architecture, data: Dataset, seeds: Sequence[int]) -> StackedMLP:
     if way == "orthogonal":
         gain = architecture.activation.orthogonal_gain
@@ -287,6 +291,7 @@ def alternative_cell(
     Returns:
         ``learning_rate`` chosen; ``train`` and ``held_out``, accuracies of each seed.
     """
+    one_of(way, WAYS, "way")
     data, tuning_data = moons(), moons(**TUNING_DATA)
     architecture = shape(hidden_layers, width, activation, data, way == "skip")
     start = _start(way, architecture, data, seeds)
@@ -449,6 +454,7 @@ def schedule_cell(schedule: str, hidden_layers: int, width: int, seed: int) -> d
     Returns:
         ``train``, ``held_out``: accuracy after each round.
     """
+    one_of(schedule, SCHEDULES, "schedule")
     data = moons()
     model = build_mlp(shape(hidden_layers, width, "sigmoid", data), [seed])
     compile_rprop()

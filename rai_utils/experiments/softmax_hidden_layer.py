@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rai_utils.checks import number, whole_number
+from rai_utils.checks import number, one_of, whole_number
 from rai_utils.models import (
     ACTIVATIONS,
     Architecture,
@@ -109,9 +109,7 @@ def small_signal_gain(activation: str, width: int, weight_variance: float) -> fl
     Raises:
         ValueError: another activation, or a number that is not above 0.
     """
-    known = ("softmax", *compared_activations())
-    if activation not in known:
-        raise ValueError(f"activation must be one of {', '.join(known)}, got {activation!r}")
+    one_of(activation, ("softmax", *compared_activations()), "activation")
     width = whole_number(width, "width", 1)
     weight_variance = number(weight_variance, "weight variance", above=0)
     if activation == "softmax":

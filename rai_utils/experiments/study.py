@@ -42,9 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     unknown = [name for name in chosen.names if name not in SWEEPS]
     if unknown:
-        parser.error(f"expected sweeps among {', '.join(SWEEPS)}, got {', '.join(unknown)}")
+        parser.error(f"sweeps must be among {', '.join(SWEEPS)}, got {', '.join(unknown)}")
     if chosen.jobs < 1:
-        parser.error(f"expected at least 1 job, got {chosen.jobs}")
+        parser.error(f"jobs must be at least 1, got {chosen.jobs}")
     sweeps = [SWEEPS[name] for name in chosen.names or SWEEPS]
     try:
         with interruptible():

@@ -14,12 +14,12 @@ import inspect
 import json
 import os
 import signal
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from threading import get_ident
 from time import perf_counter
+from types import FunctionType
 from typing import Any
 
 from joblib import Parallel, delayed, parallel_config
@@ -50,7 +50,7 @@ class Sweep:
 
     name: str
     cells: tuple[Cell, ...]
-    work: Callable[..., dict[str, Any]]
+    work: FunctionType
 
     def __post_init__(self) -> None:
         if not self.cells:
@@ -178,7 +178,7 @@ def adopt(sweep: Sweep, folder: Path | None = None) -> Path:
     file = _published_file(sweep.name, root() if folder is None else folder)
     data = _record(file)
     if data is None:
-        raise ValueError(f"expected published data at {file.name}, found none: make study")
+        raise ValueError(f"published data must be at {file.name}, got none: make study")
     command, machine, cells = data["command"], data["machine"], data["cells"]
     code = _code(sweep.work)
     _write(file, {"command": command, "code": code, "machine": machine, "cells": cells})
@@ -198,16 +198,14 @@ def read(name: str, folder: Path | None = None) -> Published:
     file = _published_file(name, root() if folder is None else folder)
     if not file.is_file():
         raise ValueError(
-            f"expected published data at {file}, found none: run this in a clone of the "
+            f"published data must be at {file}, got none: run this in a clone of the "
             f"repository, or make the data there with make study"
         )
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         cells, command, machine = record["cells"], record["command"], record["machine"]
     except (json.JSONDecodeError, KeyError) as error:
-        raise ValueError(
-            f"expected a published sweep in {file.name}, got an error: {error}"
-        ) from error
+        raise ValueError(f"{file.name} must be a published sweep, got an error: {error}") from error
     return Published(
         tuple({**cell["parameters"], **cell["result"]} for cell in cells),
         tuple(cell["seconds"] for cell in cells),
@@ -222,7 +220,7 @@ def _key(sweep: Sweep, cell: Cell) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _code(work: Callable[..., dict[str, Any]]) -> str:
+def _code(work: FunctionType) -> str:
     """Return the fingerprint of what a cell runs: its function and all of ours that it names."""
     source = inspect.getsourcefile(work)
     if source is None or not Path(source).is_file():
@@ -285,9 +283,7 @@ def _data(sweep: Sweep, code: str, records: list[Record]) -> Record:
     return {"command": command, "code": code, "machine": machine, "cells": cells}
 
 
-def _call(
-    work: Callable[..., dict[str, Any]], key: str, cell: Cell
-) -> tuple[str, dict[str, Any], float]:
+def _call(work: FunctionType, key: str, cell: Cell) -> tuple[str, dict[str, Any], float]:
     _prepare(get_ident())
     started = perf_counter()
     result = work(**cell)

@@ -59,7 +59,7 @@ def interleaved(
     """
     if not timed or rounds < 1 or warm_up < 0:
         raise ValueError(
-            "expected work, rounds of at least 1 and a warm-up of at least 0, got "
+            "there must be work, rounds of at least 1 and a warm-up of at least 0, got "
             f"{len(timed)} pieces of work, {rounds} and {warm_up}"
         )
     turns = [{name: work() for name, work in timed.items()} for _ in range(warm_up + rounds)]
@@ -101,7 +101,7 @@ def steady(
     """
     if steps < 1 or warm_up < 0:
         raise ValueError(
-            f"expected steps of at least 1 and a warm-up of at least 0, got {steps} and {warm_up}"
+            f"steps must be at least 1 and the warm-up at least 0, got {steps} and {warm_up}"
         )
     return lambda: float(np.median(run(warm_up + steps)[warm_up:]))
 
@@ -113,7 +113,7 @@ def summarise(name: str, values: NDArray[np.float64]) -> Timing:
         ValueError: there is no value, or one is not above 0.
     """
     if values.size == 0 or not (values > 0).all():
-        raise ValueError(f"expected durations or ratios above 0 for {name}, got {values}")
+        raise ValueError(f"durations or ratios of {name} must be above 0, got {values}")
     low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
     return Timing(name, float(middle), (float(low), float(high)))
 
@@ -146,7 +146,7 @@ def backward_over_forward(
     """
     if not widths or min(*widths, hidden_layers, examples, rounds) < 1:
         raise ValueError(
-            "expected widths, hidden layers, examples and rounds of at least 1, got "
+            "widths, hidden layers, examples and rounds must be at least 1, got "
             f"{tuple(widths)}, {hidden_layers}, {examples} and {rounds}"
         )
     generator = torch.Generator().manual_seed(0)
@@ -191,12 +191,13 @@ def activation_costs(
         ``<direction>_<activation>_over_relu``.
 
     Raises:
-        ValueError: a name is unknown, ReLU is missing, or a count is below 1.
+        ValueError: a name is unknown or of an activation without a backward rule, ReLU is
+            missing, or a count is below 1.
     """
     unknown = [name for name in names if name not in ACTIVATIONS]
     if unknown or "relu" not in names:
         raise ValueError(
-            f"expected names of {', '.join(ACTIVATIONS)} with relu among them, got {tuple(names)}"
+            f"names must be of {', '.join(ACTIVATIONS)} with relu among them, got {tuple(names)}"
         )
     if elements < 1:
         raise ValueError(f"elements must be at least 1, got {elements}")

@@ -6,17 +6,17 @@ profile of every notebook, and the full profile of those that train deep circuit
 verdicts, the outputs that nbval compares, and the published numbers with their tolerances.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product, repeat
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import yaml
@@ -59,59 +59,54 @@ NOTEBOOK_SETTINGS = ("default", "torch default", "mkl compatible", "oldest")
 # Trained by Rprop from residuals of exactly 0, whose signs are all that counts.
 FULL_NOTEBOOKS = ("rai-demo", "rai-grads")
 FAST_TESTS = ("tests", "-m", "not slow", "--ignore=tests/test_published.py")
-IGNORED_TAG = "nbval-ignore-output"
+IGNORED_TAG, INJECTED_TAG = "nbval-ignore-output", "injected-parameters"
 
 
-def available(settings: Sequence[Setting], flags: Sequence[str]) -> tuple[Setting, ...]:
+Outcome = tuple[NotebookNode, Mapping[str, Any]]
+"""An executed notebook and the record that it published."""
+
+
+def available(settings: Sequence[Setting], flags: Collection[str]) -> list[Setting]:
     """Return the settings that mean something on a processor with these flags."""
-    return tuple(setting for setting in settings if not setting.needs or setting.needs in flags)
-
-
-def processor_flags() -> list[str]:
-    """Return the instruction sets of this processor by the names that Linux gives them."""
-    information = Path("/proc/cpuinfo")
-    if not information.is_file():
-        return []
-    found = re.search(r"^flags\s*:(.*)$", information.read_text(), re.MULTILINE)
-    return found[1].split() if found else []
+    return [setting for setting in settings if not setting.needs or setting.needs in flags]
 
 
 def compared_outputs(notebook: NotebookNode) -> dict[int, list[str]]:
-    """Return what nbval compares, by position of the code cell: texts, and no pictures."""
-    outputs: dict[int, list[str]] = {}
-    for position, cell in enumerate(cell for cell in notebook.cells if cell.cell_type == "code"):
-        if IGNORED_TAG in cell.metadata.get("tags", []):
-            continue
-        outputs[position] = [
+    """Return what nbval compares, by position of the code cell: texts, and no pictures.
+
+    A run has a cell more than what it is compared with: the parameters that papermill puts in.
+    """
+    cells = [
+        cell
+        for cell in notebook.cells
+        if cell.cell_type == "code" and INJECTED_TAG not in cell.metadata.get("tags", [])
+    ]
+    return {
+        position: [
             output.text
             if output.output_type == "stream"
             else str({kind: data for kind, data in output.data.items() if "image/" not in kind})
             for output in cell.outputs
             if output.output_type in ("stream", "display_data", "execute_result")
         ]
-    return outputs
+        for position, cell in enumerate(cells)
+        if IGNORED_TAG not in cell.metadata.get("tags", [])
+    }
 
 
-def differences(
-    expected: tuple[NotebookNode, Mapping], found: tuple[NotebookNode, Mapping]
-) -> list[str]:
-    """Return a line for all in which two runs of a notebook do not agree.
-
-    Each run is the executed notebook and the record that it published.
-    """
-    lines = disagreements(expected[1], found[1])
+def differences(expected: Outcome, found: Outcome) -> list[str]:
+    """Return a line for all in which two runs of a notebook do not agree."""
     ours, theirs = compared_outputs(expected[0]), compared_outputs(found[0])
-    lines += [
-        f"code cell {position + 1}: {ours[position]} became {theirs.get(position)}"
-        for position in ours
-        if ours[position] != theirs.get(position)
+    return disagreements(expected[1], found[1]) + [
+        f"code cell {position + 1}: {output} became {theirs.get(position)}"
+        for position, output in ours.items()
+        if output != theirs.get(position)
     ]
-    return lines
 
 
 def run_tests(setting: Setting, folder: Path) -> tuple[str, list[str]]:
     """Run the fast tests under a setting; return pytest's summary, and the tests that failed."""
-    environment = {"OMP_NUM_THREADS": "1"} | os.environ | setting.variables
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, **setting.variables}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *FAST_TESTS]
     answer = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
     lines = answer.stdout.splitlines()
@@ -122,9 +117,7 @@ def run_tests(setting: Setting, folder: Path) -> tuple[str, list[str]]:
     return re.sub(r" in .*", "", counts[-1].strip("= ")) if counts else "did not run", failed
 
 
-def run_notebook(
-    setting: Setting, notebook: str, profile: str, folder: Path
-) -> tuple[NotebookNode, Mapping]:
+def run_notebook(setting: Setting, notebook: str, profile: str, folder: Path) -> Outcome:
     """Run a notebook under a setting in a folder of its own; return it and what it published.
 
     Raises:
@@ -139,7 +132,7 @@ def run_notebook(
     command += ["--parameters_yaml", yaml.safe_dump(parameters), "--cwd", str(source.parent)]
     # The compiler's cache is in it, and no two settings may share compiled code.
     (place / "tmp").mkdir(exist_ok=True)
-    environment = kernel_environment(os.environ | setting.variables)
+    environment = kernel_environment({**os.environ, **setting.variables})
     environment["TMPDIR"] = str(place / "tmp")
     answer = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
     if answer.returncode:
@@ -148,25 +141,21 @@ def run_notebook(
     return nbformat.read(executed, as_version=4), read_metrics(figures)
 
 
-def published(notebook: str, folder: Path) -> tuple[NotebookNode, Mapping]:
+def published(notebook: str, folder: Path) -> Outcome:
     """Return the committed notebook and what it published."""
-    return (
-        nbformat.read(folder / "notebooks" / f"{notebook}.ipynb", as_version=4),
-        read_metrics(folder / "figures" / notebook),
-    )
+    committed = nbformat.read(folder / "notebooks" / f"{notebook}.ipynb", as_version=4)
+    return committed, read_metrics(folder / "figures" / notebook)
 
 
 def check_tests(settings: Sequence[Setting], folder: Path) -> list[str]:
     """Run the fast tests under each setting, print a table, and return what went wrong."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(lambda setting: run_tests(setting, folder), settings))
-    rows = [[setting.name, result[0]] for setting, result in zip(settings, results, strict=True)]
+        results = list(pool.map(run_tests, settings, repeat(folder)))
+    names = [setting.name for setting in settings]
+    rows = [[name, summary] for name, (summary, _) in zip(names, results, strict=True)]
     print(markdown_table(["fast tests under", "result"], rows), flush=True)
-    return [
-        f"{setting.name}: {line}"
-        for setting, (_, failed) in zip(settings, results, strict=True)
-        for line in failed
-    ]
+    pairs = zip(names, results, strict=True)
+    return [f"{name}: {line}" for name, (_, failed) in pairs for line in failed]
 
 
 def check_notebooks(
@@ -177,31 +166,25 @@ def check_notebooks(
     A full run is compared with what is published, a quick one with that of the first setting.
     """
     # The longest first, so that no core waits at the end.
-    jobs = [(name, "full", setting) for name in reversed(full) for setting in settings]
-    jobs += [(name, "quick", setting) for name in quick for setting in settings]
+    jobs = [*product(reversed(full), ["full"]), *product(quick, ["quick"])]
     wrong: list[str] = []
     rows = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        runs = {
-            (name, profile, setting.name): pool.submit(run_notebook, setting, name, profile, folder)
-            for name, profile, setting in jobs
-        }
-        for name, profile in dict.fromkeys((name, profile) for name, profile, _ in jobs):
+        runs = [
+            [pool.submit(run_notebook, setting, *job, folder) for setting in settings]
+            for job in jobs
+        ]
+        for (name, profile), own in zip(jobs, runs, strict=True):
             row = [f"{name}, {profile}"]
-            for setting in settings:
-                key = f"{name}, {profile}, {setting.name}"
+            for setting, run in zip(settings, own, strict=True):
                 try:
-                    found = runs[name, profile, setting.name].result()
-                    reference = (
-                        published(name, folder)
-                        if profile == "full"
-                        else runs[name, profile, settings[0].name].result()
-                    )
-                    lines = differences(reference, found)
+                    found = run.result()
+                    expected = published(name, folder) if profile == "full" else own[0].result()
+                    lines = differences(expected, found)
                 except RuntimeError as error:
                     lines = [str(error)]
-                wrong += [f"{key}: {line}" for line in lines]
-                row.append("agrees" if not lines else f"{len(lines)} differ")
+                wrong += [f"{row[0]}, {setting.name}: {line}" for line in lines]
+                row.append(f"{len(lines)} differ" if lines else "agrees")
             rows.append(row)
             print(" | ".join(row), flush=True)
     header = ["notebook", *(setting.name for setting in settings)]
@@ -217,16 +200,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", nargs="*", help="notebooks to run by the quick profile")
     parser.add_argument("--full", nargs="*", help="notebooks to run by the full profile")
     chosen = parser.parse_args(arguments)
-    folder = root()
-    settings = available(SETTINGS, processor_flags())
+    folder, processor = root(), Path("/proc/cpuinfo")
+    flags = processor.read_text().split() if processor.is_file() else []
+    settings = available(SETTINGS, flags)
     for setting in SETTINGS:
         if setting not in settings:
             print(f"{setting.name}: left out, this processor lacks {setting.needs}", flush=True)
     if chosen.settings:
-        settings = tuple(setting for setting in settings if setting.name in chosen.settings)
-    wrong = []
-    if "tests" in chosen.checks:
-        wrong += check_tests(settings, folder)
+        settings = [setting for setting in settings if setting.name in chosen.settings]
+    wrong = check_tests(settings, folder) if "tests" in chosen.checks else []
     if "notebooks" in chosen.checks:
         every = sorted(path.stem for path in (folder / "notebooks").glob("*.ipynb"))
         wrong += check_notebooks(

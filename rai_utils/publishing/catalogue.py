@@ -11,21 +11,15 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from rai_utils.publishing import prose
-from rai_utils.publishing.claims import (
-    FIGURE_SUFFIXES,
-    METRICS_FILE,
-    Interval,
-    Number,
-    read_metrics,
-)
+from rai_utils.publishing.claims import FIGURE_SUFFIXES, METRICS_FILE, read_metrics
+from rai_utils.publishing.intervals import Interval, Number
 
 SOURCES = {
     "P": "The proposal",
@@ -38,8 +32,11 @@ SOURCES = {
 """The sources of the claims by the letters of their ids, in the order of every table."""
 
 VERDICTS = ("proved", "reproduced", "partly", "not reproduced", "not measured")
-INDEX_FILE = "README.md"
-NUMBERS_FILE = "numbers.tex"
+
+Records = Mapping[str, Mapping[str, Any]]
+"""What ``metrics.json`` holds, by the name of the set."""
+Claim = Mapping[str, Any]
+"""A claim as ``metrics.json`` holds it, with the ``notebook`` that it is judged in."""
 
 _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 
@@ -64,7 +61,7 @@ def published_sets(folder: Path) -> dict[str, dict[str, Any]]:
     A set that is being swapped is waited for, and one whose swap was cut short is repaired first.
 
     Raises:
-        ValueError: a set that :func:`rai_utils.publishing.claims.read_metrics` refuses.
+        ValueError: a set that `rai_utils.publishing.claims.read_metrics` refuses.
     """
     # Where nothing can be written, nothing is being swapped.
     writable = os.access(folder / "figures", os.W_OK)
@@ -74,17 +71,14 @@ def published_sets(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _read_sets(folder: Path) -> dict[str, dict[str, Any]]:
     order = notebook_order(folder)
-    names = sorted(
-        path.parent.name
-        for path in (folder / "figures").glob(f"*/{METRICS_FILE}")
-        if not path.parent.name.startswith(".")
-    )
+    files = sorted((folder / "figures").glob(f"[!.]*/{METRICS_FILE}"))
+    names = [file.parent.name for file in files]
     names.sort(key=lambda name: order.index(name) if name in order else len(order))
     return {name: read_metrics(folder / "figures" / name) for name in names}
 
 
 @contextlib.contextmanager
-def sets_to_itself(folder: Path) -> Iterator[None]:
+def sets_to_itself(folder: Path) -> Generator[None]:
     """Hold the lock under which sets are swapped and read, with every cut swap repaired."""
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
@@ -110,38 +104,19 @@ def aside(figures: Path) -> tuple[Path, Path]:
     return figures.with_name(f".{figures.name}.new"), figures.with_name(f".{figures.name}.old")
 
 
-@dataclass(frozen=True)
-class PublishedClaim:
-    """A published claim: ``record`` as ``metrics.json`` holds it, and where it comes from."""
-
-    notebook: str
-    record: Mapping[str, Any]
-
-    @property
-    def id(self) -> str:
-        """The claim's id, like ``P8``."""
-        return self.record["id"]
-
-    @property
-    def source(self) -> str:
-        """The letters that the id opens with."""
-        return re.match("[A-Z]+", self.id)[0]
-
-
-def claims_by_source(
-    records: Mapping[str, Mapping[str, Any]],
-) -> Iterator[tuple[str, list[PublishedClaim]]]:
+def claims_by_source(records: Records) -> Iterator[tuple[str, list[Claim]]]:
     """Yield the title of each source that has claims, and its claims by number."""
-    claims = [
-        PublishedClaim(notebook, claim)
-        for notebook, record in records.items()
-        for claim in record["claims"]
-    ]
-    for source in dict.fromkeys([*SOURCES, *sorted({claim.source for claim in claims})]):
-        own = [claim for claim in claims if claim.source == source]
-        own.sort(key=lambda claim: (int(re.search("[0-9]+", claim.id)[0]), claim.id))
-        if own:
-            yield SOURCES.get(source, f"Claims {source}"), own
+    claims: dict[str, list[tuple[int, str, Claim]]] = {source: [] for source in SOURCES}
+    for notebook, record in records.items():
+        for claim in record["claims"]:
+            source, number = re.findall("[A-Z]+|[0-9]+", claim["id"])[:2]
+            claims.setdefault(source, [])
+            claims[source].append((int(number), claim["id"], {**claim, "notebook": notebook}))
+    others = sorted(claims.keys() - SOURCES.keys())
+    for source in (*SOURCES, *others):
+        if claims[source]:
+            ordered = sorted(claims[source], key=lambda each: each[:2])
+            yield SOURCES.get(source, f"Claims {source}"), [claim for *_, claim in ordered]
 
 
 def shown(value: Number) -> str:
@@ -156,37 +131,37 @@ def shown_interval(interval: Interval | None) -> str:
     return "" if interval is None else f"{shown(interval[0])} to {shown(interval[1])}"
 
 
-def verdict_counts(claims: list[PublishedClaim]) -> list[int]:
-    """Return how many of the claims have each of the verdicts."""
-    verdicts = [claim.record["verdict"] for claim in claims]
-    return [verdicts.count(verdict) for verdict in VERDICTS]
-
-
 # --- Markdown -----------------------------------------------------------------------------------
 
 
-def claims_in_short(records: Mapping[str, Mapping[str, Any]]) -> str:
+def verdict_table(records: Records) -> str:
+    """Return Markdown: how many claims of each source have which verdict."""
+    rows = []
+    for title, claims in claims_by_source(records):
+        verdicts = [claim["verdict"] for claim in claims]
+        rows.append([title, *map(str, [len(claims), *map(verdicts.count, VERDICTS)])])
+    return prose.markdown_table(["source", "claims", *VERDICTS], rows)
+
+
+def claims_table(claims: Sequence[Claim], address: Callable[[Claim], str]) -> str:
+    """Return Markdown: one line a claim, its id a link to the address."""
+    lines = ["| | claim | measured | 95 % interval | verdict |", "|---|---|---:|---|---|"]
+    for claim in claims:
+        lines.append(
+            f"| [{claim['id']}]({address(claim)}) | {_cell(claim['statement'])} "
+            f"| {shown(claim['measured'])} | {shown_interval(claim['interval'])} "
+            f"| {claim['verdict']} |"
+        )
+    return "\n".join(lines)
+
+
+def claims_in_short(records: Records) -> str:
     """Return Markdown: how many claims have which verdict, then one line a claim."""
-    sources = list(claims_by_source(records))
-    counts = [
-        [title, str(len(claims)), *map(str, verdict_counts(claims))] for title, claims in sources
+    tables = [
+        f"### {title}\n\n" + claims_table(claims, lambda one: f"notebooks/{one['notebook']}.ipynb")
+        for title, claims in claims_by_source(records)
     ]
-    blocks = [prose.markdown_table(["source", "claims", *VERDICTS], counts)]
-    for title, claims in sources:
-        lines = [f"### {title}", "", "| | claim | measured | 95 % interval | verdict |"]
-        lines.append("|---|---|---:|---|---|")
-        for claim in claims:
-            record = claim.record
-            cells = [
-                f"[{claim.id}](notebooks/{claim.notebook}.ipynb)",
-                _cell(record["statement"]),
-                shown(record["measured"]),
-                shown_interval(record["interval"]),
-                record["verdict"],
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks)
+    return "\n\n".join([verdict_table(records), *tables])
 
 
 def badges(folder: Path) -> str:
@@ -211,34 +186,29 @@ def badges(folder: Path) -> str:
     )
 
 
-def figures_index(records: Mapping[str, Mapping[str, Any]]) -> str:
+def figures_index(records: Records) -> str:
     """Return ``figures/README.md``: each figure file once, with what makes it."""
     parts = [
         "# Figures\n\nEach figure as PNG (200 dpi) and PDF, each number in `metrics.json` and as a "
-        f"LaTeX macro in [{NUMBERS_FILE}]({NUMBERS_FILE}). This page is generated from the "
-        "published sets."
+        "LaTeX macro in [numbers.tex](numbers.tex). This page is generated from the published sets."
     ]
     for name, record in records.items():
-        origin = f"Made by [the notebook {name}](../notebooks/{name}.ipynb): `make {name}`."
+        origin = f"[the notebook {name}](../notebooks/{name}.ipynb): `make {name}`"
         if name == "bench":
-            origin = "Made by `make bench`."
-        parameters = "\n".join(
-            f"- `{parameter} = {json.dumps(value, ensure_ascii=False)}`"
-            for parameter, value in record["parameters"].items()
-        )
-        lines = ["| figure | files | what is drawn |", "|---|---|---|"]
+            origin = "`make bench`"
+        numbers = f"Numbers: [{METRICS_FILE}]({name}/{METRICS_FILE})."
+        lines = [f"## {name}\n\nMade by {origin}. {numbers}\n"]
+        lines += ["| figure | files | what is drawn |", "|---|---|---|"]
         for figure in record["figures"]:
             files = " ".join(
                 f"[{suffix[1:].upper()}]({name}/{figure}{suffix})" for suffix in FIGURE_SUFFIXES
             )
-            lines.append(
-                f"| {figure} | {files} | {_cell(record['descriptions'].get(figure, ''))} |"
-            )
-        parts.append(
-            f"## {name}\n\n{origin} Numbers: [metrics.json]({name}/{METRICS_FILE}).\n\n"
-            + "\n".join(lines)
-            + f"\n\nParameters:\n\n{parameters}"
-        )
+            words = _cell(record["descriptions"].get(figure, ""))
+            lines.append(f"| {figure} | {files} | {words} |")
+        lines.append("\nParameters:\n")
+        for parameter, value in record["parameters"].items():
+            lines.append(f"- `{parameter} = {json.dumps(value, ensure_ascii=False)}`")
+        parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
 
@@ -252,7 +222,7 @@ def _cell(text: str) -> str:
 def macro_name(notebook: str, name: str) -> str:
     """Return the macro of a number, in letters only: ``RaiGradsPEightLow`` for ``P8.low``.
 
-    Names are those of :mod:`rai_utils.publishing.prose`; each digit is spelled.
+    Names are those of `rai_utils.publishing.prose`; each digit is spelled.
     """
     words = re.split(r"[-_.]", f"{notebook}.{name}")
     spelled = [re.sub("[0-9]", lambda digit: _DIGITS[int(digit[0])], word) for word in words]
@@ -263,15 +233,13 @@ def tex_value(value: Number | str) -> str:
     """Return a number as LaTeX for text or formula: four significant digits, no package needed."""
     if value is None:
         return r"\textendash{}"
-    if not isinstance(value, float):
-        return str(value) if isinstance(value, str) or value >= 0 else rf"\ensuremath{{{value}}}"
-    mantissa, _, exponent = f"{value:.4g}".partition("e")
-    if exponent:
-        return rf"\ensuremath{{{mantissa}\times10^{{{int(exponent)}}}}}"
-    return mantissa if value >= 0 else rf"\ensuremath{{{mantissa}}}"
+    digits = f"{value:.4g}" if isinstance(value, float) else str(value)
+    if found := re.fullmatch(r"(.*\d)e([-+]\d+)", digits):
+        return rf"\ensuremath{{{found[1]}\times10^{{{int(found[2])}}}}}"
+    return rf"\ensuremath{{{digits}}}" if digits[0] == "-" else digits
 
 
-def numbers_tex(records: Mapping[str, Mapping[str, Any]]) -> str:
+def numbers_tex(records: Records) -> str:
     r"""Return ``figures/numbers.tex``: ``\newcommand{\RaiGradsPEightLow}{0.874}`` and so on.
 
     Raises:
@@ -288,13 +256,13 @@ def numbers_tex(records: Mapping[str, Mapping[str, Any]]) -> str:
         for name, value in prose.named_values(record).items():
             if value is None and name.endswith((".low", ".high")):
                 continue
-            macro = macro_name(notebook, name)
+            macro, number = macro_name(notebook, name), f"{notebook}/{name}"
             if macro in taken:
                 raise ValueError(
-                    f"expected names that differ as LaTeX macros, got {taken[macro]} and "
-                    f"{notebook}/{name}, both \\{macro}"
+                    f"names must differ as LaTeX macros, got {taken[macro]} and {number}, both "
+                    f"\\{macro}"
                 )
-            taken[macro] = f"{notebook}/{name}"
+            taken[macro] = number
             lines.append(rf"\newcommand{{\{macro}}}{{{tex_value(value)}}}")
     return "\n".join(lines) + "\n"
 
@@ -303,12 +271,10 @@ def numbers_tex(records: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def write_index(folder: Path) -> None:
-    """Write ``figures/README.md`` and ``figures/numbers.tex``; :func:`sets_to_itself` is held."""
+    """Write ``figures/README.md`` and ``figures/numbers.tex``; `sets_to_itself` is held."""
     records = _read_sets(folder)
-    for name, text in (
-        (INDEX_FILE, figures_index(records)),
-        (NUMBERS_FILE, numbers_tex(records)),
-    ):
+    texts = {"README.md": figures_index(records), "numbers.tex": numbers_tex(records)}
+    for name, text in texts.items():
         partial = folder / "figures" / f".{name}.partial"
         partial.write_text(text, encoding="utf-8")
         partial.replace(folder / "figures" / name)

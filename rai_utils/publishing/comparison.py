@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rai_utils.publishing.claims import Interval, Number
+from rai_utils.publishing.intervals import Interval, Number
 
 
 def disagreements(published: Mapping[str, Any], fresh: Mapping[str, Any]) -> list[str]:
@@ -57,5 +57,5 @@ def _distances(
     return [
         f"{name}: {part} published {one}, computed {other}, tolerance {tolerance}"
         for part, one, other in pairs
-        if (one is None) != (other is None) or (one is not None and abs(one - other) > tolerance)
+        if (one != other if one is None or other is None else abs(one - other) > tolerance)
     ]

@@ -4,8 +4,6 @@ Half a page is 3.25 inches (8.3 cm) wide. A figure drawn wider is shrunk to it, 
 it, so what counts is not the size that a text was given but the size that is left.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import combinations
 
@@ -30,42 +28,41 @@ _TOUCHING = 0.75
 def drawn_texts(figure: Figure) -> list[Text]:
     """Return each text that a figure shows: what is hidden, empty or beyond an axis is left out.
 
-    Args:
-        figure: The figure; its layout is settled by this, as drawing it would.
+    The layout of the figure is settled by this, as drawing it would.
 
     Raises:
-        TypeError: If it is not a `Figure`.
+        TypeError: it is not a `Figure`.
     """
     if not isinstance(figure, Figure):
-        raise TypeError(f"figure: expected a matplotlib Figure, came {type(figure).__name__}")
+        raise TypeError(f"figure must be a matplotlib Figure, got {type(figure).__name__}")
     figure.draw_without_rendering()
     return [text for text in _texts_below(figure) if text.get_text().strip()]
 
 
-def size_at_half_page(text: Text) -> float:
+def size_at_half_page(text: Text, figure: Figure) -> float:
     """Return the size in points that a text of a figure has at half a page's width.
 
     s · min(1, HALF_PAGE / figure width): a narrower figure is not enlarged.
     """
-    width = text.get_figure(root=True).get_size_inches()[0]
-    return text.get_fontsize() * min(1.0, HALF_PAGE / width)
+    return float(text.get_fontsize()) * min(1.0, HALF_PAGE / figure.get_size_inches()[0])
 
 
 def check_size(figure: Figure) -> None:
     """Check that no text of a figure is below `LEAST_TEXT` at half a page's width.
 
     Raises:
-        TypeError: If it is not a `Figure`.
-        ValueError: If a text is; the smallest one is named, with its size there.
+        TypeError: it is not a `Figure`.
+        ValueError: a text is; the smallest one is named, with its size there.
     """
-    smallest = min(drawn_texts(figure), key=size_at_half_page, default=None)
+    sizes = {text: size_at_half_page(text, figure) for text in drawn_texts(figure)}
+    smallest = min(sizes, key=sizes.__getitem__, default=None)
     # Sizes are set in decimal steps and a width may be one rounding off.
-    if smallest is not None and size_at_half_page(smallest) < LEAST_TEXT - 1e-6:
+    if smallest is not None and sizes[smallest] < LEAST_TEXT - 1e-6:
         raise ValueError(
-            f"expected text of {LEAST_TEXT:g} points or more at half a page's width "
-            f"({HALF_PAGE:g} inches), but {smallest.get_text()!r} has "
-            f"{size_at_half_page(smallest):.2f} there: the figure is "
-            f"{figure.get_size_inches()[0]:g} inches wide"
+            f"text must be of {LEAST_TEXT:g} points or more at half a page's width "
+            f"({HALF_PAGE:g} inches), got less: {smallest.get_text()!r} has "
+            f"{sizes[smallest]:.2f} there: the figure is {figure.get_size_inches()[0]:g} "
+            "inches wide"
         )
 
 
@@ -73,24 +70,21 @@ def collisions(figure: Figure) -> list[str]:
     """Return a line for each text that the figure's edge cuts off and each pair that overlaps.
 
     Raises:
-        TypeError: If it is not a `Figure`.
+        TypeError: it is not a `Figure`.
     """
-    texts = drawn_texts(figure)
+    texts, edge = drawn_texts(figure), figure.bbox
+    extents = [(repr(text.get_text()), text.get_window_extent()) for text in texts]
     slack = _TOUCHING * figure.dpi / 72
-    extents = [text.get_window_extent() for text in texts]
-    boxes = [_shrunk(extent, slack) for extent in extents]
-    edge = figure.bbox
-    lines = [
-        f"{text.get_text()!r} is cut off by the edge of the figure"
-        for text, box in zip(texts, extents, strict=True)
+    boxes = [(name, _shrunk(box, slack)) for name, box in extents]
+    return [
+        f"{name} is cut off by the edge of the figure"
+        for name, box in extents
         if box.x0 < edge.x0 or box.y0 < edge.y0 or box.x1 > edge.x1 or box.y1 > edge.y1
+    ] + [
+        f"{name} overlaps {other}"
+        for (name, box), (other, second) in combinations(boxes, 2)
+        if box.overlaps(second)
     ]
-    lines += [
-        f"{texts[one].get_text()!r} overlaps {texts[other].get_text()!r}"
-        for one, other in combinations(range(len(texts)), 2)
-        if boxes[one].overlaps(boxes[other])
-    ]
-    return lines
 
 
 def _texts_below(artist: Artist) -> Iterator[Text]:
@@ -105,8 +99,8 @@ def _texts_below(artist: Artist) -> Iterator[Text]:
     if isinstance(artist, Axis):
         ticks = [*artist.get_major_ticks(), *artist.get_minor_ticks()]
         shown = _within(artist, np.array([tick.get_loc() for tick in ticks], dtype=float))
-        hidden = {id(tick) for tick, inside in zip(ticks, shown, strict=True) if not inside}
-        children = [child for child in children if id(child) not in hidden]
+        hidden = [tick for tick, inside in zip(ticks, shown, strict=True) if not inside]
+        children = [child for child in children if child not in hidden]
     for child in children:
         yield from _texts_below(child)
 

@@ -73,9 +73,7 @@ def declared_parameters(notebook: Mapping[str, Any]) -> dict[str, Any]:
     """
     parameters = {name: default for name, default, _ in _declarations(notebook)}
     if not isinstance(parameters.get(PUBLISH_TO), str):
-        raise ValueError(
-            f"expected {PUBLISH_TO} = 'build/scratch/…' among the parameters, got none"
-        )
+        raise ValueError(f"parameters must have {PUBLISH_TO} = 'build/scratch/…', got none")
     return parameters
 
 
@@ -101,13 +99,13 @@ def _declarations(notebook: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]
         cell for cell in notebook["cells"] if PARAMETERS_TAG in cell["metadata"].get("tags", [])
     ]
     if len(cells) != 1 or cells[0]["cell_type"] != "code":
-        raise ValueError(f"expected one code cell tagged {PARAMETERS_TAG!r}, got {len(cells)}")
+        raise ValueError(f"cells tagged {PARAMETERS_TAG!r} must be one code cell, got {len(cells)}")
     source = "".join(cells[0]["source"])
     try:
         statements = ast.parse(source).body
     except SyntaxError as error:
         raise ValueError(
-            f"expected only name = literal in the parameters cell, got a line that is no Python: "
+            f"lines of the parameters cell must be name = literal, got no Python: "
             f"{error.msg} (line {error.lineno})"
         ) from error
     comments = {
@@ -139,7 +137,7 @@ def _declarations(notebook: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]
 
 def _refuse_statement(statement: ast.stmt) -> NoReturn:
     raise ValueError(
-        f"expected only name = literal in the parameters cell, got {ast.unparse(statement)!r}"
+        f"lines of the parameters cell must be name = literal, got {ast.unparse(statement)!r}"
     )
 
 
@@ -184,7 +182,7 @@ def parse_assignments(text: str) -> dict[str, Any]:
     starts = [found.start() for found in _ASSIGNMENT.finditer(text)]
     opening = text[: starts[0]] if starts else text
     if opening.strip():
-        raise ValueError(f"expected a parameter as name=value, got {opening.strip()!r}")
+        raise ValueError(f"a parameter must be name=value, got {opening.strip()!r}")
     parsed: dict[str, Any] = {}
     position = 0
     while position < len(starts):
@@ -202,7 +200,7 @@ def parse_assignments(text: str) -> dict[str, Any]:
             except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
                 continue
         if name in parsed:
-            raise ValueError(f"expected each parameter once, got {name} twice")
+            raise ValueError(f"each parameter must come once, got {name} twice")
         parsed[name] = value
         position += taken
     return parsed
@@ -223,11 +221,11 @@ def checked_parameters(
     for name, value in overrides.items():
         if name == PUBLISH_TO:
             raise ValueError(
-                f"expected parameters of the study in {where}, got {name}, which the pipeline sets"
+                f"names in {where} must be of the study, got {name}, which the pipeline sets"
             )
         if name not in declared:
             known = ", ".join(key for key in declared if key != PUBLISH_TO)
-            raise ValueError(f"expected a parameter of {known} in {where}, got {name!r}")
+            raise ValueError(f"names in {where} must be of {known}, got {name!r}")
         checked[name] = _in_type_of(declared[name], value, f"{name} in {where}")
     return checked
 
@@ -254,25 +252,31 @@ def check_ranges(values: Mapping[str, Any], ranges: Mapping[str, Range]) -> None
             )
 
 
-def check_study(path: Path, values: Mapping[str, Any]) -> None:
-    """Refuse values that the notebook at ``path`` does not allow; where none is, allow all.
+def study_parameters(path: Path, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that the parameters of the notebook at ``path`` have in ``namespace``.
 
-    Names that it does not declare are not looked at, and those that are not given have their
-    defaults.
+    Where there is no notebook, all of ``namespace`` is taken for parameters.
 
     Raises:
-        ValueError: a value out of range, or as :func:`declared_parameters`.
+        ValueError: a parameter without a value, a value out of range, or as
+            :func:`declared_parameters`.
         TypeError: a value of another type than its default.
     """
+    if PUBLISH_TO not in namespace:
+        raise ValueError(f"{PUBLISH_TO} must be a folder to write to, got none")
     if not path.is_file():
-        return
+        return dict(namespace)
     notebook = json.loads(path.read_text(encoding="utf-8"))
     declared = declared_parameters(notebook)
-    given = {
-        name: value for name, value in values.items() if name in declared.keys() - {PUBLISH_TO}
-    }
+    if missing := [name for name in declared if name not in namespace]:
+        raise ValueError(
+            f"{missing[0]} must be set as in the parameters cell of {path.name}, got none"
+        )
+    values = {name: namespace[name] for name in declared}
+    given = {name: value for name, value in values.items() if name != PUBLISH_TO}
     checked = checked_parameters(declared, given, path.name)
     check_ranges(declared | checked, declared_ranges(notebook))
+    return values
 
 
 def _kind(value: Any, limits: Range) -> str:
@@ -312,7 +316,7 @@ def _in_type_of(default: Any, value: Any, where: str) -> Any:
         and not isinstance(value, bool)
     ):
         if not abs(value) <= _LARGEST:
-            raise ValueError(f"expected a finite number for {where}, got {_shown(value)}")
+            raise ValueError(f"{where} must be finite, got {_shown(value)}")
         return float(value)
     if isinstance(default, list | tuple) and isinstance(value, list | tuple):
         if not default:
@@ -323,7 +327,7 @@ def _in_type_of(default: Any, value: Any, where: str) -> Any:
         if isinstance(default, float) and isinstance(value, str) and _YAML_TEXT.fullmatch(value):
             hint = " (YAML reads 1e-3 as text: write 1.0e-3)"
         raise TypeError(
-            f"expected {type(default).__name__} for {where}, "
+            f"{where} must be {type(default).__name__}, "
             f"got {type(value).__name__} {_shown(value)}{hint}"
         )
     return value

@@ -4,13 +4,9 @@
 folder of its own under ``build/``. When the last cell is done, the run is moved to
 ``build/<tree>/finished/``, the figure folder is swapped for the new one, and the executed notebook
 is moved to ``build/<tree>/<notebook>.ipynb`` last: make reads the time of that file. A failure,
-Ctrl-C or ``kill -9`` at any moment leaves the last good set whole.
-
-``python -m rai_utils.publishing.pipeline publish rai-demo`` publishes a run that finished and could
-not be published, because the disk was full or a folder could not be written.
-
-``python -m rai_utils.publishing.pipeline write-back rai-demo`` puts the outputs of the full run
-into the committed notebook.
+Ctrl-C or ``kill -9`` at any moment leaves the last good set whole. ``publish rai-demo`` publishes
+a run that finished and could not be published, because the disk was full or a folder could not be
+written. ``write-back rai-demo`` puts the outputs of the full run into the committed notebook.
 """
 
 import argparse
@@ -26,7 +22,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,73 +46,68 @@ from rai_utils.publishing.parameters import (
 ROOT = root()
 PROFILES = ("full", "quick")
 CUSTOM = "custom"
-INJECTED_TAG = "injected-parameters"
-ERROR_MARKER_TAG = "papermill-error-cell-tag"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+_KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+NOTEBOOK_METADATA = {"kernelspec": _KERNEL, "language_info": {"name": "python"}}
+_ADDED_BY_PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}
 # A link or a picture, in Markdown or HTML, that is no address, no anchor and no attachment.
 _RELATIVE_LINK = re.compile(
     r"""(?P<opening>\]\(<?|\b(?:src|href)=["'])(?![a-zA-Z][\w+.-]*:|[/#])(?P<path>[^\s()<>"'#?]+)"""
 )
-NOTEBOOK_METADATA = {
-    "kernelspec": {
-        "display_name": "Python 3 (ipykernel)",
-        "language": "python",
-        "name": "python3",
-    },
-    "language_info": {"name": "python"},
-}
 
 
 class NotebookError(RuntimeError):
     """A notebook stopped before its end; the message is the line that a person reads."""
 
 
-# --- parameters -------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Run:
+    """A run of a notebook in a tree, and where its files lie."""
+
+    notebook: str
+    tree: str
+    folder: Path
+    source: Path
+    place: Path  # build/<tree>
+    executed: Path
+    finished: Path
+    figures: Path
+
+    def __str__(self) -> str:
+        return f"{self.notebook}  {self.tree}"
 
 
-def read_profile(path: Path) -> dict[str, Any]:
-    """Return the parameters that a profile file sets.
-
-    Raises:
-        ValueError: no such file, or not a YAML mapping.
-    """
-    if not path.is_file():
-        raise ValueError(f"expected a profile at {path}, found none")
-    try:
-        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"expected YAML in {path}, got an error: {error}") from error
-    if not isinstance(profile, dict):
-        raise ValueError(f"expected name: value lines in {path}, got {type(profile).__name__}")
-    return profile
-
-
-# --- running ----------------------------------------------------------------------------------
+def _run_of(notebook: str, tree: str, folder: Path) -> _Run:
+    place, file = folder / "build" / tree, f"{notebook}.ipynb"
+    source, finished = folder / "notebooks" / file, place / "finished" / notebook
+    figures = (folder if tree == "full" else place) / "figures" / notebook
+    return _Run(notebook, tree, folder, source, place, place / file, finished, figures)
 
 
 def kernel_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return ``environment`` as the kernels of the pipeline and of nbval need it."""
-    changed = dict(environment)
     # MPLBACKEND would keep the figures out of the notebook; the others are a reader's own.
-    for name in ("MPLBACKEND", "PYTHONSTARTUP", "PYTHONIOENCODING"):
-        changed.pop(name, None)
-    # No settings but those of the study: matplotlib's defaults, and an IPython without a profile.
-    changed["MATPLOTLIBRC"] = os.devnull
-    changed["IPYTHONDIR"] = str(root() / "build" / "ipython")
-    changed["JUPYTER_CONFIG_DIR"] = str(root() / "build" / "jupyter")
-    changed["JUPYTER_NO_CONFIG"] = "1"
-    # A bar is written to stderr, and no stored output may hold stderr.
-    changed["RAI_PROGRESS"] = "off"
-    # The debugger of the kernel is not used, and warns on the terminal.
-    changed["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
-    changed["PYTHONHASHSEED"] = "0"
-    changed["SOURCE_DATE_EPOCH"] = "1577836800"
-    # The kernel named python3 is this interpreter's, whatever a user has registered under it.
-    changed["JUPYTER_PATH"] = str(Path(sys.prefix, "share", "jupyter"))
-    # The helper of this checkout is imported, whatever else is installed.
-    paths = [str(root()), *filter(None, [environment.get("PYTHONPATH")])]
-    changed["PYTHONPATH"] = os.pathsep.join(paths)
-    return changed
+    dropped = ("MPLBACKEND", "PYTHONSTARTUP", "PYTHONIOENCODING")
+    return {name: value for name, value in environment.items() if name not in dropped} | {
+        # No settings but the study's: matplotlib's defaults, and an IPython without a profile.
+        "MATPLOTLIBRC": os.devnull,
+        "IPYTHONDIR": str(root() / "build" / "ipython"),
+        "JUPYTER_CONFIG_DIR": str(root() / "build" / "jupyter"),
+        "JUPYTER_NO_CONFIG": "1",
+        # A bar is written to stderr, and no stored output may hold stderr.
+        "RAI_PROGRESS": "off",
+        # The debugger of the kernel is not used, and warns on the terminal.
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "PYTHONHASHSEED": "0",
+        "SOURCE_DATE_EPOCH": "1577836800",
+        # The kernel named python3 is this interpreter's, whatever a user has registered under it.
+        "JUPYTER_PATH": str(Path(sys.prefix, "share", "jupyter")),
+        # The helper of this checkout is imported, whatever else is installed.
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(root()), environment.get("PYTHONPATH")])),
+    }
+
+
+# --- running ----------------------------------------------------------------------------------
 
 
 def execute(
@@ -124,20 +116,13 @@ def execute(
     overrides: Mapping[str, Any] | None = None,
     folder: Path = ROOT,
     newer: Sequence[str] | None = None,
-) -> Path:
-    """Run ``notebooks/<notebook>.ipynb`` and publish what it made; return the executed notebook.
+) -> None:
+    """Run ``notebooks/<notebook>.ipynb`` and publish what it made.
 
     With ``overrides`` the tree is ``build/custom``, else ``build/<profile>``. The full profile
     publishes to ``figures/<notebook>``, every other tree to ``build/<tree>/figures/<notebook>``.
-
-    Args:
-        notebook: name without suffix.
-        profile: ``"full"`` (the notebook's own defaults) or ``"quick"``.
-        overrides: parameters to set besides the profile's.
-        folder: the project's folder.
-        newer: what make found to be newer than the executed notebook. Where that is the notebook
-            alone, and the code and the text are those of the last run, it was only saved, and is
-            not run again. None runs it.
+    Where the notebook is all that make found to be ``newer`` than the last run, and its code and
+    text are those of that run, it was only saved, and is not run again. None runs it.
 
     Raises:
         ValueError: unknown notebook, profile or parameter, a parameter out of range, a malformed
@@ -148,109 +133,71 @@ def execute(
             published could not be put in its place.
         KeyboardInterrupt: the run was interrupted.
     """
-    source = folder / "notebooks" / f"{notebook}.ipynb"
-    parameters = run_parameters(source, profile, overrides or {}, folder)
-    tree = CUSTOM if overrides else profile
-    target, figures = _executed_path(folder, tree, notebook), _figures_path(folder, tree, notebook)
-    with _only_run(folder / "build" / tree / "running", notebook, tree) as running:
-        _check_room(figures)
-        with catalogue.sets_to_itself(folder) if tree == "full" else contextlib.nullcontext():
-            repair(figures)
-        if newer == [str(source.relative_to(folder))] and _is_only_saved(source, target, figures):
-            os.utime(target)
-            _say(f"{notebook}  {tree}  saved without a change, not run again")
-            return target
-        finished = target.parent / "finished" / notebook
-        if (finished / source.name).exists():
-            _say(
-                f"{notebook}  {tree}  an earlier run is not published: {_how_to_publish(finished)}"
-            )
-        shutil.rmtree(running, ignore_errors=True)
-        running.mkdir(parents=True)
-        for outdated in (target.parent / "failed").glob(f"{notebook}.*"):
-            outdated.unlink()
-        workplace = Path(tempfile.mkdtemp(dir=running))
-        _say(f"{notebook}  {tree}  running …")
+    run = _run_of(notebook, CUSTOM if overrides else profile, folder)
+    parameters = run_parameters(run.source, profile, overrides or {}, folder)
+    with _only_run(run) as running:
+        _check_room(run.figures)
+        with catalogue.sets_to_itself(folder) if run.tree == "full" else contextlib.nullcontext():
+            repair(run.figures)
+        if newer == [str(run.source.relative_to(folder))] and _is_only_saved(run):
+            os.utime(run.executed)
+            _say(f"{run}  saved without a change, not run again")
+            return
+        if (run.finished / run.source.name).exists():
+            _say(f"{run}  an earlier run is not published: {_how_to_publish(run)}")
+        _say(f"{run}  running …")
         start = time.monotonic()
-        executed, log = workplace / source.name, running / f"{notebook}.log"
-        made = workplace / "figures"
-        try:
-            with _quiet(log), _temporary_files_in(running):
-                _run_papermill(source, executed, {**parameters, PUBLISH_TO: str(made)})
-            record = _finished_set(made, notebook)
-            _fill_prose(executed, record)
-            _move_links(executed, source, target, figures)
-        except BaseException as error:
-            failed = _keep_failed(executed, log, source, target.parent / "failed")
-            shutil.rmtree(running, ignore_errors=True)
-            where = f"; see {failed.relative_to(folder)}" if failed else ""
-            if isinstance(error, KeyboardInterrupt):
-                _say(f"{notebook}  {tree}  interrupted, nothing was published{where}")
-                raise
-            raise NotebookError(
-                f"{notebook}  {tree}  failed {_reason(failed, error)}{where}"
-            ) from error
-        shutil.rmtree(finished, ignore_errors=True)
-        finished.parent.mkdir(exist_ok=True)
-        workplace.rename(finished)
-        shutil.rmtree(running, ignore_errors=True)
-        _publish_finished(notebook, tree, folder)
-    duration = _duration(time.monotonic() - start)
-    _say(f"{notebook}  {tree}  done in {duration} -> {figures.relative_to(folder)}")
-    return target
+        made = _run_apart(run, parameters, running)
+        shutil.rmtree(run.finished, ignore_errors=True)
+        run.finished.parent.mkdir(exist_ok=True)
+        made.rename(run.finished)
+        shutil.rmtree(running)
+        _publish_finished(run)
+    minutes, seconds = divmod(round(time.monotonic() - start), 60)
+    duration = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    _say(f"{run}  done in {duration} -> {run.figures.relative_to(folder)}")
 
 
-def publish_finished(notebook: str, tree: str, folder: Path = ROOT) -> Path:
-    """Publish a run that finished but could not be published; return the executed notebook.
-
-    Args:
-        notebook: name without suffix.
-        tree: ``"full"``, ``"quick"`` or ``"custom"``.
-        folder: the project's folder.
+def run_parameters(
+    source: Path, profile: str, overrides: Mapping[str, Any], folder: Path = ROOT
+) -> dict[str, Any]:
+    """Return the parameters of a run that differ from the defaults, after checking all of them.
 
     Raises:
-        ValueError: there is no such run, or the notebook is running.
-        NotebookError: it can still not be published.
+        ValueError: as `execute`.
+        TypeError: as `execute`.
     """
-    finished = folder / "build" / tree / "finished" / notebook
-    if not (finished / f"{notebook}.ipynb").is_file():
-        raise ValueError(f"expected a finished run at {finished.relative_to(folder)}, found none")
-    with _only_run(folder / "build" / tree / "running", notebook, tree):
-        _publish_finished(notebook, tree, folder)
-    return _executed_path(folder, tree, notebook)
+    if profile not in PROFILES:
+        raise ValueError(f"the profile must be {' or '.join(PROFILES)}, got {profile!r}")
+    if not source.is_file():
+        known = ", ".join(sorted(path.stem for path in source.parent.glob("*.ipynb"))) or "none"
+        raise ValueError(f"the notebook must be one of {known}, got {source.stem!r}")
+    notebook = nbformat.read(source, as_version=4)
+    declared = declared_parameters(notebook)
+    for cell in _texts(notebook.cells):
+        prose.names(cell.source)
+    chosen: dict[str, Any] = {}
+    if profile != "full":
+        path = folder / "notebooks" / "profiles" / profile / f"{source.stem}.yaml"
+        chosen = checked_parameters(declared, read_profile(path), str(path.relative_to(folder)))
+    chosen |= checked_parameters(declared, overrides, "the command")
+    check_ranges(declared | chosen, declared_ranges(notebook))
+    return chosen
 
 
-def _publish_finished(notebook: str, tree: str, folder: Path) -> None:
-    target = _executed_path(folder, tree, notebook)
-    finished = target.parent / "finished" / notebook
+def read_profile(path: Path) -> dict[str, Any]:
+    """Return the parameters that a profile file sets.
+
+    Raises:
+        ValueError: no such file, or not a YAML mapping.
+    """
     try:
-        if tree == "full":
-            publish_with_index(finished / "figures", folder, notebook)
-        else:
-            publish(finished / "figures", _figures_path(folder, tree, notebook))
-        (finished / target.name).replace(target)
-    except (OSError, ValueError) as error:
-        raise NotebookError(
-            f"{notebook}  {tree}  finished, but not published: {error}; it is kept in "
-            f"{finished.relative_to(folder)}: {_how_to_publish(finished)}"
-        ) from error
-    shutil.rmtree(finished)
-
-
-def _how_to_publish(finished: Path) -> str:
-    # build/<tree>/finished/<notebook>
-    tree, folder = finished.parents[1].name, finished.parents[3]
-    own = Path(sys.prefix) == folder / ".venv"
-    python = ".venv/bin/python" if own else "python"
-    return f"{python} -m rai_utils.publishing.pipeline publish {finished.name} --tree {tree}"
-
-
-def _executed_path(folder: Path, tree: str, notebook: str) -> Path:
-    return folder / "build" / tree / f"{notebook}.ipynb"
-
-
-def _figures_path(folder: Path, tree: str, notebook: str) -> Path:
-    return (folder if tree == "full" else folder / "build" / tree) / "figures" / notebook
+        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"the profile must be YAML in {path}, got an error: {error}") from error
+    if not isinstance(profile, dict):
+        raise ValueError(f"{path} must hold name: value lines, got {type(profile).__name__}")
+    return profile
 
 
 def _check_room(figures: Path) -> None:
@@ -268,215 +215,176 @@ def _check_room(figures: Path) -> None:
         ) from error
 
 
-def _is_only_saved(source: Path, target: Path, figures: Path) -> bool:
-    """Return whether the last run in ``target`` was of the code and the text of ``source``."""
-    if not target.is_file():
+def _is_only_saved(run: _Run) -> bool:
+    """Return whether the last run was of the code and the text of the committed notebook."""
+    if not run.executed.is_file():
         return False
-    committed, executed = (nbformat.read(path, as_version=4).cells for path in (source, target))
+    committed = nbformat.read(run.source, as_version=4).cells
     try:
-        record = read_metrics(figures)
-        for cell in committed:
-            if cell.cell_type == "markdown":
-                text = prose.fill(cell.source, record)
-                cell.source = _with_links_moved(text, source, target, figures)
+        record = read_metrics(run.figures)
+        for cell in _texts(committed):
+            cell.source = _moved(prose.fill(cell.source, record), run, run.executed)
     except ValueError:  # no set, or a number that it does not have
         return False
-    executed = [cell for cell in executed if INJECTED_TAG not in _tags(cell)]
     return [(cell.cell_type, cell.source) for cell in committed] == [
-        (cell.cell_type, cell.source) for cell in executed
+        (cell.cell_type, cell.source) for cell in _cells_of_run(run.executed)
     ]
 
 
-def run_parameters(
-    source: Path, profile: str, overrides: Mapping[str, Any], folder: Path = ROOT
-) -> dict[str, Any]:
-    """Return the parameters of a run that differ from the defaults, after checking all of them.
+def _run_apart(run: _Run, parameters: Mapping[str, Any], running: Path) -> Path:
+    """Run a notebook in a folder of its own below ``running``; return that folder.
 
-    Raises:
-        ValueError: as :func:`execute`.
-        TypeError: as :func:`execute`.
+    A run that fails is kept in ``build/<tree>/failed``.
     """
-    if profile not in PROFILES:
-        raise ValueError(f"expected a profile of {', '.join(PROFILES)}, got {profile!r}")
-    if not source.is_file():
-        known = ", ".join(sorted(path.stem for path in source.parent.glob("*.ipynb"))) or "none"
-        raise ValueError(f"expected a notebook of {known}, got {source.stem!r}")
-    notebook = nbformat.read(source, as_version=4)
-    declared = declared_parameters(notebook)
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            prose.names(cell.source)
-    chosen: dict[str, Any] = {}
-    if profile != "full":
-        path = folder / "notebooks" / "profiles" / profile / f"{source.stem}.yaml"
-        where = str(path.relative_to(folder))
-        chosen |= checked_parameters(declared, read_profile(path), where)
-    chosen |= checked_parameters(declared, overrides, "the command")
-    check_ranges(declared | chosen, declared_ranges(notebook))
-    return chosen
+    shutil.rmtree(running, ignore_errors=True)
+    workplace, failed = running / "run", run.place / "failed" / run.source.name
+    workplace.mkdir(parents=True)
+    for outdated in failed.parent.glob(f"{run.notebook}.*"):
+        outdated.unlink()
+    executed, log = workplace / run.source.name, running / f"{run.notebook}.log"
+    made = workplace / "figures"
+    try:
+        with _like_a_kernel(running, log):
+            _run_papermill(run.source, executed, {**parameters, PUBLISH_TO: str(made)})
+        record = _finished_set(made, run.notebook)
+        _rewrite(executed, lambda text: _moved(prose.fill(text, record), run, run.executed))
+    except BaseException as error:
+        failed.parent.mkdir(parents=True, exist_ok=True)
+        if log.is_file():
+            log.replace(failed.with_suffix(".log"))
+        if executed.is_file():
+            _rewrite(executed, lambda text: _moved(text, run, failed))
+            executed.replace(failed)
+        shutil.rmtree(running, ignore_errors=True)
+        where = f"; see {failed.relative_to(run.folder)}" if failed.is_file() else ""
+        if isinstance(error, KeyboardInterrupt):
+            _say(f"{run}  interrupted, nothing was published{where}")
+            raise
+        raise NotebookError(f"{run}  failed {_reason(failed, error)}{where}") from error
+    return workplace
 
 
 def _run_papermill(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
     # Imported here, so that a wrong parameter is refused at once.
     import papermill
 
-    previous = dict(os.environ)
-    os.environ.clear()
-    os.environ.update(kernel_environment(previous))
-    try:
-        with warnings.catch_warnings():
-            # What the tools below papermill warn of is nothing that a reader can change.
-            warnings.simplefilter("ignore")
-            papermill.execute_notebook(
-                _without_fields(source),
-                _without_fields(target),
-                parameters=dict(parameters),
-                kernel_name="python3",
-                language="python",
-                progress_bar=False,
-                cwd=source.parent,
-            )
-    finally:
-        os.environ.clear()
-        os.environ.update(previous)
-
-
-def _without_fields(path: Path) -> str:
-    """Return a path for papermill, which reads ``{name}`` in it as a parameter."""
-    return str(path).replace("{", "{{").replace("}", "}}")
+    # It reads {name} in a path as a parameter.
+    paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, target)]
+    options = {"kernel_name": "python3", "language": "python", "progress_bar": False}
+    with warnings.catch_warnings():
+        # What the tools below papermill warn of is nothing that a reader can change.
+        warnings.simplefilter("ignore")
+        papermill.execute_notebook(
+            *paths, parameters=dict(parameters), cwd=source.parent, **options
+        )
 
 
 @contextlib.contextmanager
-def _temporary_files_in(folder: Path) -> Iterator[None]:
-    """Let this process and its kernel make their temporary files where a killed run is cleaned."""
-    before, tempfile.tempdir = tempfile.tempdir, str(folder)
-    variable = os.environ.get("TMPDIR")
-    os.environ["TMPDIR"] = str(folder)
+def _like_a_kernel(temporary: Path, log: Path) -> Generator[None]:
+    """Give this process the environment of its kernel, a folder for temporary files, and a log.
+
+    The log gets what both would write on the terminal.
+    """
+    environment, folder = dict(os.environ), tempfile.tempdir
+    terminal = {stream: os.dup(stream) for stream in (1, 2)}
+    sys.stdout.flush()
+    os.environ.clear()
+    os.environ.update(kernel_environment(environment), TMPDIR=str(temporary))
+    tempfile.tempdir = str(temporary)
     try:
+        with log.open("wb") as target:
+            for stream in terminal:
+                os.dup2(target.fileno(), stream)
         yield
     finally:
-        tempfile.tempdir = before
-        os.environ.pop("TMPDIR")
-        if variable is not None:
-            os.environ["TMPDIR"] = variable
+        os.environ.clear()
+        os.environ.update(environment)
+        tempfile.tempdir = folder
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, copy in terminal.items():
+            os.dup2(copy, stream)
+            os.close(copy)
+
+
+@contextlib.contextmanager
+def _only_run(run: _Run) -> Generator[Path]:
+    """Hold a lock that ends with this process, and yield the folder that it protects."""
+    running = run.place / "running" / run.notebook
+    running.parent.mkdir(parents=True, exist_ok=True)
+    with running.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"there must be one run of {run.notebook} ({run.tree}) at a time, got a second one"
+            ) from error
+        yield running
 
 
 def _finished_set(made: Path, notebook: str) -> dict[str, Any]:
     """Return the record of a set of figures, after checking that the set is whole."""
     record = read_metrics(made)
     if record["notebook"] != notebook:
-        raise ValueError(f"expected a set of {notebook}, got one of {record['notebook']}")
-    expected = {f"{name}{suffix}" for name in record["figures"] for suffix in FIGURE_SUFFIXES}
-    found = {path.name for path in made.iterdir()}
-    if found != expected | {METRICS_FILE}:
-        different = ", ".join(sorted(found ^ (expected | {METRICS_FILE})))
-        raise ValueError(f"expected the figures that {METRICS_FILE} lists, but not so: {different}")
+        raise ValueError(f"the set must be one of {notebook}, got one of {record['notebook']}")
+    listed = {f"{name}{suffix}" for name in record["figures"] for suffix in FIGURE_SUFFIXES}
+    different = {path.name for path in made.iterdir()} ^ listed ^ {METRICS_FILE}
+    if different:
+        names = ", ".join(sorted(different))
+        raise ValueError(f"figures must be those that {METRICS_FILE} lists, got other: {names}")
     return record
 
 
-def _fill_prose(path: Path, record: Mapping[str, Any]) -> None:
+def _texts(cells: Sequence[NotebookNode]) -> list[NotebookNode]:
+    return [cell for cell in cells if cell.cell_type == "markdown"]
+
+
+def _cells_of_run(executed: Path) -> list[NotebookNode]:
+    cells = nbformat.read(executed, as_version=4).cells
+    return [cell for cell in cells if not _ADDED_BY_PAPERMILL & {*cell.metadata.get("tags", [])}]
+
+
+def _rewrite(path: Path, change: Callable[[str], str]) -> None:
+    """Change each text of a notebook."""
     notebook = nbformat.read(path, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = prose.fill(cell.source, record)
+    for cell in _texts(notebook.cells):
+        cell.source = change(cell.source)
     nbformat.write(notebook, path)
 
 
-def _move_links(path: Path, source: Path, target: Path, figures: Path) -> None:
-    """Let the relative links of the text lead where they led, from where the notebook will be."""
-    notebook = nbformat.read(path, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = _with_links_moved(cell.source, source, target, figures)
-    nbformat.write(notebook, path)
-
-
-def _with_links_moved(text: str, source: Path, target: Path, figures: Path) -> str:
-    published = source.parent.parent / "figures" / source.stem
+def _moved(text: str, run: _Run, target: Path) -> str:
+    """Let the relative links of a text lead where they led, or to the figures of this run."""
+    published = run.folder / "figures" / run.notebook
 
     def moved(link: re.Match[str]) -> str:
-        place = Path(os.path.normpath(source.parent / link["path"]))
-        if place.is_relative_to(published):
-            place = figures / place.relative_to(published)
+        place = Path(os.path.normpath(run.source.parent / link["path"]))
+        if target == run.executed and place.is_relative_to(published):
+            place = run.figures / place.relative_to(published)
         return link["opening"] + Path(os.path.relpath(place, target.parent)).as_posix()
 
     return _RELATIVE_LINK.sub(moved, text)
 
 
-def _keep_failed(executed: Path, log: Path, source: Path, folder: Path) -> Path | None:
-    """Move what a failed run left into ``folder``; return the notebook, if it got that far."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if log.is_file():
-        log.replace(folder / log.name)
-    if not executed.is_file():
-        return None
-    failed = folder / executed.name
-    _move_links(executed, source, failed, source.parent.parent / "figures" / source.stem)
-    return executed.replace(failed)
-
-
-def _reason(failed: Path | None, error: BaseException) -> str:
+def _reason(failed: Path, error: BaseException) -> str:
     """Return which cell failed, and the last line of its error."""
-    last = str(error).strip().splitlines() or [""]
-    message = f"{type(error).__name__}: {last[0]}"
-    if failed is None:
-        return f"before its first cell: {message}"
-    cells = [
-        cell
-        for cell in nbformat.read(failed, as_version=4).cells
-        if cell.cell_type == "code" and not {INJECTED_TAG, ERROR_MARKER_TAG} & set(_tags(cell))
-    ]
     from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
 
+    message = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+    cells = _cells_of_run(failed) if failed.is_file() else []
+    cells = [cell for cell in cells if cell.cell_type == "code"]
     reached = [cell for cell in cells if cell.metadata.papermill.start_time]
-    wrong = [cell for cell in cells if _error_outputs(cell)]
-    # A kernel that dies writes no output; the last cell that was reached is where it died.
-    if not wrong and (len(reached) < len(cells) or isinstance(error, DeadKernelError)):
-        wrong = reached[-1:]
-    if not wrong:
+    if not reached:
+        return f"before its first cell: {message}"
+    stopped = isinstance(error, PapermillExecutionError | DeadKernelError)
+    if not stopped and len(reached) == len(cells):
         return f"after its last cell: {message}"
-    for output in _error_outputs(wrong[0]):
-        lines = f"{output.ename}: {output.evalue}".strip().splitlines()
-        message = lines[0] if len(lines) == 1 else f"{lines[0]} … {lines[-1]}"
-    opening = next(iter(wrong[0].source.strip().splitlines()), "")
-    return f"in code cell {cells.index(wrong[0]) + 1} of {len(cells)} ({opening[:60]}): {message}"
-
-
-def _error_outputs(cell: NotebookNode) -> list[NotebookNode]:
-    return [output for output in cell.outputs if output.output_type == "error"]
-
-
-@contextlib.contextmanager
-def _quiet(log: Path) -> Iterator[None]:
-    """Send what this process and its kernel write on the terminal into ``log``."""
-    kept = {1: os.dup(1), 2: os.dup(2)}
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with log.open("wb") as target:
-        for stream in kept:
-            os.dup2(target.fileno(), stream)
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for stream, copy in kept.items():
-                os.dup2(copy, stream)
-                os.close(copy)
-
-
-@contextlib.contextmanager
-def _only_run(running: Path, notebook: str, tree: str) -> Iterator[Path]:
-    """Hold a lock that ends with this process, and yield the folder that it protects."""
-    running.mkdir(parents=True, exist_ok=True)
-    with (running / f"{notebook}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"expected one run of {notebook} ({tree}) at a time, got a second one"
-            ) from error
-        yield running / notebook
+    for output in reached[-1].outputs:
+        if output.output_type == "error":
+            lines = f"{output.ename}: {output.evalue}".strip().splitlines()
+            message = " … ".join(dict.fromkeys([lines[0], lines[-1]]))
+    opening = next(iter(reached[-1].source.strip().splitlines()), "")
+    return f"in code cell {len(reached)} of {len(cells)} ({opening[:60]}): {message}"
 
 
 # --- publishing -------------------------------------------------------------------------------
@@ -511,6 +419,29 @@ def publish_with_index(made: Path, folder: Path, name: str) -> None:
         catalogue.write_index(folder)
 
 
+def _publish_finished(run: _Run) -> None:
+    kept = run.finished.relative_to(run.folder)
+    if not (run.finished / run.source.name).is_file():
+        raise ValueError(f"{kept} must be a finished run, got none")
+    try:
+        if run.tree == "full":
+            publish_with_index(run.finished / "figures", run.folder, run.notebook)
+        else:
+            publish(run.finished / "figures", run.figures)
+        (run.finished / run.source.name).replace(run.executed)
+    except (OSError, ValueError) as error:
+        raise NotebookError(
+            f"{run}  finished, but not published: {error}; it is kept in {kept}: "
+            f"{_how_to_publish(run)}"
+        ) from error
+    shutil.rmtree(run.finished)
+
+
+def _how_to_publish(run: _Run) -> str:
+    python = ".venv/bin/python" if Path(sys.prefix) == run.folder / ".venv" else "python"
+    return f"{python} -m rai_utils.publishing.pipeline publish {run.notebook} --tree {run.tree}"
+
+
 # --- writing back -----------------------------------------------------------------------------
 
 
@@ -524,38 +455,51 @@ def write_back(notebook: str, folder: Path = ROOT) -> bool:
     Raises:
         ValueError: no full run, or one of other code than the committed notebook's.
     """
-    source = folder / "notebooks" / f"{notebook}.ipynb"
-    executed_path = folder / "build" / "full" / source.name
-    for path, what in ((source, "a notebook"), (executed_path, "a finished full run")):
+    run = _run_of(notebook, "full", folder)
+    for path, what in ((run.source, "a notebook"), (run.executed, "a finished full run")):
         if not path.is_file():
-            raise ValueError(f"expected {what} at {path.relative_to(folder)}, found none")
-    committed = nbformat.read(source, as_version=4)
-    executed = [
-        cell
-        for cell in nbformat.read(executed_path, as_version=4).cells
-        if INJECTED_TAG not in _tags(cell)
+            raise ValueError(f"{path.relative_to(folder)} must be {what}, got none")
+    committed, executed = nbformat.read(run.source, as_version=4), _cells_of_run(run.executed)
+    codes = [
+        [cell.source if cell.cell_type == "code" else None for cell in cells]
+        for cells in (committed.cells, executed)
     ]
-    _check_same_code(committed.cells, executed, notebook)
+    if codes[0] != codes[1]:
+        raise ValueError(
+            f"the code of {notebook} must be that of the last full run, got other code: "
+            f"run make {notebook} first"
+        )
     with catalogue.sets_to_itself(folder):
-        record = read_metrics(folder / "figures" / notebook)
+        record = read_metrics(run.figures)
     count = 0
-    for cell, run in zip(committed.cells, executed, strict=True):
+    for cell, ran in zip(committed.cells, executed, strict=True):
         if cell.cell_type == "markdown":
             cell.source = prose.fill(cell.source, record)
         if cell.cell_type != "code":
             continue
         for added in ("papermill", "execution", "ExecuteTime"):
             cell.metadata.pop(added, None)
-        count += run.execution_count is not None
-        cell.execution_count = None if run.execution_count is None else count
-        cell.outputs = [
-            _stable_output(output, cell.execution_count)
-            for output in run.outputs
-            # A widget lives only as long as its kernel.
-            if WIDGET_VIEW not in output.get("data", {})
-        ]
+        count += ran.execution_count is not None
+        cell.execution_count = None if ran.execution_count is None else count
+        # A widget lives only as long as its kernel.
+        cell.outputs = [each for each in ran.outputs if WIDGET_VIEW not in each.get("data", {})]
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = cell.execution_count
     committed.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
-    return _write_notebook(committed, source)
+    text = nbformat.writes(committed) + "\n"
+    if run.source.read_text(encoding="utf-8") == text:
+        return False
+    before = run.source.stat().st_mtime
+    runs = [_run_of(notebook, tree, folder).executed for tree in PROFILES]
+    current = [path for path in runs if path.is_file() and path.stat().st_mtime >= before]
+    partial = run.source.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(run.source)
+    # Only outputs and generated numbers changed, so what was up to date still is.
+    for path in current:
+        os.utime(path)
+    return True
 
 
 def filled_readme(folder: Path = ROOT) -> str:
@@ -573,55 +517,6 @@ def filled_readme(folder: Path = ROOT) -> str:
     return text
 
 
-def fill_readme(folder: Path = ROOT) -> bool:
-    """Write README.md as :func:`filled_readme` makes it; return whether it changed.
-
-    Raises:
-        ValueError: as :func:`filled_readme`.
-    """
-    readme = folder / "README.md"
-    before = readme.read_text(encoding="utf-8")
-    after = filled_readme(folder)
-    readme.write_text(after, encoding="utf-8")
-    return after != before
-
-
-def _check_same_code(
-    committed: Sequence[NotebookNode], executed: Sequence[NotebookNode], notebook: str
-) -> None:
-    def outline(cells: Sequence[NotebookNode]) -> list[tuple[str, str]]:
-        return [(cell.cell_type, cell.source if cell.cell_type == "code" else "") for cell in cells]
-
-    if outline(committed) != outline(executed):
-        raise ValueError(
-            f"expected the code of the last full run in {notebook}, got other code: "
-            f"run make {notebook} first"
-        )
-
-
-def _stable_output(output: NotebookNode, execution_count: int | None) -> NotebookNode:
-    if output.output_type == "execute_result":
-        output.execution_count = execution_count
-    return output
-
-
-def _write_notebook(notebook: NotebookNode, path: Path) -> bool:
-    text = nbformat.writes(notebook) + "\n"
-    if path.read_text(encoding="utf-8") == text:
-        return False
-    before = path.stat().st_mtime_ns
-    folder = path.parent.parent
-    runs = [folder / "build" / tree / path.name for tree in PROFILES]
-    current = [run for run in runs if run.is_file() and run.stat().st_mtime_ns >= before]
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-    # Only outputs and generated numbers changed, so what was up to date still is.
-    for run in current:
-        os.utime(run)
-    return True
-
-
 # --- command line -----------------------------------------------------------------------------
 
 
@@ -629,23 +524,30 @@ def main(arguments: Sequence[str] | None = None, folder: Path = ROOT) -> int:
     """Run the command line; return 0, 1 (a notebook failed), 2 (refused) or 130 (interrupted)."""
     parser = argparse.ArgumentParser(prog="python -m rai_utils.publishing.pipeline")
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("execute", help="run a notebook and publish its figures")
-    run.add_argument("notebook")
-    run.add_argument("--profile", default="full", help=f"one of {', '.join(PROFILES)}")
-    run.add_argument(
-        "--parameters", default="", metavar="ASSIGNMENTS", help='like "depth=50 rates=[0.1, 0.01]"'
-    )
-    run.add_argument("--newer", help="what make found to be newer than the executed notebook")
+    once = commands.add_parser("execute", help="run a notebook and publish its figures")
+    once.add_argument("--profile", default="full", help=f"one of {', '.join(PROFILES)}")
+    once.add_argument("--parameters", default="", help='like "depth=50 rates=[0.1, 0.01]"')
+    once.add_argument("--newer", type=str.split, help="what make found newer than the last run")
     late = commands.add_parser("publish", help="publish a run that could not be published")
-    late.add_argument("notebook")
     late.add_argument("--tree", default="full", choices=(*PROFILES, CUSTOM))
     back = commands.add_parser("write-back", help="store the outputs of the full run")
-    back.add_argument("notebook", nargs="+")
+    for command in (once, late, back):
+        several = "+" if command is back else None
+        command.add_argument("notebook", nargs=several, type=lambda path: Path(path).stem)
     chosen = parser.parse_args(arguments)
     replace_unprintable()
     try:
         with interruptible():
-            _run_command(chosen, folder)
+            if chosen.command == "execute":
+                overrides = parse_assignments(chosen.parameters)
+                execute(chosen.notebook, chosen.profile, overrides, folder, chosen.newer)
+            elif chosen.command == "publish":
+                run = _run_of(chosen.notebook, chosen.tree, folder)
+                with _only_run(run):
+                    _publish_finished(run)
+                _say(f"{run}  published")
+            else:
+                _write_back_all(chosen.notebook, folder)
     except KeyboardInterrupt:
         # The cell that was running leaves a task behind, which is told of at exit.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -659,17 +561,23 @@ def main(arguments: Sequence[str] | None = None, folder: Path = ROOT) -> int:
     return 0
 
 
+def _write_back_all(notebooks: Sequence[str], folder: Path) -> None:
+    for name in notebooks:
+        _say(f"{name}  notebook  {'written' if write_back(name, folder) else 'unchanged'}")
+    readme, text = folder / "README.md", filled_readme(folder)
+    _say(f"README.md  {'unchanged' if readme.read_text(encoding='utf-8') == text else 'written'}")
+    readme.write_text(text, encoding="utf-8")
+
+
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> Generator[None]:
     """Raise KeyboardInterrupt on whatever ends a command politely.
 
     make ends its children with SIGTERM, a closed terminal with SIGHUP: both are like Ctrl-C, which
     a shell lets its background jobs ignore.
     """
-    handlers = {
-        number: signal.signal(number, signal.default_int_handler)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = {number: signal.signal(number, signal.default_int_handler) for number in ends}
     try:
         yield
     finally:
@@ -684,33 +592,8 @@ def replace_unprintable() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _run_command(chosen: argparse.Namespace, folder: Path) -> None:
-    if chosen.command == "execute":
-        overrides = parse_assignments(chosen.parameters)
-        newer = None if chosen.newer is None else chosen.newer.split()
-        execute(Path(chosen.notebook).stem, chosen.profile, overrides, folder, newer)
-        return
-    if chosen.command == "publish":
-        published = publish_finished(Path(chosen.notebook).stem, chosen.tree, folder)
-        _say(f"{published.stem}  {chosen.tree}  published")
-        return
-    for name in (Path(given).stem for given in chosen.notebook):
-        changed = write_back(name, folder)
-        _say(f"{name}  notebook  {'written' if changed else 'unchanged'}")
-    _say(f"README.md  {'written' if fill_readme(folder) else 'unchanged'}")
-
-
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _tags(cell: NotebookNode) -> list[str]:
-    return cell.metadata.get("tags", [])
 
 
 if __name__ == "__main__":

@@ -2,55 +2,43 @@
 
 ``python -m rai_utils.publishing.report`` builds ``build/report/report.html`` from the committed
 notebooks and from ``figures/*/metrics.json``, and ``report.pdf`` where a Chromium browser is found.
-The page needs no network and no script.
+The page is Markdown that pandoc sets, with ``report.lua`` and ``report.css``; it needs no network
+and no script.
 """
 
-import html
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from importlib import resources
-from itertools import groupby
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nbformat
+import pypandoc
+from nbformat import NotebookNode
+
 from rai_utils.publishing import prose
 from rai_utils.publishing.catalogue import (
-    VERDICTS,
-    PublishedClaim,
+    Records,
     claims_by_source,
+    claims_table,
     notebook_order,
     published_sets,
-    shown,
-    shown_interval,
-    verdict_counts,
-)
-from rai_utils.publishing.chapters import (
-    Chapter,
-    alternative,
-    picture,
-    read_chapter,
-    renderer_of,
+    verdict_table,
 )
 from rai_utils.publishing.claims import root
-from rai_utils.publishing.markup import to_html
-from rai_utils.publishing.reference import reference
 
-PROPOSAL_FIGURES = (
-    ("rai-demo", "circuit"),
-    ("rai-demo", "shallow-mlp-landscape"),
-    ("rai-demo", "shallow-rai-mlp-landscape"),
-    ("rai-grads", "deep-mlp-landscape"),
-    ("rai-grads", "deep-rai-mlp-landscape"),
-)
-"""The proposal's figures 1 to 5, in its order."""
-
-NEW_RESULTS = ("rai-grads", "rai-questions")
-"""What the names of the notebooks begin with whose results go past the proposal."""
+PROPOSAL_FIGURES = {
+    "Figure 1": ("rai-demo", ["circuit"]),
+    "Figures 2 and 3": ("rai-demo", ["shallow-mlp-landscape", "shallow-rai-mlp-landscape"]),
+    "Figures 4 and 5": ("rai-grads", ["deep-mlp-landscape", "deep-rai-mlp-landscape"]),
+}
+"""Where the proposal's figures are, those together that one paragraph speaks of."""
 
 BROWSERS = (
     "chromium",
@@ -63,213 +51,260 @@ BROWSERS = (
 )
 PRINTING_SECONDS = 120
 
-Records = Mapping[str, Mapping[str, Any]]
+# What Jupyter reads as Markdown, and addresses of our own.
+_MARKDOWN = "commonmark+pipe_tables+tex_math_dollars+raw_html+gfm_auto_identifiers+attributes"
+_OPTIONS = (
+    *("--standalone", "--embed-resources", "--mathml", "--section-divs", "--fail-if-warnings"),
+    *("--toc", "--toc-depth=2", "--shift-heading-level-by=1", "--syntax-highlighting=none"),
+    *("--metadata=title:RAI study: report", "--metadata=lang:en"),
+    f"--resource-path=.{os.pathsep}notebooks",
+    f"--css={Path(__file__).with_suffix('.css')}",
+    f"--lua-filter={Path(__file__).with_suffix('.lua')}",
+)
+_IMAGE = re.compile(r"!\[([^\]]*)\]\((?:\.\./)?([^)\s]+)\)")
+_NOTEBOOK_LINK = re.compile(r"\]\((?:notebooks/)?([a-z0-9-]+)\.ipynb(?:#[^)]*)?\)")
+_LEAD = re.compile(r"^[*_]+What (?:this|these|the) [^.]*\.[*_]+\s*")
 
 
-# --- parts of the page --------------------------------------------------------------------------
+# --- a notebook as a chapter ----------------------------------------------------------------------
 
 
-def summary(folder: Path, records: Records, chapters: Mapping[str, Chapter]) -> str:
-    """Return the opening of the README, the verdicts in numbers, and the notebooks' questions."""
-    readme = prose.fill((folder / "README.md").read_text(encoding="utf-8"), records)
-    opening = readme.split("\n## ")[0].partition("\n")[2]
-    rows = [
-        [title, str(len(claims)), *map(str, verdict_counts(claims))]
-        for title, claims in claims_by_source(records)
-    ]
-    questions = [
-        f"- [{name}](#{name}): {chapter.question or chapter.title}"
+@dataclass(frozen=True)
+class Chapter:
+    """What the report takes from one notebook: Markdown with its numbers made anew.
+
+    ``captions`` says of each figure what the notebook says below it.
+    """
+
+    title: str
+    question: str
+    answer: str
+    limits: str
+    body: str
+    captions: Mapping[str, str]
+
+
+def read_chapter(folder: Path, name: str, records: Records) -> Chapter:
+    """Return the chapter of a committed notebook.
+
+    It shows each published figure at the cell that makes it, in place of the notebook's picture,
+    and the others at the end. Code is folded. ``#<notebook>-<claim>`` leads to where a claim is
+    judged, ``#<notebook>-figure-<figure>`` to a figure.
+
+    Raises:
+        ValueError: no such notebook, a marker that ``prose.fill`` refuses, or an image that is no
+            published figure.
+    """
+    path, record = folder / "notebooks" / f"{name}.ipynb", records[name]
+    if not path.is_file():
+        raise ValueError(f"a published set must have its notebook, got no {path.name}")
+    cells = nbformat.read(path, as_version=4).cells
+    texts = [cell for cell in cells if cell.cell_type == "markdown"]
+    for cell in texts:
+        cell.source = _text(cell.source, record, records)
+    heading, _, opening = cells[0].source.partition("\n")
+    cells[0].source = f"The notebook `notebooks/{name}.ipynb`\n\n{opening}"
+    claims = [claim["id"] for claim in record["claims"]]
+    captions: dict[str, str] = {}
+    parts = []
+    for position, cell in enumerate(cells):
+        if cell.cell_type == "markdown":
+            parts.append(cell.source)
+            continue
+        judged = _named(cell, claims)
+        claims = [claim for claim in claims if claim not in judged]
+        parts += [f'<a id="{name}-{claim}"></a>' for claim in judged]
+        drawn = _named(cell, record["figures"]) if "study.figure(" in cell.source else []
+        parts += _code(cell, pictures=not drawn)
+        shown = [figure for figure in drawn if figure not in captions]
+        parts += [_figure(name, figure, record) for figure in shown]
+        captions |= dict.fromkeys(shown, _caption(cells[position + 1 :]))
+    rest = [figure for figure in record["figures"] if figure not in captions]
+    parts += [_figure(name, figure, record) for figure in rest]
+    limits = [text.source.partition("\n")[2] for text in texts if text.source[:9] == "## Limits"]
+    return Chapter(
+        title=heading.lstrip("# "),
+        question=_led("question", opening) or opening.strip().partition("\n\n")[0],
+        answer=_led("answer", opening),
+        limits="\n\n".join(text.partition("\n## ")[0].strip() for text in limits),
+        body="\n\n".join(parts),
+        captions=captions,
+    )
+
+
+def _text(text: str, metrics: Mapping[str, Any], records: Records) -> str:
+    """Return Markdown with its numbers filled in; its links and images stay on the page."""
+
+    def image(found: re.Match[str]) -> str:
+        words, address = found.groups()
+        notebook = Path(address).parent
+        if notebook.parent != Path("figures") or notebook.name not in records:
+            raise ValueError(f"an image must be a published figure, got {address!r}")
+        return f"![{words or _words(records[notebook.name], Path(address).stem)}]({address})"
+
+    def link(found: re.Match[str]) -> str:
+        return f"](#{found[1]})" if found[1] in records else found[0]
+
+    text = prose.without_markers(prose.fill(text, metrics))
+    return _NOTEBOOK_LINK.sub(link, _IMAGE.sub(image, text))
+
+
+def _words(record: Mapping[str, Any], figure: str) -> str:
+    """Return the words that stand for a figure: its description, or else its name."""
+    words = record["descriptions"].get(figure) or f"Figure: {figure.replace('-', ' ')}"
+    return re.sub(r"([\\\[\]])", r"\\\1", words)
+
+
+def _led(lead: str, text: str) -> str:
+    """Return the paragraph that opens with a lead like ``**The answer.**``, without it."""
+    found = re.search(
+        rf"^\*\*(?:The )?{lead}[^*]*\*\*\s*(.*(?:\n.+)*)", text, re.MULTILINE | re.IGNORECASE
+    )
+    return found[1] if found else ""
+
+
+def _named(cell: NotebookNode, names: Sequence[str]) -> list[str]:
+    return [name for name in names if re.search(rf"""["']{re.escape(name)}["']""", cell.source)]
+
+
+def _caption(following: Sequence[NotebookNode]) -> str:
+    """Return the paragraph that says what a figure shows: the next one, unless it is a heading."""
+    texts = [cell.source.strip() for cell in following if cell.cell_type == "markdown"]
+    first = texts[0].partition("\n\n")[0] if texts else ""
+    return "" if first.startswith("#") else _LEAD.sub("", first)
+
+
+def _image(notebook: str, figure: str, record: Mapping[str, Any]) -> str:
+    return f"![{_words(record, figure)}](figures/{notebook}/{figure}.png)"
+
+
+def _figure(notebook: str, figure: str, record: Mapping[str, Any]) -> str:
+    caption = f"<figcaption>Figure <code>{notebook}/{figure}</code></figcaption>"
+    image = _image(notebook, figure, record)
+    return f'<figure id="{notebook}-figure-{figure}">\n\n{image}\n\n{caption}\n</figure>'
+
+
+def _code(cell: NotebookNode, pictures: bool) -> Iterator[str]:
+    """Yield a code cell, folded, and its outputs."""
+    if cell.source.strip():
+        code = _fenced(cell.source)
+        yield f'<details class="code"><summary>Code</summary>\n\n{code}\n\n</details>'
+    for output in cell.outputs:
+        data = output.get("data", {"text/plain": output.get("text", "")})
+        if "text/markdown" in data:
+            yield data["text/markdown"]
+        elif "image/png" in data:
+            content = data["image/png"].replace("\n", "")
+            if pictures:
+                yield f"![Picture that the code above draws](data:image/png;base64,{content})"
+        elif "text/plain" in data and not any(kind.startswith("application/") for kind in data):
+            yield _fenced(data["text/plain"].rstrip(), "output")
+
+
+def _fenced(text: str, kind: str = "") -> str:
+    return f"~~~~~~~~ {kind}\n{text}\n~~~~~~~~"
+
+
+# --- the other parts ------------------------------------------------------------------------------
+
+
+def _summary(folder: Path, records: Records, chapters: Mapping[str, Chapter]) -> str:
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    opening = _text(readme, records, records).split("\n## ")[0].partition("\n")[2]
+    answers = [
+        f"**[{chapter.title}](#{name})** {chapter.question}\n\n{chapter.answer}"
         for name, chapter in chapters.items()
     ]
-    text = "\n\n".join(
-        [
-            opening.strip(),
-            prose.markdown_table(["source", "claims", *VERDICTS], rows),
-            "What each notebook asks:",
-            "\n".join(questions),
-        ]
-    )
-    return to_html(text, renderer_of(folder, records, "summary", 1))
+    return "\n\n".join([opening, verdict_table(records), "## Question and answer", *answers])
 
 
-def claims_section(records: Records, chapters: Mapping[str, Chapter]) -> str:
-    """Return a table for each source: claim, measured, interval, verdict, and where to read it."""
-    parts = [
-        "<p>Every accuracy is that of the ordinary forward pass. An empty interval belongs to a "
-        "number that involves no draw.</p>\n"
+def _claims(records: Records) -> str:
+    tables = [
+        f"## {title}\n\n"
+        + claims_table(claims, lambda claim: f"#{claim['notebook']}-{claim['id']}")
+        for title, claims in claims_by_source(records)
     ]
-    for title, claims in claims_by_source(records):
-        rows = "".join(_claim_row(claim, chapters) for claim in claims)
-        heads = ("id", "claim", "measured", "95 % interval", "verdict", "where")
-        cells = "".join(f'<th scope="col" role="columnheader">{head}</th>' for head in heads)
-        parts.append(
-            f'<h3 id="claims-{claims[0].source}">{html.escape(title)}</h3>\n'
-            f'<table role="table" class="claims stacked"><thead role="rowgroup">'
-            f'<tr role="row">{cells}</tr></thead>\n<tbody role="rowgroup">{rows}</tbody></table>\n'
-        )
-    return "".join(parts)
-
-
-def _claim_row(claim: PublishedClaim, chapters: Mapping[str, Chapter]) -> str:
-    record, notebook = claim.record, claim.notebook
-    where = f'<a href="#{notebook}">{notebook}</a>'
-    place = chapters[notebook].places.get(claim.id) if notebook in chapters else None
-    if place is not None:
-        section, figures = place
-        where = f'<a href="#{section}">{notebook}</a>'
-        where += "".join(
-            f', <a href="#{notebook}-figure-{figure}">{figure}</a>' for figure in figures
-        )
-    cells = {
-        "claim": html.escape(record["statement"]),
-        "measured": shown(record["measured"]),
-        "95 % interval": shown_interval(record["interval"]),
-        "verdict": f'<span class="verdict">{record["verdict"]}</span>',
-        "where": where,
-    }
-    columns = "".join(
-        f'<td role="cell" data-label="{label}">{content}</td>' for label, content in cells.items()
+    note = (
+        "Every accuracy is that of the ordinary forward pass. An empty interval belongs to a "
+        "number that involves no draw. The name of a claim leads to where it is judged."
     )
-    return f'<tr role="row"><th scope="row" role="rowheader">{claim.id}</th>{columns}</tr>\n'
+    return "\n\n".join([note, *tables])
 
 
-def proposal_figures(folder: Path, records: Records, chapters: Mapping[str, Chapter]) -> str:
-    """Return the proposal's five figures, each with what its notebook says of it."""
-    numbered = [
-        (number, notebook, name)
-        for number, (notebook, name) in enumerate(PROPOSAL_FIGURES, start=1)
-        if notebook in chapters and name in records[notebook]["figures"]
-    ]
-    parts = []
-    # Figures that one paragraph speaks of stand side by side above it.
-    for (notebook, caption), group in groupby(
-        numbered, key=lambda one: (one[1], chapters[one[1]].captions.get(one[2], ""))
-    ):
-        shown_here = list(group)
-        numbers = " and ".join(str(number) for number, _, _ in shown_here)
-        images = "".join(
-            picture(folder, notebook, name, alternative(records[notebook], name))
-            for _, _, name in shown_here
-        )
-        title = f"**Figure{'s' if len(shown_here) > 1 else ''} {numbers}.**"
-        text = to_html(f"{title} {caption}", renderer_of(folder, records, "figures", 2))
-        parts.append(
-            f'<figure><div class="side-by-side">{images}</div><figcaption>{text}<p>From '
-            f'<a href="#{notebook}">{notebook}</a>.</p></figcaption></figure>\n'
-        )
-    return "".join(parts)
+def _proposal_figures(records: Records, chapters: Mapping[str, Chapter]) -> Iterator[str]:
+    for title, (notebook, figures) in PROPOSAL_FIGURES.items():
+        if notebook in chapters:
+            yield " ".join(_image(notebook, figure, records[notebook]) for figure in figures)
+            caption = chapters[notebook].captions.get(figures[0], "")
+            yield f"**{title}.** {caption} From [{notebook}](#{notebook})."
 
 
-def answers(folder: Path, records: Records, chapters: Sequence[Chapter]) -> str:
-    """Return each chapter's question, answer and deciding figure."""
-    parts = []
-    for chapter in chapters:
-        renderer = renderer_of(folder, records, f"answer-{chapter.name}", 2)
-        parts.append(f'<h3 id="answer-{chapter.name}">{html.escape(chapter.title)}</h3>\n')
-        parts.append(to_html(f"*{chapter.question}*\n\n{chapter.answer}", renderer))
-        if chapter.headline:
-            words = alternative(records[chapter.name], chapter.headline)
-            image = picture(folder, chapter.name, chapter.headline, words)
-            parts.append(
-                f'<figure>{image}<figcaption>From <a href="#{chapter.name}">{chapter.name}</a>, '
-                f"figure {chapter.headline}.</figcaption></figure>\n"
-            )
-    return "".join(parts)
-
-
-def methods(folder: Path, records: Records) -> str:
-    """Return how all numbers were obtained, and the rule behind each verdict."""
-    text = (resources.files(__package__) / "methods.md").read_text(encoding="utf-8")
-    rows = "\n".join(
-        f"| {claim.id} | {claim.record['rule'].replace('|', chr(92) + '|')} |"
+def _methods(records: Records) -> str:
+    """Return how all numbers were made, and the rule behind each verdict."""
+    text = Path(__file__).with_name("methods.md").read_text(encoding="utf-8")
+    rules = [
+        f"- **{claim['id']}**: {claim['rule']}"
         for _, claims in claims_by_source(records)
         for claim in claims
-    )
-    rules = f"### Rules\n\n| claim | rule |\n|---|---|\n{rows}"
-    return to_html(f"{text}\n\n{rules}", renderer_of(folder, records, "methods", 0))
+    ]
+    return f"{text}\n\n## Rules\n\n" + "\n".join(rules)
 
 
-def limits(folder: Path, records: Records, chapters: Mapping[str, Chapter]) -> str:
-    """Return what each notebook says that its numbers do not show."""
-    text = "\n\n".join(
-        f"### {name}\n\n{chapter.limits}" for name, chapter in chapters.items() if chapter.limits
-    )
-    return to_html(text, renderer_of(folder, records, "limits", 0))
-
-
-def environment(folder: Path, records: Records) -> str:
+def _environment(records: Records) -> str:
     """Return where each set was made and with which parameters."""
-    kinds = list(
-        dict.fromkeys(kind for record in records.values() for kind in record["environment"])
-    )
-    rows = [
-        [name, *(str(record["environment"].get(kind, prose.MISSING)) for kind in kinds)]
-        for name, record in records.items()
+    lines = [
+        "Every package, transitive ones too, is pinned in `requirements.txt`. `make figures` makes "
+        "every number and figure again, `make report` this page, and `make docs` the pages of all "
+        "functions.\n"
     ]
-    parameters = [
-        f"- **{name}**: "
-        + ", ".join(f"`{key} = {value!r}`" for key, value in record["parameters"].items())
-        for name, record in records.items()
-    ]
-    text = "\n\n".join(
-        [
-            "Every package, transitive ones too, is pinned in `requirements.txt`. `make figures` "
-            "makes every number and figure again, `make report` this page.",
-            prose.markdown_table(["set", *kinds], rows),
-            "### Parameters\n\n" + "\n".join(parameters),
-        ]
-    )
-    return to_html(text, renderer_of(folder, records, "environment", 0))
-
-
-# --- the page -----------------------------------------------------------------------------------
+    for name, record in records.items():
+        place = ", ".join(f"{kind} {value}" for kind, value in record["environment"].items())
+        chosen = ", ".join(f"`{key} = {value!r}`" for key, value in record["parameters"].items())
+        lines.append(f"- **{name}**: {place}. Parameters: {chosen}.")
+    return "\n".join(lines)
 
 
 def report_page(folder: Path) -> str:
     """Return the whole report as one HTML page.
 
     Raises:
-        ValueError: nothing is published, or a notebook, figure or marker that does not fit what
-            is published.
+        ValueError: nothing is published, or a notebook, figure, equation or marker that does not
+            fit what is published.
     """
     records = published_sets(folder)
-    order = [name for name in notebook_order(folder) if name in records]
-    if not order:
-        raise ValueError("expected published notebooks in figures/, found none: run make figures")
-    chapters = {name: read_chapter(folder, name, records) for name in order}
-    new = [chapter for name, chapter in chapters.items() if name.startswith(NEW_RESULTS)]
-    other = [chapter for name, chapter in chapters.items() if not name.startswith(NEW_RESULTS)]
+    names = [name for name in notebook_order(folder) if name in records]
+    if not names:
+        raise ValueError("figures/ must hold published notebooks, got none: run make figures")
+    # In the order in which the claims lead to them.
+    claimed = [claim["notebook"] for _, claims in claims_by_source(records) for claim in claims]
+    names.sort(key=lambda name: [*claimed, name].index(name))
+    chapters = {name: read_chapter(folder, name, records) for name in names}
+    limits = [
+        f"## {chapter.title}\n\n{chapter.limits}" for chapter in chapters.values() if chapter.limits
+    ]
     parts = {
-        "summary": ("Summary", summary(folder, records, chapters)),
-        "claims": ("What was claimed, what was measured", claims_section(records, chapters)),
-        "figures": ("The proposal's five figures", proposal_figures(folder, records, chapters)),
-        "new": ("Past the proposal", answers(folder, records, new)),
-        "answers": ("What the other notebooks answer", answers(folder, records, other)),
-        "methods": ("Methods", methods(folder, records)),
-        "limits": ("Limits", limits(folder, records, chapters)),
-        "environment": ("Environment", environment(folder, records)),
+        "Summary": _summary(folder, records, chapters),
+        "What was claimed, what was measured": _claims(records),
+        "The proposal's five figures": "\n\n".join(_proposal_figures(records, chapters)),
+        "Methods": _methods(records),
+        "Limits": "\n\n".join(limits),
+        "Environment": _environment(records),
     }
-    for name, chapter in chapters.items():
-        path = f'<p class="part">The notebook <code>notebooks/{name}.ipynb</code></p>\n'
-        parts[name] = (chapter.title, path + chapter.body)
-    parts["api"] = ("The functions", reference())
-    contents = "".join(
-        f'<li><a href="#{key}">{html.escape(title)}</a></li>\n' for key, (title, _) in parts.items()
-    )
-    sections = "\n".join(
-        f'<section class="{"api" if key == "api" else "chapter"}" aria-labelledby="{key}">\n'
-        f'<h2 id="{key}">{html.escape(title)}</h2>\n{content}\n</section>'
-        for key, (title, content) in parts.items()
-    )
-    style = (resources.files(__package__) / "report.css").read_text(encoding="utf-8")
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>RAI study: report</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        "<header>\n<h1>RAI study: report</h1>\n</header>\n"
-        f'<nav aria-label="Contents">\n<ol>\n{contents}</ol>\n</nav>\n'
-        f"<main>\n{sections}\n</main>\n</body>\n</html>\n"
-    )
+    sections = [f"# {title}\n\n{text}" for title, text in parts.items()]
+    sections += [
+        f"# {chapter.title} {{#{name}}}\n\n{chapter.body}" for name, chapter in chapters.items()
+    ]
+    try:
+        page = pypandoc.convert_text(
+            "\n\n".join(sections),
+            "html5",
+            format=_MARKDOWN,
+            extra_args=_OPTIONS,
+            cworkdir=str(folder),
+        )
+    except RuntimeError as error:
+        raise ValueError(f"the report must be text that pandoc can set, got: {error}") from error
+    return page.replace("</nav>", "</nav>\n<main>", 1).replace("</body>", "</main>\n</body>")
 
 
 # --- printing -----------------------------------------------------------------------------------
@@ -280,42 +315,27 @@ def find_browser() -> str | None:
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-def browser_command(browser: str, profile: Path) -> list[str]:
+def browser_command(browser: str, profile: str) -> list[str]:
     """Return how to start ``browser`` without a window, with a profile of its own."""
-    command = [
-        browser,
-        "--headless=new",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--no-first-run",
-        f"--user-data-dir={profile}",
-    ]
+    command = [browser, "--headless=new", "--disable-gpu", "--disable-background-networking"]
+    command += ["--no-first-run", f"--user-data-dir={profile}"]
     # Chromium refuses to run as root inside its sandbox; what it opens is this project's own page.
     return [*command, "--no-sandbox"] if os.name == "posix" and os.geteuid() == 0 else command
 
 
-def browser_profile() -> tempfile.TemporaryDirectory[str]:
-    """Return a folder for a browser to keep its state in, which goes when the context ends.
-
-    The browser's child processes may outlive it for a moment and still write there; a folder that
-    cannot be emptied because of that is left to the operating system.
-    """
-    return tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-
-
-def print_page(page: Path, target: Path, browser: str) -> None:
+def print_page(page: Path, target: Path) -> None:
     """Print an HTML page as PDF.
 
     Raises:
-        OSError: the browser did not write it, or not in time.
+        OSError: there is no browser, or it did not write the PDF, or not in time.
     """
-    with browser_profile() as profile:
-        command = [
-            *browser_command(browser, Path(profile)),
-            "--no-pdf-header-footer",
-            f"--print-to-pdf={target}",
-            page.resolve().as_uri(),
-        ]
+    browser = find_browser()
+    if browser is None:
+        raise OSError("no Chromium or Chrome was found to print the page with")
+    # Its child processes may outlive it for a moment, and still write to its profile.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        command = browser_command(browser, profile)
+        command += ["--no-pdf-header-footer", f"--print-to-pdf={target}", page.resolve().as_uri()]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=PRINTING_SECONDS)
         except subprocess.TimeoutExpired as error:
@@ -325,41 +345,25 @@ def print_page(page: Path, target: Path, browser: str) -> None:
         raise OSError(f"{browser} did not print the page: {last}")
 
 
-def build(folder: Path, target: Path) -> list[Path]:
-    """Write ``report.html``, and ``report.pdf`` where a browser can print it; return what is there.
-
-    Raises:
-        ValueError: as :func:`report_page`.
-    """
-    text = report_page(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    page, paper = target / "report.html", target / "report.pdf"
-    page.write_text(text, encoding="utf-8")
-    paper.unlink(missing_ok=True)
-    browser = find_browser()
-    if browser is None:
-        print(
-            "report  no PDF: no Chromium or Chrome was found to print the page with. "
-            "The HTML is whole; any browser can print it."
-        )
-        return [page]
-    try:
-        print_page(page, paper, browser)
-    except OSError as error:
-        print(f"report  no PDF: {error}. The HTML is whole; any browser can print it.")
-        return [page]
-    return [page, paper]
-
-
 def main(folder: Path | None = None) -> int:
     """Build the report in ``build/report``; return 0, or 2 where it was refused."""
     folder = root() if folder is None else folder
     start = time.monotonic()
+    page = folder / "build" / "report" / "report.html"
+    made = [page, page.with_suffix(".pdf")]
     try:
-        made = build(folder, folder / "build" / "report")
+        text = report_page(folder)
     except ValueError as error:
         print(f"report: {error}", file=sys.stderr)
         return 2
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(text, encoding="utf-8")
+    made[1].unlink(missing_ok=True)
+    try:
+        print_page(*made)
+    except OSError as error:
+        print(f"report  no PDF: {error}. The HTML is whole; any browser can print it.")
+        made.pop()
     for path in made:
         print(f"report  {path.relative_to(folder)}  {path.stat().st_size / 1e6:.1f} MB")
     print(f"report  done in {time.monotonic() - start:.0f} s")

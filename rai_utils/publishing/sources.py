@@ -9,17 +9,16 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import sys
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
-PACKAGE = "rai_utils"
-READ = f"{PACKAGE}.experiments.sweep.read"
+READ = "rai_utils.experiments.sweep.read"
 
-_DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-_DOCUMENTED = (ast.Module, *_DEFINITIONS)
-_SCOPES = (*_DEFINITIONS, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_DEFINITIONS = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+_INNER = ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 def notebook_sources(notebook: Path, folder: Path) -> list[Path]:
@@ -43,8 +42,8 @@ def notebook_sources(notebook: Path, folder: Path) -> list[Path]:
     """
     tree = ast.parse(notebook_code(notebook))
     found = {path for name in imported(tree) for path in _files(name, [folder])}
-    modules = module_sources(found, [folder])
-    return sorted(modules | set(_data(tree, folder)))
+    data = {path for path in _data(tree, folder / "figures") if path.is_file()}
+    return sorted(module_sources(found, [folder]) | data)
 
 
 def notebook_code(notebook: Path) -> str:
@@ -52,8 +51,7 @@ def notebook_code(notebook: Path) -> str:
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     python = [source for source in sources if not source.lstrip().startswith("%%")]
-    lines = [line for source in python for line in source.splitlines()]
-    return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+    return re.sub(r"^\s*[%!].*", "", "\n".join(python), flags=re.MULTILINE)
 
 
 def module_sources(files: set[Path], folders: Sequence[Path]) -> set[Path]:
@@ -88,11 +86,10 @@ def imported(tree: ast.AST, package: str = "") -> Iterator[str]:
         tree: of a module, a notebook or a part.
         package: the dotted name that relative imports start from.
     """
+    children = list(ast.iter_child_nodes(tree))
     if isinstance(tree, ast.If) and "TYPE_CHECKING" in ast.unparse(tree.test):
-        for node in tree.orelse:
-            yield from imported(node, package)
-        return
-    if isinstance(tree, ast.Import):
+        children = tree.orelse
+    elif isinstance(tree, ast.Import):
         yield from (alias.name for alias in tree.names)
         # ``import a.b`` binds ``a``, and whatever ``a`` passes on can be had from it.
         yield from (alias.name.partition(".")[0] for alias in tree.names if not alias.asname)
@@ -104,13 +101,31 @@ def imported(tree: ast.AST, package: str = "") -> Iterator[str]:
     elif isinstance(tree, ast.Call) and _name(tree.func).endswith("import_module"):
         named = [each.value for each in tree.args[:1] if isinstance(each, ast.Constant)]
         yield from (name for name in named if isinstance(name, str))
-    for node in ast.iter_child_nodes(tree):
-        yield from imported(node, package)
+    for child in children:
+        yield from imported(child, package)
 
 
 @cache
 def _imports(text: str, package: str) -> frozenset[str]:
     return frozenset(imported(ast.parse(text), package))
+
+
+def _data(tree: ast.Module, figures: Path) -> Iterator[Path]:
+    nodes, study = list(ast.walk(tree)), figures / "study"
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant)}
+    for text in (text.rstrip("/") for text in texts if isinstance(text, str)):
+        if re.fullmatch("figures/[^/]+", text):
+            yield figures.parent / text / "metrics.json"
+    meanings = _meanings(nodes)
+    for node in nodes:
+        if not isinstance(node, ast.Call) or _meant(_name(node.func), meanings) != READ:
+            continue
+        given = [*node.args, *(each.value for each in node.keywords if each.arg == "name")]
+        if given and isinstance(given[0], ast.Constant):
+            yield study / f"{given[0].value}.json"
+        else:
+            every = list(study.glob("*.json"))
+            yield from [path for path in every if path.stem in texts] or every
 
 
 # --- the fingerprint of a function ----------------------------------------------------------------
@@ -136,7 +151,7 @@ def fingerprint(file: Path, name: str, folders: Sequence[Path]) -> str:
     for kept in (_module, _bindings, _digest):
         kept.cache_clear()  # a file may have changed since the last call
     found: set[str] = set()
-    waiting = [(file, part) for part in _parts_of(file, name)]
+    waiting = _parts_of(file, [name])
     for each in module_sources({file}, folders):
         waiting += [(each, part) for part in _module(each) if _acts(part, each)]
     seen: set[tuple[Path, ast.stmt]] = set()
@@ -159,15 +174,28 @@ def _behind(
     used: str, place: Path, folders: Sequence[Path]
 ) -> tuple[str, list[tuple[Path, ast.stmt]]]:
     """Return what a name in a module means: in full, and the statements of our own behind it."""
-    first, _, rest = used.partition(".")
-    full, own = used, []
-    for binding in _binding(place, first):
-        if isinstance(binding, ast.Import | ast.ImportFrom):
-            meant = _meanings(binding, _package(place, folders)).get(first, first)
-            full = ".".join(filter(None, [meant, rest]))
-        else:
-            own.append((place, binding))
+    bindings = _bindings(place).get(used.partition(".")[0], [])
+    imports = [each for each in bindings if isinstance(each, ast.Import | ast.ImportFrom)]
+    own = [(place, each) for each in bindings if each not in imports]
+    full = _meant(used, _meanings(imports, _package(place, folders)))
     return full, own or _owned(full, folders)
+
+
+def _owned(name: str, folders: Sequence[Path]) -> list[tuple[Path, ast.stmt]]:
+    """Return what a dotted name means, if it leads into one of our modules."""
+    file, rest = _module_of(name, folders)
+    if file is None:
+        return []
+    passed_on = _passed_on(file)
+    if rest and rest[0] in passed_on:
+        return _owned(".".join([passed_on[rest[0]], *rest[1:]]), folders)
+    return _parts_of(file, rest)
+
+
+def _parts_of(file: Path, names: Sequence[str]) -> list[tuple[Path, ast.stmt]]:
+    """Return what gives the first name its meaning, or the whole module."""
+    parts = _bindings(file).get(names[0]) if names else None
+    return [(file, part) for part in parts or _module(file)]
 
 
 @cache
@@ -196,7 +224,10 @@ def _module(file: Path) -> tuple[ast.stmt, ...]:
     """Return the statements of a module, without any docstring."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+        if (
+            isinstance(node, ast.Module | _DEFINITIONS)
+            and ast.get_docstring(node, clean=False) is not None
+        ):
             node.body = node.body[1:]
     return tuple(tree.body)
 
@@ -211,28 +242,17 @@ def _bindings(file: Path) -> dict[str, list[ast.stmt]]:
     return bindings
 
 
-def _binding(file: Path, name: str) -> list[ast.stmt]:
-    return _bindings(file).get(name, [])
-
-
-def _parts_of(file: Path, name: str) -> Sequence[ast.stmt]:
-    return _binding(file, name) or _module(file)
-
-
-def _bound(part: ast.AST) -> frozenset[str]:
+def _bound(part: ast.AST) -> set[str]:
     """Return the names that a statement binds where it stands."""
-    names, waiting = set(), [part]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, _SCOPES):
-            names |= {node.name} if hasattr(node, "name") else set()
-            continue
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            names.add(node.id)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
-        waiting += ast.iter_child_nodes(node)
-    return frozenset(names)
+    if isinstance(part, _INNER):
+        return set()
+    if isinstance(part, _DEFINITIONS):
+        return {part.name}
+    if isinstance(part, ast.Name):
+        return set() if isinstance(part.ctx, ast.Load) else {part.id}
+    if isinstance(part, ast.Import | ast.ImportFrom):
+        return {alias.asname or alias.name.partition(".")[0] for alias in part.names}
+    return set().union(*map(_bound, ast.iter_child_nodes(part)))
 
 
 def _acts(part: ast.stmt, file: Path) -> bool:
@@ -242,7 +262,7 @@ def _acts(part: ast.stmt, file: Path) -> bool:
     """
     if isinstance(part, _DEFINITIONS):
         names = [_name(getattr(each, "func", each)) for each in part.decorator_list]
-        places = [_binding(file, name.partition(".")[0]) for name in names]
+        places = [_bindings(file).get(name.partition(".")[0], []) for name in names]
         return any(isinstance(binding, _DEFINITIONS) for place in places for binding in place)
     if isinstance(part, ast.If) and "__name__" in ast.unparse(part.test):
         return False
@@ -250,80 +270,65 @@ def _acts(part: ast.stmt, file: Path) -> bool:
     return not _bound(part) and not text
 
 
-def _used(part: ast.stmt, package: str) -> Iterator[str]:
+def _used(part: ast.AST, package: str) -> Iterator[str]:
     """Yield the names that a statement reads, dotted as far as they are."""
     if not isinstance(part, ast.Import | ast.ImportFrom):
         yield from imported(part, package)
-    waiting: list[ast.AST] = [part]
+    waiting = [part]
     while waiting:
         node = waiting.pop()
-        name = _name(node)
-        if name:
+        if name := _name(node):
             yield name
         else:
             waiting += ast.iter_child_nodes(node)
 
 
-def _owned(name: str, folders: Sequence[Path]) -> list[tuple[Path, ast.stmt]]:
-    """Return what a dotted name means, if it leads into one of our modules."""
+# --- names ----------------------------------------------------------------------------------------
+
+
+def _module_of(name: str, folders: Sequence[Path]) -> tuple[Path | None, list[str]]:
+    """Return the module of ours that a dotted name leads into, and what is left of the name."""
+    parts = name.split(".")
     for folder in folders:
-        parts = name.split(".")
         for length in range(len(parts), 0, -1):
             path = folder.joinpath(*parts[:length])
             for file in (path.with_suffix(".py"), path / "__init__.py"):
                 if file.is_file():
-                    after = parts[length : length + 1]
-                    passed_on = _passed_on(path) if file.parent == path else {}
-                    if after and after[0] in passed_on:
-                        meant = [passed_on[after[0]], *parts[length + 1 :]]
-                        return _owned(".".join(meant), folders)
-                    chosen = _parts_of(file, parts[length]) if parts[length:] else _module(file)
-                    return [(file, part) for part in chosen]
-    return []
-
-
-# --- names ----------------------------------------------------------------------------------------
+                    return file, parts[length:]
+    return None, parts
 
 
 def _files(name: str, folders: Sequence[Path]) -> Iterator[Path]:
-    """Yield the module that a dotted name leads to, and the packages on the way."""
-    for folder in folders:
-        path = folder
-        for part in name.split("."):
-            inner = path / part
-            if (inner / "__init__.py").is_file():
-                path = inner
-                yield path / "__init__.py"
-            elif inner.with_suffix(".py").is_file():
-                yield inner.with_suffix(".py")
-                break
-            else:
-                yield from _homes(path, part, folders)
-                break
-        else:
-            yield from _homes(path, "*", folders)
+    """Yield the module that a dotted name leads to, and the packages on the way.
+
+    With them comes where a name is from that a package passes on; all of those for the package.
+    """
+    file, rest = _module_of(name, folders)
+    if file is None:
+        return
+    yield file
+    packages = (folder / "__init__.py" for folder in file.parents)
+    yield from takewhile(Path.is_file, packages)
+    passed_on = _passed_on(file)
+    chosen = rest[0] if rest else "*"
+    for each, meant in passed_on.items():
+        if chosen in (each, "*"):
+            yield file.with_suffix(".pyi")
+            yield from _files(meant, folders)
 
 
-def _homes(package: Path, name: str, folders: Sequence[Path]) -> Iterator[Path]:
-    """Yield where a name is from that a package passes on, or all of them for ``*``."""
-    passed_on = _passed_on(package)
-    for meant in passed_on.values() if name == "*" else filter(None, [passed_on.get(name)]):
-        yield package / "__init__.pyi"
-        yield from _files(meant, folders)
-
-
-def _passed_on(package: Path) -> dict[str, str]:
+def _passed_on(file: Path) -> dict[str, str]:
     """Return the names that a package imports when they are asked for, with their full names."""
-    stub = package / "__init__.pyi"
-    return _meanings(ast.parse(stub.read_text(encoding="utf-8"))) if stub.is_file() else {}
+    stub = file.with_suffix(".pyi")
+    if file.stem != "__init__" or not stub.is_file():
+        return {}
+    return _meanings(ast.walk(ast.parse(stub.read_text(encoding="utf-8"))))
 
 
 def _package(file: Path, folders: Sequence[Path]) -> str:
     """Return the package that a module's relative imports start from."""
-    for folder in folders:
-        if file.is_relative_to(folder):
-            return ".".join(file.relative_to(folder).parent.parts)
-    return ""
+    folder = next((each for each in folders if file.is_relative_to(each)), file.parent)
+    return ".".join(file.relative_to(folder).parent.parts)
 
 
 def _name(node: ast.AST) -> str:
@@ -334,61 +339,30 @@ def _name(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _data(tree: ast.Module, folder: Path) -> Iterator[Path]:
-    texts = {
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-    for text in texts:
-        parts = text.rstrip("/").split("/")
-        if parts[0] == "figures" and len(parts) == 2:
-            yield from _existing(folder.joinpath(*parts, "metrics.json"))
-    study, meanings = folder / "figures" / "study", _meanings(tree)
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or _meant(node.func, meanings) != READ:
-            continue
-        given = [*node.args, *(each.value for each in node.keywords if each.arg == "name")]
-        if given and isinstance(given[0], ast.Constant):
-            yield from _existing(study / f"{given[0].value}.json")
-        else:
-            every = list(study.glob("*.json"))
-            yield from [path for path in every if path.stem in texts] or every
-
-
-def _existing(path: Path) -> Iterator[Path]:
-    if path.is_file():
-        yield path
-
-
-def _meant(node: ast.expr, meanings: dict[str, str]) -> str:
-    """Return the dotted name that an expression stands for, by the imports."""
-    first, _, rest = _name(node).partition(".")
+def _meant(name: str, meanings: Mapping[str, str]) -> str:
+    """Return the dotted name that a name stands for, by the imports."""
+    first, _, rest = name.partition(".")
     return ".".join(filter(None, [meanings.get(first, first), rest]))
 
 
-def _meanings(tree: ast.AST, package: str = "") -> dict[str, str]:
-    """Return each name that an import of a tree binds, with what it stands for."""
-    meanings = {}
-    for node in ast.walk(tree):
+def _meanings(nodes: Iterable[ast.AST], package: str = "") -> dict[str, str]:
+    """Return each name that the imports among some nodes bind, with what it stands for."""
+    meanings: dict[str, str] = {}
+    for node in nodes:
         if isinstance(node, ast.Import):
             meanings |= {alias.asname: alias.name for alias in node.names if alias.asname}
         elif isinstance(node, ast.ImportFrom):
-            names = imported(node, package)
-            meanings |= {
-                alias.asname or alias.name: name
-                for alias, name in zip(node.names, names, strict=True)
-            }
+            bound = [alias.asname or alias.name for alias in node.names]
+            meanings |= zip(bound, imported(node, package), strict=True)
     return meanings
 
 
-def main(folder: Path) -> int:
-    """Print ``notebook|file`` for every source of every notebook; return an exit status."""
+def main(folder: Path) -> None:
+    """Print ``notebook|file`` for every source of every notebook."""
     for notebook in sorted((folder / "notebooks").glob("*.ipynb")):
         for source in notebook_sources(notebook, folder):
             print(f"{notebook.stem}|{source.relative_to(folder)}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path.cwd()))
+    main(Path.cwd())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from rai_utils.checks import number, numbers, one_each, seeded, whole_number, whole_numbers
+from rai_utils.checks import number, numbers, one_each, one_of, seeded, whole_number, whole_numbers
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,9 @@ def test_a_seed_that_torch_would_fold_is_refused():
     for seed, message in ((2**32, "lie in 0 … 4294967295"), (-1, "lie in 0"), (1.9, "whole")):
         with pytest.raises(ValueError, match=f"order_seed must .*{message}"):
             seeded(seed, "order_seed")
+
+
+def test_one_of_several_texts():
+    assert one_of("b", {"a": 1, "b": 2}, "letter") == "b"
+    with pytest.raises(ValueError, match="letter must be one of a, b, got 'c'"):
+        one_of("c", ("a", "b"), "letter")

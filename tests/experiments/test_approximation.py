@@ -66,8 +66,8 @@ def test_what_does_not_fit_is_refused():
         ([0], [0], "widths must be at least 1, got 0"),
         ([1.5], [0], "widths must be a whole number, got 1.5"),
         ([2], [-1], "seeds must lie in 0"),
-        ([2], [], "a width and a seed at least"),
-        ([], [0], "a width and a seed at least"),
+        ([2], [], "must hold one each at least"),
+        ([], [0], "must hold one each at least"),
     ):
         with pytest.raises(ValueError, match=message):
             approximation_errors("wave", "relu", widths, seeds)
@@ -80,5 +80,5 @@ def test_what_does_not_fit_is_refused():
         polynomial_limits("line", 1)
     with pytest.raises(ValueError, match="above 0"):
         log_log_slope([1, 2], np.zeros((2, 1)))
-    with pytest.raises(ValueError, match="two widths"):
+    with pytest.raises(ValueError, match="widths must be two or more"):
         log_log_slope([1], np.ones((1, 1)))

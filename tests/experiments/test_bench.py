@@ -13,7 +13,7 @@ from rai_utils.training import Phase, fit_backprop
 def test_exponent_is_the_power_of_the_growth():
     sizes = [1, 2, 4, 8]
     assert fitted_exponent(sizes, [3 * n**1.7 for n in sizes]) == pytest.approx(1.7)
-    with pytest.raises(ValueError, match="two sizes or more"):
+    with pytest.raises(ValueError, match="sizes must be two or more"):
         fitted_exponent([1], [1])
 
 

@@ -21,7 +21,8 @@ from rai_utils.experiments.network_basics.approximation import approximation_err
 from rai_utils.experiments.network_basics.representation import logistic_regression_on_features
 from rai_utils.experiments.timing import activation_costs
 from rai_utils.models import ACTIVATIONS, Architecture, build_mlp, stack
-from rai_utils.publishing.claims import all_of, compare, mean_interval
+from rai_utils.publishing.intervals import mean_interval
+from rai_utils.publishing.rules import all_of, compare
 from rai_utils.training import Phase, Watch, fit_backprop
 from rai_utils.tuning import stop_early
 

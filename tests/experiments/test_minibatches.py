@@ -497,7 +497,7 @@ def test_every_method_is_tuned_with_the_same_effort_and_the_longer_one_with_more
 
 def test_trials_with_several_options_or_of_no_method_are_refused(data):
     trials = [Trial(0.1, 0.1, 2), Trial(0.1, 0.1, 4)]
-    with pytest.raises(ValueError, match="trials with one option"):
+    with pytest.raises(ValueError, match="trials must have one option"):
         train("fresh targets", trials, data, Budget(1, 8), 0)
     with pytest.raises(ValueError, match="method must be one of"):
         train("newton", trials, data, Budget(1, 8), 0)

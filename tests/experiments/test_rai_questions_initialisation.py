@@ -220,4 +220,4 @@ def test_a_schedule_relaxes_the_layers_it_says(monkeypatch):
 def test_study_refuses_what_it_cannot_run(arguments, capsys):
     with pytest.raises(SystemExit):
         study.main(arguments)
-    assert "expected" in capsys.readouterr().err
+    assert "must be" in capsys.readouterr().err

@@ -76,3 +76,22 @@ def test_the_durations_are_those_of_every_method_and_table():
     for ratios in (*result["time_ratio"].values(), *result["traffic_ratio"].values()):
         median, low, high = ratios
         assert 0 < low <= median <= high
+
+
+@pytest.mark.parametrize(
+    ("sweep", "wrong", "message"),
+    [
+        ("proposal", {"method": "lion"}, "method must be one of RAI, backprop, got 'lion'"),
+        ("proposal", {"precision": "half"}, "precision must be one of"),
+        ("handover", {"dataset": "suns"}, "dataset must be one of moons, circles, spirals"),
+        ("alternatives", {"way": "magic"}, "way must be one of default"),
+        ("schedules", {"schedule": "none"}, "schedule must be one of as proposed"),
+        ("regularisers", {"problem": "suns"}, "problem must be one of"),
+        ("regularisers", {"regulariser": "hope"}, "regulariser must be one of"),
+        ("regularisers", {"seeds": 2}, "seeds must be at least 3, got 2"),
+        ("minibatches", {"method": "lion"}, "method must be one of"),
+    ],
+)
+def test_a_cell_that_makes_no_sense_is_refused_before_any_fit(sweep, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        SWEEPS[sweep].work(**SWEEPS[sweep].cells[0] | wrong)

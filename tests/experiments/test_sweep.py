@@ -198,7 +198,7 @@ def test_data_that_is_adopted_is_not_computed_again(times, tmp_path):
     assert values(run(times("10.0", 1, 2), jobs=1, folder=tmp_path)) == [10, 20]
     assert times.ran() == []
     path.unlink()
-    with pytest.raises(ValueError, match="found none"):
+    with pytest.raises(ValueError, match="got none"):
         adopt(times(10, 1), tmp_path)
 
 
@@ -290,7 +290,7 @@ def test_a_result_that_is_no_number_is_refused(tmp_path):
 
 
 def test_only_published_data_is_read(tmp_path):
-    with pytest.raises(ValueError, match="found none"):
+    with pytest.raises(ValueError, match="got none"):
         read("squares", tmp_path)
     file = tmp_path / "figures" / "study" / "squares.json"
     file.parent.mkdir(parents=True)

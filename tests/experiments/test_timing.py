@@ -95,7 +95,7 @@ def test_activation_costs_are_named_and_relative_to_relu():
 
 
 def test_what_cannot_be_timed_is_refused():
-    with pytest.raises(ValueError, match="expected work"):
+    with pytest.raises(ValueError, match="there must be work"):
         interleaved({}, 1)
     with pytest.raises(ValueError, match="rounds"):
         interleaved({"a": float}, 0)

@@ -3,13 +3,14 @@
 import contextlib
 import json
 import subprocess
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
 
 import websocket
 
-from rai_utils.publishing.report import browser_command, browser_profile
+from rai_utils.publishing.report import browser_command
 
 # Elements that reach past the page, or that scroll sideways in themselves.
 FAULTS = """
@@ -45,8 +46,10 @@ class Page:
 
     def __init__(self, browser: str, path: Path) -> None:
         self._kept = contextlib.ExitStack()
-        profile = Path(self._kept.enter_context(browser_profile()))
-        command = [*browser_command(browser, profile), "--remote-debugging-port=0", "about:blank"]
+        folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        profile = Path(self._kept.enter_context(folder))
+        command = browser_command(browser, str(profile))
+        command += ["--remote-debugging-port=0", "about:blank"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._kept.callback(process.wait)
         self._kept.callback(process.terminate)

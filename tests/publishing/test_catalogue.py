@@ -21,7 +21,7 @@ from rai_utils.publishing.catalogue import (
     tex_value,
     write_index,
 )
-from rai_utils.publishing.pipeline import ROOT, fill_readme
+from rai_utils.publishing.pipeline import ROOT, filled_readme
 from rai_utils.publishing.report import report_page
 
 
@@ -82,7 +82,7 @@ def test_a_swap_that_was_cut_short_drops_no_set(project):
     assert "## alpha" in (figures / "README.md").read_text()
 
 
-@pytest.mark.parametrize("reader", [published_sets, fill_readme, report_page])
+@pytest.mark.parametrize("reader", [published_sets, filled_readme, report_page])
 def test_nobody_reads_while_a_set_is_swapped(project, monkeypatch, reader):
     (project / "README.md").touch()
     flock = fcntl.flock
@@ -98,6 +98,7 @@ def test_nobody_reads_while_a_set_is_swapped(project, monkeypatch, reader):
 
 def test_sets_are_read_where_nothing_can_be_written(project, monkeypatch):
     whole = published_sets(project)
+    shutil.copytree(project / "figures" / "zeta", project / "figures" / ".zeta.old")
     monkeypatch.setattr("rai_utils.publishing.catalogue.os.access", lambda path, how: False)
     monkeypatch.setattr("rai_utils.publishing.catalogue.sets_to_itself", None)
     assert published_sets(project) == whole
@@ -106,7 +107,7 @@ def test_sets_are_read_where_nothing_can_be_written(project, monkeypatch):
 def test_claims_come_by_source_and_number():
     claims = [{"id": id, "verdict": "partly"} for id in ("S2", "P10", "P9", "Z1", "L1", "Q3")]
     found = list(claims_by_source({"one": {"claims": claims[:3]}, "two": {"claims": claims[3:]}}))
-    assert [[claim.id for claim in own] for _, own in found] == [
+    assert [[claim["id"] for claim in own] for _, own in found] == [
         ["P9", "P10"],
         ["Q3"],
         ["L1"],
@@ -185,6 +186,7 @@ def test_each_number_is_one_macro():
         r"\newcommand{\RaiDemoSteps}{200}",
     ]
     assert r"\newcommand{\RaiDemoPEightVerdict}{reproduced}" in macros
+    assert macros[-1] == r"\newcommand{\RaiDemoSeeds}{5}"  # of its parameters
     assert not any("StepsLow" in line for line in macros)
 
 

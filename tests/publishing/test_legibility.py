@@ -37,7 +37,7 @@ def test_a_figure_wider_than_half_a_page_is_shrunk_and_a_narrower_one_is_not_enl
     for width, factor in ((2 * HALF_PAGE, 0.5), (HALF_PAGE, 1.0), (HALF_PAGE / 2, 1.0)):
         _, axes = empty(width)
         text = axes.text(0.5, 0.5, "word", fontsize=10)
-        assert size_at_half_page(text) == pytest.approx(10 * factor)
+        assert size_at_half_page(text, text.get_figure(root=True)) == pytest.approx(10 * factor)
 
 
 def test_text_too_small_at_half_a_page_is_named_with_its_size_there():
@@ -123,7 +123,7 @@ def test_crowded_tick_labels_overlap():
 
 def test_only_a_figure_is_checked():
     for check in (drawn_texts, check_size, collisions):
-        with pytest.raises(TypeError, match="expected a matplotlib Figure, came str"):
+        with pytest.raises(TypeError, match="must be a matplotlib Figure, got str"):
             check("figure")
 
 

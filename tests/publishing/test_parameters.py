@@ -9,11 +9,11 @@ from rai_utils.publishing import claims
 from rai_utils.publishing.claims import Study
 from rai_utils.publishing.parameters import (
     check_ranges,
-    check_study,
     checked_parameters,
     declared_parameters,
     declared_ranges,
     parse_assignments,
+    study_parameters,
 )
 from rai_utils.publishing.pipeline import PROFILES, ROOT, main, run_parameters
 
@@ -49,7 +49,7 @@ def check(line, value, **others):
     ],
 )
 def test_a_parameters_cell_holds_only_literals(cell):
-    with pytest.raises(ValueError, match="expected only name = literal"):
+    with pytest.raises(ValueError, match="must be name = literal, got"):
         declared_parameters(tiny(cell))
 
 
@@ -61,9 +61,9 @@ def test_declared_parameters():
         "widths": (-1, 2),
         "name": None,
     }
-    with pytest.raises(ValueError, match="expected publish_to"):
+    with pytest.raises(ValueError, match="parameters must have publish_to"):
         declared_parameters(tiny("steps = 1", folder=""))
-    with pytest.raises(ValueError, match="one code cell tagged 'parameters', got 0"):
+    with pytest.raises(ValueError, match="'parameters' must be one code cell, got 0"):
         declared_parameters(new_notebook())
 
 
@@ -213,21 +213,33 @@ def by_hand(tmp_path, monkeypatch):
         ({"steps": 0}, ValueError, r"steps must be in \[1, 9\], got 0"),
         ({"steps": 2, "rate": 3.0}, ValueError, "with steps = 2, got 3.0"),
         ({"rate": 4.0}, ValueError, "with steps = 3, got 4.0"),
-        ({"steps": True}, TypeError, "expected int for steps in tiny.ipynb, got bool True"),
-        ({"steps": "3"}, TypeError, "expected int for steps in tiny.ipynb, got str '3'"),
+        ({"steps": True}, TypeError, "steps in tiny.ipynb must be int, got bool True"),
+        ({"steps": "3"}, TypeError, "steps in tiny.ipynb must be int, got str '3'"),
     ],
 )
 def test_a_study_refuses_what_its_notebook_does_not_allow(by_hand, values, error, message):
     with pytest.raises(error, match=message):
-        Study("tiny", values, "out")
+        Study("tiny", {"steps": 3, "rate": 0.5, "publish_to": "out", **values})
     assert not (by_hand / "out").exists()
 
 
-def test_a_study_takes_what_is_allowed_and_what_no_notebook_speaks_of(by_hand):
-    assert Study("tiny", {"steps": 9, "rate": 1}, "out").parameters == {"steps": 9, "rate": 1}
-    assert Study("tiny", {"more": -1}, "out").parameters == {"more": -1}
-    assert Study("other", {"steps": 0}, "out").parameters == {"steps": 0}
-    check_study(by_hand / "nowhere.ipynb", {"steps": 0})
+def test_a_study_takes_its_parameters_from_the_namespace_of_the_notebook(by_hand):
+    namespace = {"np": json, "steps": 9, "more": object(), "rate": 1, "publish_to": "out"}
+    study = Study("tiny", namespace)
+    assert study.parameters == {"steps": 9, "rate": 1}
+    assert study.publish_to == by_hand / "out"
+    assert namespace["publish_to"] == "out"
+    del namespace["rate"]
+    with pytest.raises(ValueError, match=r"rate must be set .* tiny\.ipynb, got none"):
+        Study("tiny", namespace)
+
+
+def test_without_a_notebook_the_whole_namespace_is_taken(by_hand):
+    given = {"steps": 0, "publish_to": "out"}
+    assert study_parameters(by_hand / "nowhere.ipynb", given) == given
+    assert Study("other", given).parameters == {"steps": 0}
+    with pytest.raises(ValueError, match="publish_to must be a folder to write to, got none"):
+        Study("other", {"steps": 0})
 
 
 # --- the command ---

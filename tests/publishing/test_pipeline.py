@@ -31,8 +31,9 @@ sizes = [1, 2]  # [1, steps], ascending; a bound is another parameter
 """
 STUDY = """\
 from rai_utils.publishing.claims import Study
-study = Study("tiny", {"steps": steps, "rate": rate}, publish_to)
-study.metric("doubled", 2 * steps, tolerance=0)"""
+study = Study("tiny", {"steps": steps, "rate": rate, "publish_to": publish_to})
+study.record(tolerance=0, doubled=2 * steps)
+2 * steps"""
 PUBLISH = """\
 from matplotlib.figure import Figure
 study.figure("empty", Figure(figsize=(1, 1)))
@@ -255,6 +256,12 @@ def test_links_lead_where_they_led_and_a_saved_notebook_is_not_run_again(project
     assert capfd.readouterr().out == "tiny  quick  saved without a change, not run again\n"
     assert executed.stat().st_mtime_ns >= source_of(project).stat().st_mtime_ns
 
+    # A run that fails has no figures: its notebook shows the published ones.
+    write(project, "1 / 0", prose=LINKS)
+    assert main(["execute", "tiny", "--profile", "quick"], project) == 1
+    failed = nbformat.read(project / "build" / "quick" / "failed" / "tiny.ipynb", as_version=4)
+    assert "![drawn](../../../figures/tiny/empty.png)" in failed.cells[1].source
+
 
 @pytest.mark.parametrize(
     ("newer", "change"),
@@ -275,8 +282,8 @@ def test_a_notebook_is_run_again_where_more_than_its_file_is_new(
     nbformat.write(nbformat.read(source_of(project), as_version=4), executed)
     figures = project / "figures" / "tiny"
     figures.mkdir(parents=True)
-    record = {"metrics": {"doubled": {"value": 0, "interval": None}}, "claims": []}
-    record = {"notebook": "tiny", "parameters": {}, "environment": {}, **record, "figures": []}
+    record = {"metrics": {"doubled": {"value": 0, "interval": None}}, "claims": [], "figures": []}
+    record = {"notebook": "tiny", "parameters": {}, "environment": {}, **record, "descriptions": {}}
     (figures / "metrics.json").write_text(json.dumps(record))
     monkeypatch.setattr(pipeline, "_run_papermill", None)  # a run would call it, and fail
     assert main(["execute", "tiny", "--newer", "notebooks/tiny.ipynb"], project) == 0
@@ -299,22 +306,25 @@ def test_a_notebook_is_run_again_where_more_than_its_file_is_new(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tiny", "--parameters", "step=1"], "a parameter of steps, rate, sizes in the command"),
-        (["tiny", "--parameters", "steps=1.5"], "expected int for steps .* got float 1.5"),
+        (
+            ["tiny", "--parameters", "step=1"],
+            "names in the command must be of steps, rate, sizes, got 'step'",
+        ),
+        (["tiny", "--parameters", "steps=1.5"], "steps .* must be int, got float 1.5"),
         (["tiny", "--parameters", "steps=True"], "got bool True"),
         (["tiny", "--parameters", "steps"], "name=value, got 'steps'"),
-        (["tiny", "--parameters", "sizes=[1,'a']"], "expected int for an entry of sizes"),
-        (["tiny", "--parameters", "rate=nan"], "expected float for rate .* got str 'nan'$"),
-        (["tiny", "--parameters", "rate=1e999"], "a finite number for rate .* got inf"),
-        (["tiny", "--parameters", f"rate={10**400}"], "a finite number for rate"),
+        (["tiny", "--parameters", "sizes=[1,'a']"], "an entry of sizes .* must be int"),
+        (["tiny", "--parameters", "rate=nan"], "rate .* must be float, got str 'nan'$"),
+        (["tiny", "--parameters", "rate=1e999"], "rate .* must be finite, got inf"),
+        (["tiny", "--parameters", f"rate={10**400}"], "rate .* must be finite"),
         (["tiny", "--parameters", "sizes=[]"], r"sizes must be 1 or more of \[1, steps\]"),
         (["tiny", "--parameters", "sizes=[1, 4]"], r"with steps = 3, got \[1, 4\]"),
         (["tiny", "--parameters", "steps=1"], r"sizes must be .* with steps = 1, got \[1, 2\]"),
         (["tiny", "--parameters", "steps=0"], r"^execute: steps must be in \[1, 9\], got 0$"),
         (["tiny", "--parameters", "rate=0"], r"rate must be in \(0, 1\], got 0.0"),
         (["tiny", "--parameters", "publish_to=x"], "publish_to, which the pipeline sets"),
-        (["tiny", "--profile", "fast"], "profile of full, quick, got 'fast'"),
-        (["tinny"], "a notebook of tiny, got 'tinny'"),
+        (["tiny", "--profile", "fast"], "the profile must be full or quick, got 'fast'"),
+        (["tinny"], "the notebook must be one of tiny, got 'tinny'"),
     ],
 )
 def test_a_wrong_command_is_refused_in_one_line(project, capfd, arguments, message):
@@ -329,14 +339,17 @@ def test_a_wrong_command_is_refused_in_one_line(project, capfd, arguments, messa
 @pytest.mark.parametrize(
     ("profile", "message"),
     [
-        ("steps: 1\nstep: 2\n", "notebooks/profiles/quick/tiny.yaml, got 'step'"),
+        (
+            "steps: 1\nstep: 2\n",
+            "names in notebooks/profiles/quick/tiny.yaml must be of steps, rate, sizes, got 'step'",
+        ),
         ("rate: 1e-3\n", "YAML reads 1e-3 as text"),
-        ("rate: .nan\n", "a finite number for rate in notebooks/profiles/quick/tiny.yaml, got nan"),
-        ("rate: nan\n", "expected float for rate in notebooks/profiles/quick/tiny.yaml, got str"),
+        ("rate: .nan\n", "rate in notebooks/profiles/quick/tiny.yaml must be finite, got nan"),
+        ("rate: nan\n", "rate in notebooks/profiles/quick/tiny.yaml must be float, got str"),
         ("steps: 1\n", "sizes must be 1 or more of [1, steps], ascending with steps = 1"),
         ("steps\n", "name: value lines"),
-        ("steps: [1\n", "expected YAML"),
-        (None, "expected a profile"),
+        ("steps: [1\n", "must be YAML in"),
+        (None, "tiny.yaml, got an error: [Errno 2] No such file"),
     ],
 )
 def test_a_wrong_profile_is_refused(project, capfd, profile, message):
@@ -350,7 +363,10 @@ def test_a_wrong_profile_is_refused(project, capfd, profile, message):
 def test_a_wrong_marker_is_refused_before_the_run(project, capfd):
     write(project, STUDY, PUBLISH, prose="Twice is <!--=doubled-->0.")
     assert main(["execute", "tiny"], project) == 2
-    assert "after '<!--=doubled-->', got none" in capfd.readouterr().err
+    assert (
+        "a marker must be <!--=NAME:FORMAT-->TEXT<!--/--> after other words"
+        in capfd.readouterr().err
+    )
     assert not (project / "build").exists()
 
 
@@ -416,7 +432,7 @@ def test_no_index_is_written_while_another_set_is_published(project, monkeypatch
         ),
         (("", "import os\nos._exit(1)"), PROSE, "in code cell 3 of 3 .*DeadKernelError"),
         (("", "import os\nos._exit(1)", ""), PROSE, "in code cell 3 of 4 .*DeadKernelError"),
-        ((STUDY,), PROSE, "after its last cell: ValueError: expected a metrics file"),
+        ((STUDY,), PROSE, "after its last cell: ValueError: .* must be a metrics file"),
         (
             (STUDY, PUBLISH),
             "Twice is <!--=double-->0<!--/-->.",
@@ -430,7 +446,7 @@ def test_no_index_is_written_while_another_set_is_published(project, monkeypatch
         (
             (STUDY.replace('Study("tiny"', 'Study("other"'), PUBLISH),
             PROSE,
-            "expected a set of tiny, got one of other",
+            "the set must be one of tiny, got one of other",
         ),
     ],
     ids=[
@@ -487,7 +503,10 @@ def test_after_a_kill_the_next_run_starts_anew(project):
     run = start(project, "execute", "tiny", TMPDIR=str(elsewhere))
     wait_until(lambda: note.exists() and note.read_text())
     second = start(project, "execute", "tiny")
-    assert "one run of tiny (full) at a time" in second.communicate(timeout=60)[1]
+    assert (
+        "there must be one run of tiny (full) at a time, got a second one"
+        in second.communicate(timeout=60)[1]
+    )
     assert second.returncode == 2
     run.kill()
     run.communicate()
@@ -602,7 +621,7 @@ def test_a_run_that_cannot_be_published_is_kept_and_published_later(project, cap
     assert "## tiny" in (project / "figures" / "README.md").read_text()
     assert (project / "build" / "full" / "tiny.ipynb").is_file()
     assert main(["publish", "tiny"], project) == 2
-    assert "a finished run at build/full/finished/tiny, found none" in capfd.readouterr().err
+    assert "build/full/finished/tiny must be a finished run, got none" in capfd.readouterr().err
 
 
 # --- a kill in the middle of publishing ---
@@ -696,9 +715,9 @@ def test_an_error_while_publishing_is_undone(tmp_path, monkeypatch):
 
 def test_write_back_needs_a_full_run(project, capfd):
     assert main(["write-back", "tiny"], project) == 2
-    assert "a finished full run at build/full/tiny.ipynb" in capfd.readouterr().err
+    assert "build/full/tiny.ipynb must be a finished full run, got none" in capfd.readouterr().err
     assert main(["write-back", "other"], project) == 2
-    assert "a notebook at notebooks/other.ipynb" in capfd.readouterr().err
+    assert "notebooks/other.ipynb must be a notebook, got none" in capfd.readouterr().err
 
 
 def test_write_back_drops_what_differs_from_run_to_run(project):
@@ -726,6 +745,7 @@ def test_write_back_drops_what_differs_from_run_to_run(project):
         "metrics": {"doubled": {"value": 6, "tolerance": 0, "interval": None, "seeds": None}},
         "claims": [],
         "figures": [],
+        "descriptions": {},
     }
     (figures / "metrics.json").write_text(json.dumps(record))
     assert pipeline.write_back("tiny", project)

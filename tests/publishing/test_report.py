@@ -1,3 +1,4 @@
+import base64
 import errno
 import json
 import os
@@ -8,13 +9,18 @@ import sys
 import tempfile
 from itertools import pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 
+import nbformat
 import pytest
 from browser import Page
+from matplotlib.figure import Figure
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from rai_utils.publishing import report
 from rai_utils.publishing.claims import read_metrics
-from rai_utils.publishing.pipeline import ROOT, fill_readme
+from rai_utils.publishing.pipeline import ROOT, filled_readme
+from rai_utils.publishing.report import read_chapter, report_page
 
 BROWSER = report.find_browser()
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome was found")
@@ -22,7 +28,7 @@ needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrom
 
 @pytest.fixture(scope="module")
 def page():
-    return report.report_page(ROOT)
+    return report_page(ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,242 @@ def copy(tmp_path):
     return tmp_path
 
 
-# --- what is on the page ---
+# --- a small project ---
+
+OPENING = """\
+# A *title*
+
+**Question.** Does it hold?
+
+**Answer.** It does: <!--=steps:d-->7<!--/-->.
+
+![words](../figures/demo/curve.png)
+"""
+EQUATIONS = r"""*What this figure says.* It falls, see [it](demo.ipynb#part), [other](other.ipynb).
+
+More: $\mathcal L = \mathbb E[x < y]$, $\exp(-(x - 1)^2 / (2 \cdot 0.15^2)) = y$.
+
+## Second part
+
+$$a_{i+1} = f(b + c), \qquad 0 \le t < T + 1 \tag{3}$$
+
+$$-a \left(a = b\right)$$
+
+| a | b & c | d | e |
+|---|---:|---|---|
+| x | 1 | 2 | 3 |
+
+| f | g |
+|---|---|
+| 4 | 5 |
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A project with one notebook, three published figures and one claim."""
+    folder = tmp_path_factory.mktemp("small")
+    record = {
+        "notebook": "demo",
+        "parameters": {"size": 3},
+        "environment": {"python": "3.11"},
+        "metrics": {"steps": {"value": 200, "tolerance": 0, "interval": None, "seeds": None}},
+        "claims": [
+            {"id": "P8", "measured": 1, "interval": None, "verdict": "proved"}
+            | {"statement": "It holds", "rule": "≥ 1"}
+        ],
+        "figures": ["curve", "map", "left-over"],
+        "descriptions": {"curve": "loss [nats]."},
+    }
+    figures = folder / "figures" / "demo"
+    figures.mkdir(parents=True)
+    (figures / "metrics.json").write_text(json.dumps(record))
+    for name in record["figures"]:
+        Figure(figsize=(1, 0.5)).savefig(figures / f"{name}.png", dpi=200)
+    image = base64.b64encode((figures / "map.png").read_bytes()).decode()
+    shown = new_output("display_data", {"image/png": image, "text/plain": "<Figure>"})
+    table = new_output("display_data", {"text/markdown": "| h | i |\n|---|---|\n| 1 | 2 |"})
+    cells = [
+        new_markdown_cell(OPENING),
+        new_code_cell("study.figure('curve', figure)", outputs=[shown]),
+        new_markdown_cell(EQUATIONS),
+        new_code_cell(
+            "for n in ['map']:\n    study.figure(n, figure)",
+            outputs=[shown, new_output("stream", text="a < b\n")],
+        ),
+        new_code_cell("%matplotlib inline", outputs=[table]),
+        new_code_cell("prove('P8', 'It holds', 0)"),
+        new_markdown_cell(
+            "## Second part\n\n<details><summary>Try first</summary>\n\nSo.\n</details>"
+        ),
+        new_code_cell("draw('curve')", outputs=[shown]),
+        new_code_cell("study.figure('curve', again)"),
+        new_markdown_cell("## Limits\n\nOne machine, <!--=steps-->7<!--/--> steps.\n\n## Books"),
+    ]
+    (folder / "notebooks").mkdir()
+    nbformat.write(new_notebook(cells=cells), folder / "notebooks" / "demo.ipynb")
+    (folder / "Makefile").write_text("NOTEBOOKS := demo\n")
+    (folder / "README.md").write_text("# Study\n\nThe opening.\n\n## Commands\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tree(small):
+    """The page of the small project, which is also well-formed XML."""
+    page = re.sub(r' xmlns="[^"]*"', "", report_page(small).removeprefix("<!DOCTYPE html>"))
+    return ElementTree.fromstring(page)
+
+
+def words(element):
+    """Return the text of an element; equations without the LaTeX that they hold too."""
+    copy = ElementTree.fromstring(re.sub("<annotation.*?</annotation>", "", html_of(element)))
+    return " ".join("".join(copy.itertext()).split())
+
+
+def html_of(element):
+    return ElementTree.tostring(element, encoding="unicode").rpartition(">")[0] + ">"
+
+
+def test_a_chapter_takes_what_the_notebook_opens_and_closes_with(small):
+    chapter = read_chapter(small, "demo", {"demo": read_metrics(small / "figures" / "demo")})
+    assert chapter.title == "A *title*"
+    assert chapter.question == "Does it hold?"
+    assert chapter.answer == "It does: 200."
+    assert chapter.limits == "One machine, 200 steps."
+    assert chapter.captions["curve"].startswith("It falls")
+    assert chapter.captions["map"] == ""
+
+
+def test_the_summary_has_question_answer_and_verdicts(tree):
+    summary = tree.find(".//section[@id='summary']")
+    assert "The opening. source claims proved" in words(summary)
+    assert "Commands" not in words(summary)
+    assert "A title Does it hold? It does: 200." in words(summary)
+    assert summary.find(".//a[@href='#demo']") is not None
+
+
+def test_figures_and_claims_stand_where_their_cells_are(tree):
+    chapter = tree.find(".//section[@id='demo']")
+    marks = [each.get("id") for each in chapter.iter() if each.get("id")]
+    assert marks == [
+        "demo",
+        "demo-figure-curve",
+        "second-part",
+        "demo-figure-map",
+        "demo-P8",
+        "second-part-1",
+        "limits-1",
+        "books",
+        "demo-figure-left-over",
+    ]
+    # The headline, three figures, and the picture of the cell that publishes none.
+    alternatives = [image.get("alt") for image in chapter.iter("img")]
+    assert alternatives == [
+        "words",
+        "loss [nats].",
+        "Figure: map",
+        "Picture that the code above draws",
+        "Figure: left over",
+    ]
+    (row,) = [row for row in tree.iter("tr") if "It holds" in words(row)]
+    assert row.find(".//a[@href='#demo-P8']") is not None
+    assert words(row) == "P8 It holds 1 proved"
+
+
+def test_pictures_are_held_by_the_page_at_one_scale(small, tree):
+    image = tree.find(".//figure[@id='demo-figure-map']//img")
+    content = (small / "figures" / "demo" / "map.png").read_bytes()
+    assert image.get("src") == f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    assert image.get("width") == "144"
+
+
+def test_outputs_are_shown_and_code_is_folded(tree):
+    chapter = tree.find(".//section[@id='demo']")
+    folded = [words(each) for each in chapter.findall(".//details[@class='code']")]
+    assert len(folded) == 6
+    assert folded[0] == "Code study.figure('curve', figure)"
+    (output,) = chapter.findall(".//pre[@class='output']")
+    assert words(output) == "a < b"
+    assert "h i 1 2" in words(chapter)
+    assert "<Figure>" not in words(tree)
+    assert "Try first" in [words(each) for each in chapter.iter("summary")]
+
+
+def test_links_between_notebooks_stay_on_the_page(tree):
+    links = {words(link): link.get("href") for link in tree.iter("a")}
+    assert links["it"] == "#demo"
+    assert links["other"] == "other.ipynb"
+
+
+def test_equations_are_mathml_that_breaks_before_relations(tree):
+    chapter = tree.find(".//section[@id='demo']")
+    inline = [words(math) for math in chapter.findall(".//math[@display='inline']")]
+    assert inline == ["ℒ=𝔼[x<y]", "exp⁡(−(x−1)2/(2⋅0.152))", "=y"]
+    numbered, bracketed = chapter.findall(".//span[@class='equation']")
+    assert [words(math) for math in numbered.iter("math")] == [
+        "ai+1",
+        "=f(b+c),",
+        "0",
+        "≤t",
+        "<T",
+        "+1",
+    ]
+    assert "<mrow /><mo>+</mo>" in html_of(numbered)  # a sign between, and not that of a number
+    assert words(numbered).endswith("(3)")
+    # A sign at the start and one in brackets are no place to break.
+    assert [words(math) for math in bracketed.iter("math")] == ["−a(a=b)"]
+
+
+def test_tables_name_columns_and_rows_and_wide_ones_are_stacked(tree):
+    wide, narrow, _ = tree.findall(".//section[@id='demo']//table")
+    assert [head.get("scope") for head in wide.iter("th")] == ["col"] * 4 + ["row"]
+    assert [cell.get("data-label") for cell in wide.iter("td")] == ["b & c", "d", "e"]
+    assert [cell.get("role") for cell in wide.iter("td")] == ["cell"] * 3
+    assert wide.get("class") == "stacked"
+    assert narrow.get("class") is None
+    assert [cell.get("data-label") for cell in narrow.iter("td")] == ["g"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("demo/curve.png", "demo/gone.png"), "gone.png not found"),
+        (lambda text: text.replace("figures/demo/curve", "curve"), r"got 'curve.png'"),
+        (
+            lambda text: text.replace("mathcal L", "nothing L"),
+            r"unexpected control sequence .nothing",
+        ),
+        (lambda text: text.replace("=steps:d", "=step:d"), "got 'step'"),
+        (None, "must have its notebook, got no demo.ipynb"),
+    ],
+)
+def test_what_does_not_fit_what_is_published_is_refused(small, tmp_path, change, message):
+    shutil.copytree(small, tmp_path, dirs_exist_ok=True)
+    notebook = tmp_path / "notebooks" / "demo.ipynb"
+    notebook.write_text(change(notebook.read_text())) if change else notebook.unlink()
+    with pytest.raises(ValueError, match=message):
+        report_page(tmp_path)
+
+
+def test_a_figure_that_is_no_picture_is_refused(small, tmp_path):
+    shutil.copytree(small, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "figures" / "demo" / "curve.png").write_text("no picture")
+    with pytest.raises(ValueError, match="pandoc can set"):
+        report_page(tmp_path)
+
+
+# --- the page of the study ---
+
+
+def test_each_figure_and_claim_of_the_study_has_its_place(notebook_name):
+    record = read_metrics(ROOT / "figures" / notebook_name)
+    chapter = read_chapter(ROOT, notebook_name, {notebook_name: record})
+    assert set(chapter.captions) == set(record["figures"])
+    for claim in record["claims"]:
+        assert chapter.body.count(f'<a id="{notebook_name}-{claim["id"]}">') == 1
+    assert chapter.question
+    assert chapter.answer
+    assert chapter.limits
 
 
 @pytest.mark.slow
@@ -51,24 +292,34 @@ def test_the_page_holds_all_it_shows_and_runs_no_script(page):
     assert all(address.startswith("data:image/png;base64,") for address in addresses)
     for outside in ("<script", "<link", "<iframe", "@import", "url(", "javascript:", "onclick"):
         assert outside not in page
+    prose = re.sub(
+        "<pre.*?</pre>|<annotation.*?</annotation>|<img[^>]*>", "", page, flags=re.DOTALL
+    )
+    assert not re.search(r"<!--|\$[a-zA-Z\\]", prose)
 
 
 @pytest.mark.slow
 def test_every_published_claim_and_figure_is_on_the_page(page, makefile_notebooks):
     for name in makefile_notebooks:
         record = read_metrics(ROOT / "figures" / name)
-        assert f'<h2 id="{name}">' in page
+        assert f'<section id="{name}"' in page
         for figure in record["figures"]:
             assert page.count(f'id="{name}-figure-{figure}"') == 1
         for claim in record["claims"]:
-            rows = re.findall(rf'<th scope="row"[^>]*>{claim["id"]}</th>.*?</tr>', page, re.DOTALL)
-            assert claim["verdict"] in rows[0]
-            assert f'href="#{name}' in rows[0]
+            place = re.escape(f'href="#{name}-{claim["id"]}"')
+            (row,) = re.findall(rf"<th[^>]*><a\s+{place}>.*?</tr>", page, re.DOTALL)
+            assert claim["verdict"] in row
     assert re.findall(r"Figures? \d(?: and \d)?\.", page) == [
         "Figure 1.",
         "Figures 2 and 3.",
         "Figures 4 and 5.",
     ]
+    section = page.partition('id="the-proposals-five-figures"')[2].partition("</section>")[0]
+    record = read_metrics(ROOT / "figures" / "rai-demo")
+    caption = read_chapter(ROOT, "rai-demo", {"rai-demo": record}).captions["circuit"]
+    assert caption.partition(":")[0] in " ".join(section.split())
+    # In the order in which the claims lead to them.
+    assert page.index('<section id="rai-demo"') < page.index('<section id="rai-grads"')
 
 
 @pytest.mark.slow
@@ -79,9 +330,12 @@ def test_a_reader_who_hears_the_page_finds_the_way(page):
     assert all(after <= before + 1 for before, after in pairwise(levels))
     assert all(words.strip() for words in re.findall(r'<img[^>]* alt="([^"]*)"', page))
     assert page.count("<img") == len(re.findall(r"<img[^>]* alt=", page))
-    assert page.count("<th ") == len(re.findall(r'<th scope="(?:col|row)"', page))
-    assert '<html lang="en">' in page
-    addresses = re.findall(r' id="([^"]*)"', page)
+    assert page.count("<th") - page.count("<thead") == len(
+        re.findall(r'<th\s[^>]*scope="(?:col|row)"', page)
+    )
+    assert 'lang="en"' in page
+    assert page.count("<main>") == page.count("</main>") == page.count("<nav ") == 1
+    addresses = re.findall(r'\sid="([^"]*)"', page)
     assert len(set(addresses)) == len(addresses)
 
 
@@ -93,8 +347,8 @@ def test_a_changed_number_changes_readme_and_report(copy, page):
     claim = next(claim for claim in record["claims"] if claim["id"] == "P8")
     claim |= {"measured": 0.654321, "interval": [0.61, 0.7], "verdict": "not reproduced"}
     path.write_text(json.dumps(record))
-    fill_readme(copy)
-    changed = report.report_page(copy)
+    (copy / "README.md").write_text(filled_readme(copy))
+    changed = report_page(copy)
     for text, before in (((copy / "README.md").read_text(), README), (changed, page)):
         for number in ("98.765", "0.654", "0.61 to 0.7"):
             assert number not in before
@@ -108,7 +362,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_without_a_published_set_the_report_is_refused_in_one_line(tmp_path, capsys):
     assert report.main(tmp_path) == 2
     errors = capsys.readouterr().err
-    assert "expected published notebooks" in errors
+    assert "must hold published notebooks, got none" in errors
     assert errors.count("\n") == 1
 
 
@@ -120,17 +374,25 @@ def small_page(monkeypatch):
     monkeypatch.setattr(report, "report_page", lambda folder: "<!DOCTYPE html><title>t</title>p")
 
 
+def printed(folder):
+    """Build the report; return which files are there."""
+    assert report.main(folder) == 0
+    return sorted(path.name for path in (folder / "build" / "report").iterdir())
+
+
 def test_without_a_browser_the_html_stands_alone(tmp_path, capsys, monkeypatch, small_page):
     monkeypatch.setattr(report, "find_browser", lambda: None)
-    (tmp_path / "report.pdf").write_text("of an earlier report")
-    assert report.build(tmp_path, tmp_path) == [tmp_path / "report.html"]
-    assert not (tmp_path / "report.pdf").exists()
-    assert "no Chromium or Chrome was found" in capsys.readouterr().out
+    (tmp_path / "build" / "report").mkdir(parents=True)
+    (tmp_path / "build" / "report" / "report.pdf").write_text("of an earlier report")
+    assert printed(tmp_path) == ["report.html"]
+    output = capsys.readouterr().out
+    assert "no Chromium or Chrome was found" in output
+    assert "report  build/report/report.html" in output
 
 
 def test_a_browser_that_fails_leaves_the_html(tmp_path, capsys, monkeypatch, small_page):
     monkeypatch.setattr(report, "find_browser", lambda: shutil.which("false"))
-    assert report.build(tmp_path, tmp_path) == [tmp_path / "report.html"]
+    assert printed(tmp_path) == ["report.html"]
     assert "did not print the page: no message" in capsys.readouterr().out
 
 
@@ -154,14 +416,13 @@ def test_a_browser_that_still_fills_its_profile_has_printed(tmp_path, monkeypatc
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where what stays behind is removed
     with monkeypatch.context() as patch:
         patch.setattr(os, "rmdir", still_filled)
-        made = report.build(tmp_path, tmp_path)
-    assert made == [tmp_path / "report.html", tmp_path / "report.pdf"]
+        assert printed(tmp_path) == ["report.html", "report.pdf"]
 
 
 @pytest.mark.slow
 @needs_browser
 def test_the_page_is_printed(tmp_path, capsys, small_page):
-    assert report.main(tmp_path) == 0
+    assert printed(tmp_path) == ["report.html", "report.pdf"]
     assert (tmp_path / "build" / "report" / "report.pdf").read_bytes().startswith(b"%PDF")
     assert "build/report/report.pdf" in capsys.readouterr().out
 
@@ -212,6 +473,7 @@ PACKAGED = (
     "py.typed",
     "__init__.pyi",
     "publishing/report.css",
+    "publishing/report.lua",
     "publishing/methods.md",
     "experiments/network_basics/calculus.py",
 )

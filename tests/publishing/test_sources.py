@@ -21,7 +21,7 @@ MODULES = {
     "circle": "import rai_utils.other\n",
     "other": "import rai_utils.circle as circle\n",
     "typed": (
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from rai_utils import ground\n"
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from rai_utils import circle\n"
         "else:\n    from rai_utils import late\n"
     ),
     "dynamic": "import importlib\nimportlib.import_module('rai_utils.middle')\n",
@@ -345,7 +345,7 @@ def test_each_notebook_of_the_study_has_sources_and_the_commands_are_none(notebo
     paths = notebook_sources(ROOT / "notebooks" / f"{notebook_name}.ipynb", ROOT)
     modules = {path.stem for path in paths if path.suffix == ".py"}
     assert {"claims", "plotting", "legibility", "training", "data"} <= modules
-    assert not {"pipeline", "bench", "study", "catalogue", "report", "reference"} & modules
+    assert not {"pipeline", "bench", "study", "catalogue", "report", "docs"} & modules
 
 
 def test_modules_of_this_checkout_are_what_python_loads():

@@ -102,7 +102,7 @@ def backward_signals(model: StackedMLP, dataset: Dataset) -> tuple[list[Tensor],
         ValueError: the networks have skip connections.
     """
     if model.architecture.skip_connections:
-        raise ValueError(f"expected networks without skips, got {model.architecture}")
+        raise ValueError(f"networks must be without skips, got {model.architecture}")
     activation = model.architecture.activation
     x = dataset.x.to(model.weights[0].dtype)
     z = [values.requires_grad_() for values in pre_activations(model, x)]
@@ -224,7 +224,7 @@ def two_weight_descent(
     """
     if inputs.ndim != 2 or inputs.shape[1] != 2 or outputs.shape != inputs.shape[:1]:
         raise ValueError(
-            f"expected inputs (n, 2) and outputs (n,), got {inputs.shape} and {outputs.shape}"
+            f"inputs must be (n, 2) and outputs (n,), got {inputs.shape} and {outputs.shape}"
         )
     rate, steps = number(rate, "rate", above=0), whole_number(steps, "steps", 1)
     path = np.empty((steps + 1, 2))

@@ -16,7 +16,7 @@ from scipy.linalg import lstsq
 from scipy.optimize import linprog
 from scipy.special import expit
 
-from rai_utils.checks import LAST_SEED, whole_number, whole_numbers
+from rai_utils.checks import LAST_SEED, one_of, whole_number, whole_numbers
 
 Array = NDArray[np.float64]
 
@@ -75,13 +75,12 @@ def approximation_errors(
     Raises:
         ValueError: a name is unknown, or a width is below 1 or missing, or there is no seed.
     """
-    for kind, name, known in (("target", target, TARGETS), ("activation", activation, HIDDEN)):
-        if name not in known:
-            raise ValueError(f"{kind} must be one of {', '.join(known)}, got {name!r}")
+    one_of(target, TARGETS, "target")
+    one_of(activation, HIDDEN, "activation")
     widths = whole_numbers(widths, "widths", least=1)
     seeds = whole_numbers(seeds, "seeds", most=LAST_SEED)
     if not widths or not seeds:
-        raise ValueError(f"expected a width and a seed at least, got {widths} and {seeds}")
+        raise ValueError(f"widths and seeds must hold one each at least, got {widths} and {seeds}")
     fit, test = (np.linspace(-1, 1, count) for count in (_FIT_POINTS, _TEST_POINTS))
     wanted, truth = TARGETS[target](fit), TARGETS[target](test)
     shape = (len(widths), len(seeds))
@@ -119,8 +118,7 @@ def polynomial_limits(target: str, degree: int) -> tuple[float, float]:
     Raises:
         ValueError: the target is unknown or the degree is negative.
     """
-    if target not in TARGETS:
-        raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
+    one_of(target, TARGETS, "target")
     degree = whole_number(degree, "degree")
     x = np.linspace(-1, 1, _FIT_POINTS)
     wanted = TARGETS[target](x)
@@ -151,7 +149,7 @@ def log_log_slope(widths: Sequence[int], errors: Array) -> Array:
     """
     if len(set(widths)) < 2 or errors.ndim != 2 or len(errors) != len(widths):
         raise ValueError(
-            f"expected two widths or more and errors (widths, seeds), got {len(widths)} widths "
+            f"widths must be two or more and errors (widths, seeds), got {len(widths)} widths "
             f"and errors {errors.shape}"
         )
     if not (errors > 0).all():

@@ -170,7 +170,7 @@ def sigmoid_unit_gradient(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """
     if w.ndim != 1 or x.shape[1:] != w.shape or y.shape != x.shape[:1]:
         raise ValueError(
-            "expected w (features,), x (examples, features) and y (examples,), "
+            "w must be (features,), x (examples, features) and y (examples,), "
             f"got {tuple(w.shape)}, {tuple(x.shape)} and {tuple(y.shape)}"
         )
     return (torch.sigmoid(x @ w) - y)[:, None] * x

@@ -31,7 +31,7 @@ def best_linear_accuracy(x: Array, y: Array) -> float:
         ValueError: the shapes do not fit, or a label is neither 0 nor 1.
     """
     if x.ndim != 2 or x.shape[1] != 2 or y.shape != x.shape[:1] or not len(x):
-        raise ValueError(f"expected points (n, 2) and labels (n,), got {x.shape} and {y.shape}")
+        raise ValueError(f"points must be (n, 2) and labels (n,), got {x.shape} and {y.shape}")
     if not np.isin(y, (0, 1)).all():
         raise ValueError(f"labels must be 0 or 1, got {np.unique(y).tolist()}")
     y = y.astype(np.int64)
@@ -63,7 +63,7 @@ def last_hidden_layer(model: StackedMLP, x: Tensor) -> Array:
         ValueError: there is no hidden layer, or there are skip connections.
     """
     if model.architecture.depth < 2 or model.architecture.skip_connections:
-        raise ValueError(f"expected a plain network with a hidden layer, got {model.architecture}")
+        raise ValueError(f"the network must be plain with a hidden layer, got {model.architecture}")
     z = pre_activations(model, x)[-2]
     return model.architecture.activation.function(z).double().cpu().numpy()
 
@@ -111,7 +111,7 @@ def composed_weights(model: StackedMLP) -> tuple[Tensor, Tensor]:
     """
     architecture = model.architecture
     if architecture.hidden_activation != "identity" or architecture.skip_connections:
-        raise ValueError(f"expected a plain network of linear layers, got {architecture}")
+        raise ValueError(f"the network must be plain and of linear layers, got {architecture}")
     layers = [
         (weight[offset].detach(), bias[offset].detach())
         for run, weight, bias in zip(architecture.runs, model.weights, model.biases, strict=True)

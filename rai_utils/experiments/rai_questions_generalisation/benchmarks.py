@@ -19,7 +19,7 @@ from sklearn.datasets import (
 )
 from sklearn.model_selection import train_test_split
 
-from rai_utils.checks import LAST_SEED, whole_number
+from rai_utils.checks import LAST_SEED, one_of, whole_number
 from rai_utils.data import Dataset, Task, from_arrays, spirals
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -107,8 +107,7 @@ def benchmark(name: str, split: int, examples: int | None = None) -> Split:
         ValueError: the name is unknown, the split is negative, or more examples than there are,
             or fewer than 30, are asked for.
     """
-    if name not in BENCHMARKS:
-        raise ValueError(f"benchmark must be one of {', '.join(BENCHMARKS)}, got {name!r}")
+    one_of(name, BENCHMARKS, "benchmark")
     split = whole_number(split, "split", most=LAST_SEED // 4)
     chosen = BENCHMARKS[name]
     x, y = chosen.draw(split)

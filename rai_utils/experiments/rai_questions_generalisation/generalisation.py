@@ -17,6 +17,7 @@ from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegress
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor
 
+from rai_utils.checks import one_of
 from rai_utils.data import Dataset, Task
 from rai_utils.experiments.rai_questions_generalisation.benchmarks import (
     BENCHMARKS,
@@ -178,8 +179,7 @@ def try_method(split: Split, method: str, networks: Networks) -> Trial:
     Raises:
         ValueError: the method is unknown.
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    one_of(method, METHODS, "method")
     data = split.validation
     model = METHODS[method](networks, data)
     return Trial(
@@ -234,8 +234,7 @@ def try_reference(split: Split, reference: str) -> Trial:
     Raises:
         ValueError: the reference is unknown.
     """
-    if reference not in REFERENCES:
-        raise ValueError(f"reference must be one of {', '.join(REFERENCES)}, got {reference!r}")
+    one_of(reference, REFERENCES, "reference")
     data, test = split.validation, split.test
     grid = REFERENCES[reference](data.task)
     parts = [

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rai_utils.checks import number, whole_number
+from rai_utils.checks import number, one_of, whole_number
 from rai_utils.data import Dataset, exclusive_or, moons
 from rai_utils.diagnostics import decision_map, disagreement, mean_pairwise
 from rai_utils.experiments.sweep import Sweep
@@ -443,6 +443,10 @@ def measure(
         the share of the square [−3, 3]² that two networks of one draw decide differently, mean
         over their pairs.
     """
+    one_of(problem, PROBLEMS, "problem")
+    one_of(regulariser, REGULARISERS, "regulariser")
+    # Disagreements of pairs have an interval from three networks on.
+    seeds = whole_number(seeds, "seeds", 3)
     architecture = Architecture((2, *(width,) * hidden_layers, 1), "relu")
     rows = []
     for draw in range(draws):

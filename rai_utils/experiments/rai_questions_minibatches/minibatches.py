@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from rai_utils.checks import LAST_SEED, number, one_each, seeded, whole_number
+from rai_utils.checks import LAST_SEED, number, one_each, one_of, seeded, whole_number
 from rai_utils.data import Dataset, Task, digits
 from rai_utils.experiments.sweep import Sweep
 from rai_utils.experiments.timing import Timed, clocked, interleaved, summarise
@@ -821,11 +821,10 @@ def train(
     Raises:
         ValueError: the method is unknown, or its trials differ in their option.
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    one_of(method, METHODS, "method")
     options = {trial.option for trial in trials}
     if len(options) != 1:
-        raise ValueError(f"expected trials with one option, got {sorted(map(str, options))}")
+        raise ValueError(f"trials must have one option, got {sorted(map(str, options))}")
     (option,) = options
     model = build_mlp(ARCHITECTURE, [seed] * len(trials))
     weight_rates = [trial.weight_rate for trial in trials]
@@ -861,7 +860,7 @@ def compare(method: str, seed: int, work: float, batch: int) -> dict[str, Any]:
         ``option``), and for each trial its setting and last ``validation_loss`` (None if not
         finite), ``validation_accuracy`` and ``test_accuracy``.
     """
-    chosen_method = METHODS[method]
+    chosen_method = METHODS[one_of(method, METHODS, "method")]
     whole = digits(1280, 517, seed=seed)
     dataset = validation_split(whole, 256, seed=seed)
     budget = Budget(

@@ -1,0 +1,107 @@
+"""Numbers with their 95 % intervals: means over networks, shares, and other statistics."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy  # loads scipy.stats when it is first used: reading what is published needs none
+
+Number = int | float | bool | None
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number that is made from several.
+
+    Attributes:
+        value: the number; None where it does not exist.
+        interval: its interval, (low, high).
+        seeds: how many networks, or draws of the data, it is made from.
+    """
+
+    value: Number
+    interval: Interval | None = None
+    seeds: int | None = None
+
+
+def estimate(measured: Any, name: str = "number") -> Estimate:
+    """Return what was measured as an :class:`Estimate`.
+
+    Args:
+        measured: an :class:`Estimate`, which is returned; an array or a list over networks, shape
+            ``(n,)``, of which the mean, its interval (where ``n ≥ 2``) and ``n`` are taken; or one
+            number, which has neither interval nor seeds.
+        name: what it is, for the messages.
+
+    Raises:
+        ValueError: an array that is empty, has several axes, or holds NaN or infinity.
+    """
+    if isinstance(measured, Estimate):
+        return measured
+    if not isinstance(measured, list | tuple) and not getattr(measured, "ndim", 0):
+        return Estimate(measured)
+    sample = _sample(measured, name, least=1)
+    interval = mean_interval(sample) if len(sample) > 1 else None
+    return Estimate(float(sample.mean()), interval, len(sample))
+
+
+def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Interval:
+    """Return Student's t interval for the mean of ``values``, shape ``(n,)`` with ``n ≥ 2``.
+
+    Raises:
+        ValueError: fewer than two values, more than one axis, a value that is not finite, or a
+            level outside (0, 1).
+    """
+    sample = _sample(values, "values", least=2)
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}")
+    with warnings.catch_warnings():
+        # Equal values have no t statistic, but they have an interval.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        low, high = scipy.stats.ttest_1samp(sample, 0).confidence_interval(level)
+    return float(low), float(high)
+
+
+def share(successes: int, trials: int) -> Estimate:
+    """Return the share of ``successes`` in ``trials``, with Wilson's interval inside [0, 1].
+
+    Raises:
+        ValueError: no trial, or successes outside ``0 … trials``.
+    """
+    low, high = scipy.stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    return Estimate(successes / trials, (float(low), float(high)), trials)
+
+
+def bootstrap(
+    values: Sequence[float] | np.ndarray, statistic: Callable[[np.ndarray], Any], seed: int = 0
+) -> Estimate:
+    """Return ``statistic`` of ``values``, shape ``(n,)``, with its percentile bootstrap interval.
+
+    Each of 2000 resamples draws ``n`` values with replacement, by a generator of its own that
+    ``seed`` starts.
+
+    Raises:
+        ValueError: fewer than two values, more than one axis, or a value that is not finite.
+    """
+    sample = _sample(values, "values", least=2)
+    low, high = scipy.stats.bootstrap(
+        (sample,),
+        statistic,
+        n_resamples=2000,
+        confidence_level=0.95,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Estimate(float(statistic(sample)), (float(low), float(high)), len(sample))
+
+
+def _sample(values: Sequence[float] | np.ndarray, name: str, *, least: int) -> np.ndarray:
+    sample = np.asarray(values, dtype=float)
+    if sample.ndim != 1 or len(sample) < least:
+        raise ValueError(f"{name} must be one axis of {least} or more, got shape {sample.shape}")
+    if not np.isfinite(sample).all():
+        raise ValueError(f"{name} must be finite, got {sample[~np.isfinite(sample)][0]}")
+    return sample

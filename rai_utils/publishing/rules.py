@@ -1,0 +1,247 @@
+"""How verdicts follow from numbers: rules, their conditions, and limits that are measured.
+
+A verdict is never typed: a :class:`Rule` computes it from the number and its interval, and the text
+of the rule is made from the same limits that decide.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rai_utils.publishing.intervals import Interval, Number
+
+Verdict = Literal["reproduced", "partly", "not reproduced", "proved", "not measured"]
+
+WIDEST = 0.5
+"""The widest tolerance, as a share of the effect that its number stands for."""
+
+_RELATIONS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
+    ">=": ("≥", operator.ge),
+    "<=": ("≤", operator.le),
+    ">": (">", operator.gt),
+    "<": ("<", operator.lt),
+    "==": ("=", operator.eq),
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A limit that is itself measured: ``Measured("logistic regression", 0.88, plus=0.02)``.
+
+    The text of a rule names it, and its number is published beside the rule.
+
+    Attributes:
+        name: what was measured.
+        value: its number; None where it is missing.
+        plus: typed margin that the limit lies above it, or below if negative.
+        within: tolerance of the number, as a share of it, from 0 to 0.5.
+
+    Raises:
+        ValueError: ``within`` is out of range, or ``plus`` not finite.
+    """
+
+    name: str
+    value: Number
+    plus: float = 0.0
+    within: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_share(self.within, self.name)
+        _check_limits(self.plus)
+
+
+Limit = float | Measured
+Numbers = Mapping[str, tuple[Number, float]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a verdict follows from a measured number and its interval.
+
+    Attributes:
+        text: the rule in words, with the limits that are typed.
+        decide: (measured, interval) -> the verdict; *not measured* where a number is None.
+        numbers: name -> (number, tolerance) of what was measured besides and decides too.
+        effect: what a number under this rule stands for, if not its own size.
+    """
+
+    text: str
+    decide: Callable[[Number, Interval | None], Verdict]
+    numbers: Numbers = field(default_factory=dict)
+    effect: float | None = None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One part of a composite rule: what is asked, and whether it holds.
+
+    ``holds`` is None where a number is missing; ``numbers`` are as in :class:`Rule`.
+    """
+
+    text: str
+    holds: bool | None
+    numbers: Numbers = field(default_factory=dict)
+
+
+def at_least(reproduced: Limit, partly: Limit | None = None) -> Rule:
+    """Return the rule "the number is at least this", judged at the lower end of the interval.
+
+    Without an interval the number itself is judged.
+
+    Raises:
+        ValueError: a typed limit is not finite, or both are and ``partly`` is not below.
+    """
+    return _bounded("≥", reproduced, partly)
+
+
+def at_most(reproduced: Limit, partly: Limit | None = None) -> Rule:
+    """Return the rule "the number is at most this", judged at the upper end of the interval.
+
+    Without an interval the number itself is judged.
+
+    Raises:
+        ValueError: a typed limit is not finite, or both are and ``partly`` is not above.
+    """
+    return _bounded("≤", reproduced, partly)
+
+
+def _bounded(sign: Literal["≥", "≤"], reproduced: Limit, partly: Limit | None) -> Rule:
+    direction, end, beyond = (1, "lower", "below") if sign == "≥" else (-1, "upper", "above")
+    typed = [limit for limit in (reproduced, partly) if isinstance(limit, int | float)]
+    _check_limits(*typed)
+    if len(typed) == 2 and direction * (typed[0] - typed[1]) <= 0:
+        raise ValueError(f"partly must be {beyond} reproduced ({typed[0]:g}), got {typed[1]:g}")
+    limits = [_limit(limit) for limit in (reproduced, partly) if limit is not None]
+
+    def decide(measured: Number, interval: Interval | None) -> Verdict:
+        number, bounds = _present(measured), [value for _, value, _ in limits if value is not None]
+        if number is None or len(bounds) < len(limits):
+            return "not measured"
+        judged = number if interval is None else interval[0 if sign == "≥" else 1]
+        met = [direction * (judged - bound) >= 0 for bound in bounds]
+        if met[0]:
+            return "reproduced"
+        return "partly" if any(met) else "not reproduced"
+
+    text = "; partly: ".join(f"{sign} {words}" for words, _, _ in limits)
+    numbers = {name: pair for _, _, own in limits for name, pair in own.items()}
+    return Rule(f"{text} ({end} end of the interval)", decide, numbers)
+
+
+def identity(tolerance: float) -> Rule:
+    """Return the rule for an equality: the number is the largest deviation found.
+
+    The verdict is *proved* where its absolute value is at most ``tolerance`` (at the far end of
+    the interval, if there is one), otherwise *not reproduced*. The deviation itself is rounding;
+    what it stands for is ``tolerance``.
+
+    Raises:
+        ValueError: ``tolerance`` is negative or not finite.
+    """
+    check_tolerance(tolerance)
+
+    def decide(measured: Number, interval: Interval | None) -> Verdict:
+        number = _present(measured)
+        if number is None:
+            return "not measured"
+        ends = (number,) if interval is None else interval
+        return "proved" if all(abs(end) <= tolerance for end in ends) else "not reproduced"
+
+    return Rule(f"|deviation| ≤ {tolerance:g}", decide, effect=tolerance)
+
+
+def compare(
+    name: str, value: Number, relation: Literal[">=", "<=", ">", "<", "=="], limit: Limit
+) -> Condition:
+    """Return the condition ``value relation limit``, with its text made from the same limit.
+
+    The value is published beside the rule; what it stands for is its distance from the limit, so
+    its tolerance is half of that. A missing number, None or NaN, makes the condition neither hold
+    nor fail.
+
+    Raises:
+        ValueError: ``relation`` is none of ``>=``, ``<=``, ``>``, ``<``, ``==``.
+    """
+    if relation not in _RELATIONS:
+        raise ValueError(f"relation must be one of {', '.join(_RELATIONS)}, got {relation!r}")
+    sign, relate = _RELATIONS[relation]
+    words, bound, numbers = _limit(limit)
+    text, number = f"{name} {sign} {words}", _present(value)
+    if number is None or bound is None:
+        return Condition(text, None, {name: (None, 0.0), **numbers})
+    distance = abs(float(number) - float(bound))
+    shown = (number, WIDEST * distance) if math.isfinite(distance) else (None, 0.0)
+    return Condition(text, bool(relate(number, bound)), {name: shown, **numbers})
+
+
+def all_of(*conditions: Condition, partly: int | None = None) -> Rule:
+    """Return the rule "all conditions hold"; with ``partly``, that many of them hold it in part.
+
+    The conditions decide alone: the measured number and its interval are only shown. Where a
+    number of a condition is missing, the verdict is *not measured*.
+
+    Raises:
+        ValueError: no condition, or ``partly`` outside ``1 … number of conditions − 1``.
+    """
+    if not conditions:
+        raise ValueError("conditions must be one or more, got none")
+    if partly is not None and not 1 <= partly < len(conditions):
+        raise ValueError(
+            f"partly must be from 1 to {len(conditions) - 1} for {len(conditions)} conditions, "
+            f"got {partly}"
+        )
+    missing = any(condition.holds is None for condition in conditions)
+    holding = sum(bool(condition.holds) for condition in conditions)
+
+    def decide(measured: Number, interval: Interval | None) -> Verdict:
+        if missing:
+            return "not measured"
+        if holding == len(conditions):
+            return "reproduced"
+        return "partly" if partly is not None and holding >= partly else "not reproduced"
+
+    text = " and ".join(condition.text for condition in conditions)
+    if partly is not None:
+        text += f"; partly: {partly} of them"
+    numbers = {name: pair for each in conditions for name, pair in each.numbers.items()}
+    return Rule(text, decide, numbers)
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Refuse a tolerance that is negative or not finite."""
+    if not (isinstance(tolerance, int | float) and math.isfinite(tolerance) and tolerance >= 0):
+        raise ValueError(f"tolerance must be 0 or above, got {tolerance!r}")
+
+
+def check_share(within: Any, name: str) -> float:
+    """Return a tolerance that is a share of an effect; refuse one that is not from 0 to 0.5."""
+    if not (isinstance(within, int | float) and 0 <= within <= WIDEST):
+        raise ValueError(f"within of {name} must be from 0 to {WIDEST}, got {within!r}")
+    return within
+
+
+def _check_limits(*limits: float) -> None:
+    for limit in limits:
+        if not math.isfinite(limit):
+            raise ValueError(f"limit must be finite, got {limit}")
+
+
+def _limit(limit: Limit) -> tuple[str, float | None, Numbers]:
+    """Return a limit in words, without measured numbers; its value; and what was measured for it.
+
+    The value is None where the number is missing.
+    """
+    if not isinstance(limit, Measured):
+        return f"{limit:g}", limit, {}
+    number, plus = _present(limit.value), limit.plus
+    text = f"{limit.name} {'+' if plus > 0 else '−'} {abs(plus):g}" if plus else limit.name
+    if number is None:
+        return text, None, {limit.name: (None, 0.0)}
+    return text, number + plus, {limit.name: (number, limit.within * abs(number))}
+
+
+def _present(value: Number) -> int | float | None:
+    """Return a number, or None where it is missing: None itself, or NaN."""
+    return None if value is None or math.isnan(value) else value
