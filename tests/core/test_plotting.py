@@ -722,7 +722,7 @@ def test_bars_have_few_ticks_on_a_linear_axis_and_fit_a_logarithmic_one(axes):
     call("interval_bars", axes)
     axes.figure.draw_without_rendering()
     low, high = axes.get_xlim()
-    assert sum(low <= tick <= high for tick in axes.get_xticks()) <= 5
+    assert sum(low <= tick <= high for tick in axes.get_xticks()) <= 4
 
 
 def test_bars_show_means_intervals_and_seeds(axes):
