@@ -535,9 +535,9 @@ _ = axes.plot([1, 2], label="a line")
 _ = axes.legend()
 study.figure("drawn", drawn)"""
 LOOK = """\
-import builtins, numpy, sys
+import builtins, matplotlib, numpy
 precision = numpy.get_printoptions()["precision"]
-getattr(builtins, "startup", None), "seaborn" in sys.modules, precision"""
+getattr(builtins, "startup", None), matplotlib.rcParams["axes.grid"], precision"""
 
 
 @pytest.mark.slow
