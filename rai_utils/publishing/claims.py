@@ -373,7 +373,8 @@ def environment() -> dict[str, Any]:
     import torch
 
     versions = {
-        name: importlib.metadata.version(name)
+        # The build tag (+cpu) says which wheel it was, not which release.
+        name: importlib.metadata.version(name).partition("+")[0]
         for name in ("torch", "numpy", "scikit-learn", "matplotlib")
     }
     return {

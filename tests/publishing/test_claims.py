@@ -391,3 +391,8 @@ def test_a_figure_is_described_by_its_own_labels():
     panels[1].set_title("named")
     assert described(made) == "named."
     plt.close("all")
+
+
+def test_the_release_of_torch_is_recorded_whatever_its_build(monkeypatch):
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "9.8.7+cpu")
+    assert {claims.environment()[name] for name in ("torch", "numpy", "matplotlib")} == {"9.8.7"}
