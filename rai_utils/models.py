@@ -150,16 +150,9 @@ def _by_module(
     function: Callable[[Tensor], Tensor],
     backward: Callable[[Tensor, Tensor], Tensor] | None,
     label: str,
-    greatest_slope: float | None = None,
 ) -> Activation:
     """Return a control: it changes one thing in another activation."""
-    return Activation(
-        function,
-        backward,
-        lambda: _FunctionModule(function),
-        label=label,
-        greatest_slope=greatest_slope,
-    )
+    return Activation(function, backward, lambda: _FunctionModule(function), label=label)
 
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -220,7 +213,7 @@ ACTIVATIONS: dict[str, Activation] = {
         reads_z=True,
         label="softplus",
         greatest_slope=1.0,
-        starts=(("orthogonal_centred", 2.0), ("xavier", 2.0)),
+        starts=(("orthogonal_centred", 1.85), ("xavier", 1.85)),
         orthogonal_gain=1.85,
         compared=True,
     ),

@@ -104,24 +104,13 @@ class UpdateRule:
         states: numbers kept for each trained number.
         start: learning rates, of the shape of the trained numbers -> their first state.
         step: (numbers, gradient, state, which update of them this is, learning rates, smallest
-            step) -> None. Shapes broadcast to that of the numbers; numbers and state are written
-            in place. The update counts from 1 and may differ from number to number.
+            step) -> nothing to keep. Shapes broadcast to that of the numbers; numbers and state are
+            written in place. The update counts from 1 and may differ from number to number.
     """
 
     states: int
     start: Callable[[Tensor], tuple[Tensor, ...]]
-    step: Callable[[Tensor, Tensor, tuple[Tensor, ...], int | Tensor, Tensor, float], None]
-
-
-def _sgd(
-    numbers: Tensor,
-    gradient: Tensor,
-    state: tuple[Tensor, ...],
-    update: int | Tensor,
-    rates: Tensor,
-    smallest_step: float,
-) -> None:
-    numbers.addcmul_(gradient, rates, value=-1)
+    step: Callable[[Tensor, Tensor, tuple[Tensor, ...], int | Tensor, Tensor, float], object]
 
 
 def _adam(
@@ -143,20 +132,21 @@ def _adam(
     numbers.addcdiv_(mean * rates * (-1 / (1 - first_decay**update)), spread)
 
 
-def _rprop(
-    numbers: Tensor,
-    gradient: Tensor,
-    state: tuple[Tensor, ...],
-    update: int | Tensor,
-    rates: Tensor,
-    smallest_step: float,
-) -> None:
-    rprop_step(numbers, gradient, *state, smallest_step)
-
-
 UPDATE_RULES: dict[str, UpdateRule] = {
-    "rprop": UpdateRule(2, lambda rates: (torch.zeros_like(rates), rates.clone()), _rprop),
-    "sgd": UpdateRule(0, lambda rates: (), _sgd),
+    "rprop": UpdateRule(
+        2,
+        lambda rates: (torch.zeros_like(rates), rates.clone()),
+        lambda numbers, gradient, state, update, rates, smallest_step: rprop_step(
+            numbers, gradient, *state, smallest_step
+        ),
+    ),
+    "sgd": UpdateRule(
+        0,
+        lambda rates: (),
+        lambda numbers, gradient, state, update, rates, smallest_step: numbers.addcmul_(
+            gradient, rates, value=-1
+        ),
+    ),
     "adam": UpdateRule(2, lambda rates: (torch.zeros_like(rates), torch.zeros_like(rates)), _adam),
 }
 
@@ -1001,7 +991,7 @@ def _stepper(
     gradient: Tensor,
     leaves: Sequence[Tensor],
     dead: Sequence[DeadLayers] | None,
-) -> Callable[[], None]:
+) -> Callable[[], object]:
     """Return a function that makes one optimiser step on the vector of all trained numbers.
 
     One vector, because torch's optimisers pay for each tensor and the compiled step for each
@@ -1066,8 +1056,8 @@ def _decayed(
     flat: Tensor,
     gradient: Tensor,
     weights: Sequence[Tensor],
-    advance: Callable[[], None],
-) -> Callable[[], None]:
+    advance: Callable[[], object],
+) -> Callable[[], object]:
     """Return ``advance`` with δ W added to the gradient of the weights, which stand first."""
     decays = _each(phase.weight_decay)
     if not any(decays):
@@ -1178,7 +1168,7 @@ def _awaited(work: Callable[..., Result]) -> Callable[..., Result]:
     return wait
 
 
-def _recorded_update(advance: Callable[[], None], optimizer: str) -> Callable[[], None]:
+def _recorded_update(advance: Callable[[], object], optimizer: str) -> Callable[[], object]:
     """Return the optimiser's step, recorded when it is made for the second time.
 
     Adam's changes with the number of updates, so it cannot be played back.
