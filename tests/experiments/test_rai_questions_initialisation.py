@@ -15,6 +15,7 @@ from rai_utils.experiments.rai_questions_initialisation import (
     alternative_cell,
     backprop_phase,
     fit_module,
+    fresh_handover_cell,
     handover_cell,
     layer_sequential,
     relaxed_phase,
@@ -29,6 +30,7 @@ from rai_utils.experiments.rai_questions_initialisation import (
 )
 from rai_utils.models import Architecture, build_mlp, pre_activations
 from rai_utils.training import Phase, Watch, fit_backprop, fit_relaxed, fit_sequential
+from rai_utils.tuning import tune
 
 SMALL = {"hidden_layers": 4, "width": 8}
 SMALL_FIRST_STEP = backprop_phase(1000, 10)
@@ -171,11 +173,54 @@ def test_every_alternative_is_trained_with_the_rate_that_did_best(way):
     assert min(cell["train"]) > 0.7
 
 
-def test_a_start_cell_gives_every_method_its_networks():
-    cell = start_cell("orthogonal_centred", 4.0, **SMALL, seeds=[0, 1, 2], steps=60)
-    for name in ("rai", "backprop", "handover"):
-        assert len(cell[name]) == len(cell[f"{name}_held_out"]) == 3
-    assert min(cell["backprop"]) > 0.8
+def test_a_start_cell_tunes_both_methods_alike_on_other_networks_and_data(monkeypatch):
+    seen = []
+
+    def spy(fit, model, dataset, *arguments, **options):
+        seen.append((model.weights[0].clone(), dataset.x, arguments, options))
+        return tune(fit, model, dataset, *arguments, **options)
+
+    monkeypatch.setattr(limits, "tune", spy)
+    seeds, rates = [3, 4], [1e-9, 0.01, 0.03]
+    cell = start_cell(
+        "orthogonal_centred", 4.0, **SMALL, seeds=seeds, steps=60, learning_rates=rates
+    )
+    (weights, x, *same), other = seen
+    assert torch.equal(weights, other[0]) and torch.equal(x, other[1]) and same == list(other[2:])
+    data = moons(seed=3, held_out=500, held_out_seed=1003)
+    assert not torch.equal(x, data.x)
+    start = build_mlp(Architecture((2, 8, 8, 8, 8, 1)), seeds, "orthogonal_centred", 4.0)
+    assert not torch.equal(weights, start.weights[0])
+    for name, fit in (("rai", fit_relaxed), ("backprop", fit_backprop)):
+        phase = Phase(60, cell[f"{name}_rate"], smallest_step=1e-12)
+        history = fit(start, data, phase, watch=Watch((60,))).history
+        assert cell[f"{name}_held_out"] == history.held_out_accuracy[-1].tolist()
+        assert len(cell[f"{name}_losses"]) == 3
+    assert min(cell["backprop_held_out"]) > 0.8
+
+
+def test_fresh_hand_overs_share_one_rai_phase_on_a_draw_of_their_own():
+    cell = fresh_handover_cell(4, 3, [[1e-3, 1e-12], [1e-3, 1e-3]], 60)
+    data = moons(seed=3, held_out=500, held_out_seed=1003)
+    start = build_mlp(Architecture((2, *[100] * 4, 1)), [3])
+    relaxed = fit_relaxed(start, data, relaxed_phase(4, "sigmoid"), watch=Watch((124,)))
+    assert cell["relaxed_train"] == relaxed.history.accuracy[-1, 0]
+    assert cell["reached_at"] in range(4, 125, 10)
+    for position, smallest_step in enumerate((1e-12, 1e-3)):
+        phase = Phase(60, 1e-3, smallest_step=smallest_step)
+        watch = Watch(range(0, 61, 10))
+        history = fit_backprop(relaxed.model, data, phase, watch=watch).history
+        best = history.loss[:, 0].argmin()
+        assert cell["train"][position] == history.accuracy[best, 0]
+        assert cell["held_out"][position] == history.held_out_accuracy[best, 0]
+        assert cell["loss"][position] == history.loss[-1, 0]
+
+
+def test_the_two_sides_of_a_comparison_of_smallest_steps_begin_alike():
+    for cell in limits.SWEEPS[1].cells:
+        finer, *coarser = cell["second_phases"][-2:]
+        assert all(finer[0] == other[0] for other in coarser)
+        assert cell["seed"] not in range(10), "a seed that the rules were judged on before"
 
 
 def test_residuals_of_0_are_the_exact_start_and_others_are_not():

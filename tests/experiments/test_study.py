@@ -11,7 +11,14 @@ from rai_utils.publishing.claims import plain
 SMALLEST = {
     "proposal": {"steps": 3},
     "handover": {"hidden_layers": 3, "width": 4, "backprop_steps": 3},
-    "initialisations": {"hidden_layers": 3, "width": 4, "seeds": [0], "steps": 3},
+    "fresh-handover": {"hidden_layers": 3, "backprop_steps": 3},
+    "initialisations": {
+        "hidden_layers": 3,
+        "width": 4,
+        "seeds": [0],
+        "steps": 3,
+        "learning_rates": [0.1],
+    },
     "alternatives": {
         "hidden_layers": 3,
         "width": 4,
@@ -25,16 +32,17 @@ SMALLEST = {
     "sequential": {"hidden_layers": 3, "width": 4, "steps": 3},
     "smallest-steps": {"hidden_layers": 3, "width": 4, "backprop_steps": 3},
     "generalisation": {
-        "splits": 1,
+        "splits": [0],
         "hidden_layers": 2,
         "width": 3,
         "steps": 3,
         "learning_rates": [0.01],
         "weight_decays": [0.01],
     },
-    "generalisation-references": {"splits": 1},
+    "generalisation-references": {"splits": [0]},
     "regularisers": {"draws": 1, "seeds": 3, "hidden_layers": 2, "width": 3, "steps": 8},
     "minibatches": {"work": 0.1, "batch": 256},
+    "minibatches-spirals": {"work": 0.1, "batch": 256},
     "minibatch-durations": {"rounds": 1, "work": 0.1, "rows": [100, 200]},
 }
 
