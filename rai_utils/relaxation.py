@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from rai_utils.checks import number, whole_numbers
+from rai_utils.checks import whole_numbers
 from rai_utils.models import (
     ACTIVATIONS,
     Architecture,
@@ -576,70 +576,6 @@ def forward_targets(model: StackedMLP, x: Tensor, plan: RelaxationPlan) -> Targe
     values = tuple(torch.stack([z[layer - 1] for layer in group]) for group in plan.target_runs)
     settle_targets(plan, [*model.weights], [*model.biases], values, x)
     return Targets(plan, values, x)
-
-
-def sequential_gradients(
-    model: StackedMLP,
-    x: Tensor,
-    y: Tensor,
-    *,
-    hidden_weight: float = 1.0,
-    loss: OutputLoss = "cross_entropy",
-) -> tuple[Tensor, ...]:
-    """Gradients of the relaxed loss when its targets move one at a time, from the top down.
-
-    All hidden layers are relaxed, the output layer is not. The targets start as the forward pass,
-    with residuals of 0. Then, for t = T − 1 … 1, with n examples and l_t units,
-
-        z_t ← z_t − (n l_t / 2λ) ∂𝓛/∂z_t,        g(θ_t) = ∂𝓛/∂θ_t   right after it.
-
-    When its turn comes, z_t feels the residual above it alone, and the step is the one that makes
-    its own residual equal to the error it was sent: ẑ_t − z_t = (n l_t / 2λ) ∂𝓛/∂z_t. As z_{t−1} is
-    still where the forward pass left it, g is the gradient of backpropagation, for any λ. This is
-    the zero-divergence inference learning of predictive coding (Song et al., *Can the Brain Do
-    Backpropagation?*, NeurIPS 2020).
-
-    Args:
-        model: the networks.
-        x: inputs, (examples, l₀).
-        y: labels, (examples,).
-        hidden_weight: λ, above 0.
-        loss: the output error, see ``output_loss``.
-
-    Returns:
-        Gradients of ``model.weights``, then of ``model.biases``.
-
-    Raises:
-        ValueError: λ is not above 0 and finite, the network has skip connections, or ``x`` does
-            not fit it.
-    """
-    hidden_weight = number(hidden_weight, "hidden weight", above=0)
-    architecture = model.architecture
-    if architecture.skip_connections:
-        raise ValueError("targets that move one at a time need a plain chain, got skip connections")
-    targets = [x.expand(model.seeds, *x.shape), *pre_activations(model, x)]  # z_0 is the input
-    activation = architecture.activation.function
-    gradients = [torch.empty_like(part) for part in (*model.weights, *model.biases)]
-    layer = architecture.depth
-    for run in reversed(range(len(architecture.runs))):
-        weights, biases = model.weights[run].detach(), model.biases[run].detach()
-        for place in reversed(range(weights.shape[0])):
-            leaves = [weights[place], biases[place], targets[layer - 1]]
-            weight, bias, below = (leaf.detach().requires_grad_() for leaf in leaves)
-            h = below if layer == 1 else activation(below)
-            prediction = affine(h, weight, bias)  # (seeds, examples, l_t)
-            if layer == architecture.depth:
-                term = output_loss(prediction, y, architecture.output_activation, loss)
-            else:
-                term = hidden_weight * (prediction - targets[layer]).square().mean((1, 2))
-            found = torch.autograd.grad(term.sum(), (weight, bias, below))
-            gradients[run][place], gradients[len(model.weights) + run][place] = found[:2]
-            if layer > 1:
-                # Its own residual is 0 before the move and adds nothing to its gradient.
-                step = below[0].numel() / (2 * hidden_weight)
-                targets[layer - 1] = (below - step * found[2]).detach()
-            layer -= 1
-    return tuple(gradients)
 
 
 def check_examples(made_for: Tensor, x: Tensor) -> None:

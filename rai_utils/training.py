@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import chain, count, repeat
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -43,12 +43,10 @@ from rai_utils.relaxation import (
     output_loss,
     relaxation_plan,
     relaxed_loss,
-    sequential_gradients,
     settle_targets,
 )
 
 if TYPE_CHECKING:
-    import pandas
     from tqdm import tqdm
 
 Objective = Callable[..., RelaxedLoss]
@@ -334,25 +332,6 @@ class History:
     target_variance: NDArray[np.float64]
     failures: tuple[Failure, ...]
 
-    @property
-    def relative_gaps(self) -> NDArray[np.float64]:
-        """Root mean square residual over root mean square target, (I, relaxed layers, S)."""
-        return np.sqrt(self.hidden_terms / self.target_mean_square)
-
-    def frame(self) -> pandas.DataFrame:
-        """Return the evaluations as a tidy table, one row per evaluation and seed, E · S rows.
-
-        Columns: ``step``; ``seed``, the position among the seeds from 0; ``loss``, ``accuracy``,
-        ``held_out_loss`` and ``held_out_accuracy`` as above.
-        """
-        import pandas  # what the package offers else needs torch and numpy alone
-
-        evaluations, seeds = self.loss.shape
-        step, seed = np.repeat(self.evaluated_at, seeds), np.tile(range(seeds), evaluations)
-        names = ("loss", "accuracy", "held_out_loss", "held_out_accuracy")
-        values = {name: getattr(self, name).ravel() for name in names}
-        return pandas.DataFrame({"step": step, "seed": seed, **values})
-
 
 @dataclass(frozen=True)
 class Fit:
@@ -490,6 +469,7 @@ def fit_backprop(
     watch: Watch | None = None,
     loss: OutputLoss | None = None,
     device: str = "auto",
+    find: Callable[..., tuple[Tensor, ...]] | None = None,
 ) -> Fit:
     """Train by backpropagation: gradients of the network's own loss.
 
@@ -500,11 +480,13 @@ def fit_backprop(
         watch: when to record.
         loss: the output error; None for the task's default.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        find: other gradients to train by, those of the weights and then of the biases: (networks,
+            x, y, loss=) -> gradients.
 
     Raises:
         ValueError: data, network, loss and schedule do not fit each other.
     """
-    return _fit(model, dataset, phase, None, 1.0, None, watch, loss, device)
+    return _fit(model, dataset, phase, None, 1.0, None, watch, loss, device, find=find)
 
 
 def fit_relaxed(
@@ -554,32 +536,6 @@ def fit_relaxed(
             )
         check_examples(targets.x, dataset.x)
     return _fit(model, dataset, phase, plan, hidden_weight, targets, watch, loss, device, objective)
-
-
-def fit_sequential(
-    model: StackedMLP,
-    dataset: Dataset,
-    phase: Phase,
-    *,
-    hidden_weight: float = 1.0,
-    watch: Watch | None = None,
-    loss: OutputLoss | None = None,
-    device: str = "auto",
-) -> Fit:
-    """Train by RAI whose targets are renewed at every step and move one at a time.
-
-    The gradient of the weights is ``sequential_gradients``; the targets live for one step.
-
-    Args:
-        model, dataset, watch, loss, device: as in ``fit_backprop``.
-        phase: steps, learning rate, optimiser, of the weights.
-        hidden_weight: λ, above 0.
-
-    Raises:
-        ValueError: as ``fit_backprop`` and ``sequential_gradients``.
-    """
-    find = partial(sequential_gradients, hidden_weight=hidden_weight)
-    return _fit(model, dataset, phase, None, 1.0, None, watch, loss, device, find=find)
 
 
 @dataclass(frozen=True)
