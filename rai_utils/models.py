@@ -70,7 +70,7 @@ class Activation:
         return z if self.reads_z else h
 
     def slope(self, z: Tensor) -> Tensor:
-        """φ'(z), of the shape of z, by the rule that training uses; a ValueError if units interact."""
+        """φ'(z), of the shape of z, by the rule that training uses; a ValueError where units mix."""
         if self.greatest_slope is None:
             raise ValueError(f"activation must work unit by unit, got {self.label}")
         return self.pull_back(torch.ones_like(z), self.kept(z, self.function(z)))
@@ -745,7 +745,7 @@ def forward(
 
 
 def pre_activations(model: StackedMLP, x: Tensor) -> list[Tensor]:
-    """z_1 … z_T of the plain forward pass of ``x``, (seeds, examples, l_t) each, without gradients."""
+    """z_1 … z_T of the plain forward pass, (seeds, examples, l_t) each, without gradients."""
     check_inputs(model.architecture, x)
     values: list[Tensor] = []
     with torch.no_grad():

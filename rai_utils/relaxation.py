@@ -656,7 +656,7 @@ class Relaxation:
         return dict(self._terms)
 
     def hidden_loss(self) -> Tensor:
-        """Σ_t mean_{i,j} (ẑ_t − z_t)² of the last pass in training mode, the second sum of Eq. 4."""
+        """Σ_t mean_{i,j} (ẑ_t − z_t)² of the last pass in training mode, the last sum of Eq. 4."""
         return torch.stack(list(self.hidden_terms().values())).sum()
 
     def close(self) -> None:

@@ -218,9 +218,7 @@ def _one_or_each(value: Any, name: str, **limits: float) -> float | tuple[float,
 
 
 def check_rprop_rates(rates: Sequence[float], smallest_step: float) -> None:
-    """Refuse first steps outside [``smallest_step``, ``LARGEST_STEP``]: Rprop would move them into
-    it.
-    """
+    """Refuse first steps outside [``smallest_step``, ``LARGEST_STEP``], where Rprop moves them."""
     for rate in rates:
         if not smallest_step <= rate <= LARGEST_STEP:
             raise ValueError(
