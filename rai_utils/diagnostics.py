@@ -199,29 +199,3 @@ def hidden_slopes(model: StackedMLP, x: Tensor) -> list[Tensor]:
     """
     slope = model.architecture.activation.slope
     return [slope(z) for z in pre_activations(model, x)[:-1]]
-
-
-def layer_singular_values(model: StackedMLP, x: Tensor) -> list[Array]:
-    """Singular values of each layer's Jacobian ∂z_{t+1}/∂z_t = W_{t+1} diag(φ′(z_t)).
-
-    At 1 a layer hands a gradient on as it is (dynamical isometry, Saxe et al. 2014); the largest
-    one bounds how much it can grow, and directions far below it are lost on the way down.
-
-    Args:
-        model: networks whose hidden units do not interact, without skip connections.
-        x: inputs, (examples, l₀); one Jacobian each, so a few are enough.
-
-    Returns:
-        For t = 1 … T − 1, from the greatest down, (seeds, examples, min(l_t, l_{t+1})).
-
-    Raises:
-        ValueError: the network has skip connections, or its activation mixes units.
-    """
-    if model.architecture.skip_connections:
-        raise ValueError("the network must be a plain chain, got one with skip connections")
-    slopes = hidden_slopes(model, x)  # each (seeds, examples, l_t)
-    weights = [layer for weight in model.weights for layer in weight.detach().unbind(0)]
-    return [
-        torch.linalg.svdvals(weight[:, None] * slope[:, :, None]).double().numpy()
-        for weight, slope in zip(weights[1:], slopes, strict=True)
-    ]

@@ -70,21 +70,13 @@ class Activation:
         return z if self.reads_z else h
 
     def slope(self, z: Tensor) -> Tensor:
-        """φ'(z), of the shape of z, by the backward rule that training uses.
-
-        Raises:
-            ValueError: units interact, or there is no rule.
-        """
+        """φ'(z), of the shape of z, by the rule that training uses; ValueError where units mix."""
         if self.greatest_slope is None:
             raise ValueError(f"activation must work unit by unit, got {self.label}")
         return self.pull_back(torch.ones_like(z), self.kept(z, self.function(z)))
 
     def pull_back(self, gradient: Tensor, kept: Tensor) -> Tensor:
-        """Gradient with respect to z from that with respect to h, by ``backward``.
-
-        Raises:
-            ValueError: there is no rule.
-        """
+        """Gradient with respect to z from that with respect to h; a ValueError without a rule."""
         if self.backward is None:
             raise ValueError(f"activation must have a backward rule, got {self.label}")
         return self.backward(gradient, kept)
@@ -431,17 +423,10 @@ class StackedMLP(nn.Module):
         return self.weights[0].shape[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Plain forward pass.
+        """Pre-activations z_T of the plain forward pass, (seeds, examples, outputs).
 
-        Args:
-            x: inputs, (examples, features).
-
-        Returns:
-            Pre-activations of the output layer z_T, (seeds, examples, outputs). The output
-            activation is left to the loss, which is exact that way.
-
-        Raises:
-            ValueError: the shape of ``x`` does not fit the network.
+        The output activation is left to the loss, which is exact that way. ``x`` is (examples,
+        features); another shape is refused with a ValueError.
         """
         check_inputs(self.architecture, x)
         return forward(self.architecture, [*self.weights], [*self.biases], x)
@@ -449,11 +434,7 @@ class StackedMLP(nn.Module):
     def predict(self, x: Tensor) -> Tensor:
         """Output of the plain forward pass after the output activation, without gradients.
 
-        Args:
-            x: inputs, (examples, features).
-
-        Returns:
-            Outputs, (seeds, examples, outputs): probabilities for a sigmoid or softmax output.
+        It has the shape (seeds, examples, outputs): probabilities for a sigmoid or softmax output.
         """
         with torch.no_grad():
             return ACTIVATIONS[self.architecture.output_activation].function(self(x))
@@ -469,17 +450,10 @@ class StackedMLP(nn.Module):
         )
 
     def as_module(self, index: int) -> nn.Sequential:
-        """Copy one seed's network into ordinary ``torch.nn`` layers.
+        """Copy the network at a position of the seed axis into ordinary ``torch.nn`` layers.
 
-        Args:
-            index: position on the seed axis, 0 … seeds − 1.
-
-        Returns:
-            ``Linear`` and activation modules named ``linear1``, ``activation1``, …; it returns
-            z_T, like ``forward``.
-
-        Raises:
-            ValueError: the architecture has skip connections, which a chain cannot express.
+        They are named ``linear1``, ``activation1``, … and return z_T, like ``forward``. Skip
+        connections, which a chain cannot express, are refused with a ValueError.
         """
         if self.architecture.skip_connections:
             raise ValueError("as_module needs a plain chain, got an architecture with skips")
@@ -502,8 +476,7 @@ class StackedMLP(nn.Module):
 def stack(models: Sequence[StackedMLP]) -> StackedMLP:
     """Stack networks of one architecture along the seed axis, in order.
 
-    Raises:
-        ValueError: there is no model, or the architectures differ.
+    None at all, or other architectures, are refused with a ValueError.
     """
     if not models:
         raise ValueError("stack needs at least one model, got none")
@@ -592,16 +565,11 @@ def build_mlp(
       every unit below sits at φ(0): for the sigmoid, b_i = −½ Σ_j W_ij.
 
     Args:
-        architecture: the shape.
         seeds: one whole number per network, 0 … 2³² − 1.
         initialisation: a key of ``INITIALISATIONS``.
         gain: factor on the weights, above 0.
         dtype: precision of the result. Numbers are drawn in float32 in any case, so that a seed
             means the same network in both.
-
-    Raises:
-        ValueError: no seed or one out of range, unknown initialisation, or a gain that is not
-            above 0 and finite.
     """
     seeds = whole_numbers(seeds, "seeds", most=LAST_SEED)
     if not seeds:
@@ -642,11 +610,7 @@ def development_seeds(count: int) -> range:
 
 
 def check_inputs(architecture: Architecture, x: Tensor) -> None:
-    """Refuse inputs that do not fit.
-
-    Raises:
-        ValueError: ``x`` is not of shape (examples, l₀).
-    """
+    """Refuse, with a ValueError, inputs that are not of shape (examples, l₀)."""
     if x.ndim != 2 or x.shape[1] != architecture.widths[0]:
         raise ValueError(
             f"inputs must have shape (examples, {architecture.widths[0]}), got {tuple(x.shape)}"
@@ -654,15 +618,12 @@ def check_inputs(architecture: Architecture, x: Tensor) -> None:
 
 
 def affine(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Linear layers side by side: z = h Wᵀ + b.
+    """Linear layers side by side: z = h Wᵀ + b, (…, examples, outputs).
 
     Args:
         h: activations, (…, examples, inputs).
         weight: (…, outputs, inputs) with the same leading axes.
         bias: (…, 1, outputs).
-
-    Returns:
-        Pre-activations, (…, examples, outputs).
     """
     z = torch.baddbmm(
         bias.reshape(-1, *bias.shape[-2:]),
@@ -784,21 +745,18 @@ def forward(
     into: Sequence[Tensor] | None = None,
     dead: Sequence[DeadLayers] | None = None,
 ) -> Tensor:
-    """Plain forward pass as a pure function of the parameters, but for the memory given.
+    """z_T of the plain forward pass, (seeds, examples, l_T), as a function of weights and biases.
+
+    It is pure but for the memory given.
 
     Args:
-        architecture: the shape.
-        weights: as in ``StackedMLP``.
-        biases: as in ``StackedMLP``.
+        architecture, weights, biases: as in ``StackedMLP``.
         x: inputs, (examples, l₀).
         into: memory of the shapes of the weights, then of the biases, that the backward pass may
             write their gradients to; None for new memory.
         dead: what was kept of the last pass, one for each run of hidden layers; only with ``into``,
             the same ``x``, and parameters that moved nowhere but where their gradient was not 0.
             None to compute every layer.
-
-    Returns:
-        z_T, (seeds, examples, l_T).
     """
     ruled = torch.is_grad_enabled() and architecture.activation.backward is not None
     runs, name = architecture.runs, architecture.hidden_activation
@@ -818,15 +776,7 @@ def forward(
 
 
 def pre_activations(model: StackedMLP, x: Tensor) -> list[Tensor]:
-    """Pre-activations of every layer in the plain forward pass, without gradients.
-
-    Args:
-        model: the networks.
-        x: inputs, (examples, l₀).
-
-    Returns:
-        z_1 … z_T, each (seeds, examples, l_t).
-    """
+    """z_1 … z_T of the plain forward pass, (seeds, examples, l_t) each, without gradients."""
     check_inputs(model.architecture, x)
     values: list[Tensor] = []
     with torch.no_grad():
@@ -847,14 +797,9 @@ def pre_activations(model: StackedMLP, x: Tensor) -> list[Tensor]:
 
 
 def layer_norms(weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
-    """Euclidean norm of each layer's weight and bias together, in float64.
+    """Euclidean norm of each layer's weight and bias together, in float64: (T, seeds).
 
-    Args:
-        weights: weights or their gradients, as in ``StackedMLP``.
-        biases: biases or their gradients.
-
-    Returns:
-        (T, seeds), input to output.
+    The two are weights and biases as in ``StackedMLP``, or their gradients.
     """
     squares = [
         w.detach().double().square().sum((2, 3)) + b.detach().double().square().sum((2, 3))

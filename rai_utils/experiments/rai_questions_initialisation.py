@@ -15,16 +15,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rai_utils.checks import one_of
+from rai_utils.checks import number, one_of
 from rai_utils.data import Dataset, circles, moons, spirals
-from rai_utils.diagnostics import loss_gradients
+from rai_utils.diagnostics import hidden_slopes, loss_gradients
 from rai_utils.experiments.sweep import Cell, Sweep
-from rai_utils.models import ACTIVATIONS, Architecture, StackedMLP, affine, build_mlp
+from rai_utils.models import (
+    ACTIVATIONS,
+    Architecture,
+    StackedMLP,
+    affine,
+    build_mlp,
+    development_seeds,
+    pre_activations,
+)
 from rai_utils.relaxation import (
+    OutputLoss,
     Targets,
     forward_targets,
+    output_loss,
     relaxation_plan,
-    sequential_gradients,
 )
 from rai_utils.training import (
     LARGEST_STEP,
@@ -36,7 +45,6 @@ from rai_utils.training import (
     fit_backprop,
     fit_handover,
     fit_relaxed,
-    fit_sequential,
     module_steps,
     score,
 )
@@ -53,7 +61,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 SMALLEST_STEP = 1e-12
 
 # The networks and the data that learning rates are chosen on; no reported number uses them.
-TUNING_SEED = 100
+TUNING_SEED = 1000
 TUNING_DATA = {"seed": 7, "held_out_seed": 1007}
 
 
@@ -252,6 +260,32 @@ def layer_sequential(model: StackedMLP, x: Tensor) -> StackedMLP:
     return scaled
 
 
+def layer_singular_values(model: StackedMLP, x: Tensor) -> list[np.ndarray]:
+    """Singular values of each layer's Jacobian ∂z_{t+1}/∂z_t = W_{t+1} diag(φ′(z_t)).
+
+    At 1 a layer hands a gradient on as it is (dynamical isometry, Saxe et al. 2014); the largest
+    one bounds how much it can grow, and directions far below it are lost on the way down.
+
+    Args:
+        model: networks whose hidden units do not interact, without skip connections.
+        x: inputs, (examples, l₀); one Jacobian each, so a few are enough.
+
+    Returns:
+        For t = 1 … T − 1, from the greatest down, (seeds, examples, min(l_t, l_{t+1})).
+
+    Raises:
+        ValueError: the network has skip connections, or its activation mixes units.
+    """
+    if model.architecture.skip_connections:
+        raise ValueError("the network must be a plain chain, got one with skip connections")
+    slopes = hidden_slopes(model, x)  # each (seeds, examples, l_t)
+    weights = [layer for weight in model.weights for layer in weight.detach().unbind(0)]
+    return [
+        torch.linalg.svdvals(weight[:, None] * slope[:, :, None]).double().numpy()
+        for weight, slope in zip(weights[1:], slopes, strict=True)
+    ]
+
+
 WAYS = ("default", "orthogonal", "he", "layer_sequential", "skip", "batch_norm")
 
 
@@ -400,19 +434,20 @@ def start_cell(
     """Train sigmoid networks on Moons from one kind of start, by RAI and by backpropagation.
 
     Both have the same weights, the same steps of Rprop, the same smallest step, and a first step
-    chosen for this start: from the same grid, on the same two networks and the same data, none of
-    which is reported. First steps that do as well as the best are ties.
+    chosen for this start, on the same four networks and the same data, none of which is reported:
+    from the same grid, which is widened from 1e-7 to 10 if need be. First steps that do as well as
+    the best are ties.
 
     Returns:
         For ``rai`` and for ``backprop``: ``…_held_out``, accuracies of each seed; ``…_rate``
-        chosen; ``…_losses``, mean held-out loss of the tuning networks at each rate, None if not
-        finite.
+        chosen; ``…_at_limit``, whether it is the outermost; ``…_rates`` and ``…_losses``, what was
+        tried and the mean held-out loss of the tuning networks, None if not finite.
     """
     data = moons(seed=seeds[0], held_out=500, held_out_seed=1000 + seeds[0])
     tuning_data = moons(seed=1000, held_out=500, held_out_seed=2000)
     architecture = shape(hidden_layers, width, "sigmoid", data)
     start = build_mlp(architecture, seeds, initialisation, gain)
-    trial = build_mlp(architecture, [1000, 1001], initialisation, gain)
+    trial = build_mlp(architecture, development_seeds(4), initialisation, gain)
     compile_rprop()
     result: dict[str, Any] = {}
     for name, fit in (("rai", fit_relaxed), ("backprop", fit_backprop)):
@@ -424,10 +459,13 @@ def start_cell(
             learning_rates,
             smallest_step=SMALLEST_STEP,
             tie_margin=0.01,
+            limits=(1e-7, 10.0),
         )
         history = fit(start, data, tuning.phase, watch=_end(steps)).history
         result[f"{name}_held_out"] = _plain(history.held_out_accuracy[-1])
         result[f"{name}_rate"] = tuning.phase.learning_rate
+        result[f"{name}_at_limit"] = tuning.at_limit
+        result[f"{name}_rates"] = [*tuning.learning_rates]
         result[f"{name}_losses"] = _plain(tuning.losses)
     return result
 
@@ -544,13 +582,79 @@ def sequential_cell(hidden_layers: int, width: int, seed: int, steps: int) -> di
     first, second = relaxed_phase(hidden_layers, "sigmoid"), backprop_phase(hidden_layers, steps)
     compile_rprop()
     relaxed = fit_relaxed(start, data, first, watch=_end(first.steps))
-    sequential = fit_sequential(relaxed.model, data, second, watch=_end(steps))
+    sequential = fit_backprop(
+        relaxed.model, data, second, watch=_end(steps), find=sequential_gradients
+    )
     histories = [fit.history for fit in (relaxed, sequential)]
     return {
         "train": [_last(history.accuracy) for history in histories],
         "held_out": [_last(history.held_out_accuracy) for history in histories],
         "deviation": sequential_deviation(relaxed.model, data),
     }
+
+
+def sequential_gradients(
+    model: StackedMLP,
+    x: Tensor,
+    y: Tensor,
+    *,
+    hidden_weight: float = 1.0,
+    loss: OutputLoss = "cross_entropy",
+) -> tuple[Tensor, ...]:
+    """Gradients of the relaxed loss when its targets move one at a time, from the top down.
+
+    All hidden layers are relaxed, the output layer is not. The targets start as the forward pass,
+    with residuals of 0. Then, for t = T − 1 … 1, with n examples and l_t units,
+
+        z_t ← z_t − (n l_t / 2λ) ∂𝓛/∂z_t,        g(θ_t) = ∂𝓛/∂θ_t   right after it.
+
+    When its turn comes, z_t feels the residual above it alone, and the step is the one that makes
+    its own residual equal to the error it was sent: ẑ_t − z_t = (n l_t / 2λ) ∂𝓛/∂z_t. As z_{t−1} is
+    still where the forward pass left it, g is the gradient of backpropagation, for any λ. This is
+    the zero-divergence inference learning of predictive coding (Song et al., *Can the Brain Do
+    Backpropagation?*, NeurIPS 2020).
+
+    Args:
+        model: the networks.
+        x: inputs, (examples, l₀).
+        y: labels, (examples,).
+        hidden_weight: λ, above 0.
+        loss: the output error, see ``output_loss``.
+
+    Returns:
+        Gradients of ``model.weights``, then of ``model.biases``.
+
+    Raises:
+        ValueError: λ is not above 0 and finite, the network has skip connections, or ``x`` does
+            not fit it.
+    """
+    hidden_weight = number(hidden_weight, "hidden weight", above=0)
+    architecture = model.architecture
+    if architecture.skip_connections:
+        raise ValueError("targets that move one at a time need a plain chain, got skip connections")
+    targets = [x.expand(model.seeds, *x.shape), *pre_activations(model, x)]  # z_0 is the input
+    activation = architecture.activation.function
+    gradients = [torch.empty_like(part) for part in (*model.weights, *model.biases)]
+    layer = architecture.depth
+    for run in reversed(range(len(architecture.runs))):
+        weights, biases = model.weights[run].detach(), model.biases[run].detach()
+        for place in reversed(range(weights.shape[0])):
+            leaves = [weights[place], biases[place], targets[layer - 1]]
+            weight, bias, below = (leaf.detach().requires_grad_() for leaf in leaves)
+            h = below if layer == 1 else activation(below)
+            prediction = affine(h, weight, bias)  # (seeds, examples, l_t)
+            if layer == architecture.depth:
+                term = output_loss(prediction, y, architecture.output_activation, loss)
+            else:
+                term = hidden_weight * (prediction - targets[layer]).square().mean((1, 2))
+            found = torch.autograd.grad(term.sum(), (weight, bias, below))
+            gradients[run][place], gradients[len(model.weights) + run][place] = found[:2]
+            if layer > 1:
+                # Its own residual is 0 before the move and adds nothing to its gradient.
+                step = below[0].numel() / (2 * hidden_weight)
+                targets[layer - 1] = (below - step * found[2]).detach()
+            layer -= 1
+    return tuple(gradients)
 
 
 def sequential_deviation(model: StackedMLP, data: Dataset, hidden_weight: float = 1.0) -> float:
@@ -662,7 +766,7 @@ def _start_cells() -> tuple[Cell, ...]:
             "width": 50,
             "seeds": [10, 11, 12, 13, 14],
             "steps": 300,
-            "learning_rates": [3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-5],
+            "learning_rates": [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0],
         }
         for initialisation in ("torch_default", "xavier", "orthogonal_centred")
         for gain in (0.5, 1.0, 2.0, 4.0, 8.0)

@@ -17,7 +17,7 @@ SMALLEST = {
         "width": 4,
         "seeds": [0],
         "steps": 3,
-        "learning_rates": [0.1],
+        "learning_rates": [0.1, 0.3],
     },
     "alternatives": {
         "hidden_layers": 3,
