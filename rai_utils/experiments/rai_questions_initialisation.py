@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from rai_utils.checks import number, one_of
 from rai_utils.data import Dataset, circles, moons, spirals
-from rai_utils.diagnostics import hidden_slopes, loss_gradients
+from rai_utils.diagnostics import loss_gradients
 from rai_utils.experiments.sweep import Cell, Sweep
 from rai_utils.models import (
     ACTIVATIONS,
@@ -260,30 +261,20 @@ def layer_sequential(model: StackedMLP, x: Tensor) -> StackedMLP:
     return scaled
 
 
-def layer_singular_values(model: StackedMLP, x: Tensor) -> list[np.ndarray]:
-    """Singular values of each layer's Jacobian ∂z_{t+1}/∂z_t = W_{t+1} diag(φ′(z_t)).
+def backward_gains(model: StackedMLP, data: Dataset) -> np.ndarray:
+    """‖∂L/∂z_t‖ / ‖∂L/∂z_{t+1}‖ of the first network, t = 1 … T − 1: what a layer hands down.
 
-    At 1 a layer hands a gradient on as it is (dynamical isometry, Saxe et al. 2014); the largest
-    one bounds how much it can grow, and directions far below it are lost on the way down.
-
-    Args:
-        model: networks whose hidden units do not interact, without skip connections.
-        x: inputs, (examples, l₀); one Jacobian each, so a few are enough.
-
-    Returns:
-        For t = 1 … T − 1, from the greatest down, (seeds, examples, min(l_t, l_{t+1})).
-
-    Raises:
-        ValueError: the network has skip connections, or its activation mixes units.
+    L is the network's own loss on the training data, of one output with a sigmoid. In double
+    precision: in single, the gradients of a deep network at its start round to 0.
     """
-    if model.architecture.skip_connections:
-        raise ValueError("the network must be a plain chain, got one with skip connections")
-    slopes = hidden_slopes(model, x)  # each (seeds, examples, l_t)
-    weights = [layer for weight in model.weights for layer in weight.detach().unbind(0)]
-    return [
-        torch.linalg.svdvals(weight[:, None] * slope[:, :, None]).double().numpy()
-        for weight, slope in zip(weights[1:], slopes, strict=True)
-    ]
+    h, values = data.x.double(), []
+    for part in model.as_module(0).double():
+        h = part(h)
+        if isinstance(part, nn.Linear):
+            values.append(h)
+    loss = nn.functional.binary_cross_entropy_with_logits(h[:, 0], data.y.double())
+    norms = [gradient.norm() for gradient in torch.autograd.grad(loss, values)]
+    return np.array([float(below / above) for below, above in pairwise(norms)])
 
 
 WAYS = ("default", "orthogonal", "he", "layer_sequential", "skip", "batch_norm")
@@ -765,7 +756,7 @@ def _start_cells() -> tuple[Cell, ...]:
             "hidden_layers": 30,
             "width": 50,
             "seeds": [10, 11, 12, 13, 14],
-            "steps": 300,
+            "steps": 250,
             "learning_rates": [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0],
         }
         for initialisation in ("torch_default", "xavier", "orthogonal_centred")
@@ -822,18 +813,23 @@ def _smallest_step_cells() -> tuple[Cell, ...]:
 
 def _fresh_handover_cells() -> tuple[Cell, ...]:
     """No seed and no draw here was used while the method was settled; the deepest come last."""
-    coarse = 1e-6
     cells = []
-    for depth, count, steps in ((10, 10, 400), (30, 10, 400), (100, 10, 400), (300, 10, 400)):
+    for depth, count, steps, compared in (
+        (10, 10, 400, 0),
+        (30, 10, 400, 0),
+        (100, 10, 400, 0),
+        (300, 10, 300, 5),
+        (1000, 5, 300, 2),
+    ):
         first = backprop_phase(depth, steps).learning_rate
-        phases = [[first, SMALLEST_STEP], *([[first, coarse]] if depth == 300 else [])]
-        cells += [(depth, seed, phases, steps) for seed in range(10, 10 + count)]
-    first = backprop_phase(1000, 300).learning_rate
-    equal = [[coarse, SMALLEST_STEP], [coarse, coarse]]  # the same first step on both sides
-    cells += [
-        (1000, seed, [[first, SMALLEST_STEP], *(equal if seed < 12 else [])], 300)
-        for seed in range(10, 15)
-    ]
+        # Both sides of the comparison of smallest steps begin with the same step.
+        same = max(first, 1e-6)
+        for seed in range(10, 10 + count):
+            phases = [(first, SMALLEST_STEP)]
+            if seed < 10 + compared:
+                phases += [(same, SMALLEST_STEP), (same, 1e-6)]
+            phases = [list(phase) for phase in dict.fromkeys(phases)]
+            cells.append((depth, seed, phases, steps))
     names = ("hidden_layers", "seed", "second_phases", "backprop_steps")
     return tuple(dict(zip(names, cell, strict=True)) for cell in cells)
 

@@ -16,11 +16,11 @@ from rai_utils.experiments.rai_questions_initialisation import (
     Round,
     alternative_cell,
     backprop_phase,
+    backward_gains,
     fit_module,
     fresh_handover_cell,
     handover_cell,
     layer_sequential,
-    layer_singular_values,
     relaxed_phase,
     residual_cell,
     schedule_cell,
@@ -199,24 +199,19 @@ def test_training_by_targets_that_move_one_at_a_time_is_backpropagation(data, hi
     )
 
 
-def test_singular_values_are_those_of_the_jacobian_between_layers():
-    architecture = Architecture((2, 5, 4, 3, 1), "tanh")
-    model = build_mlp(architecture, [0, 1], gain=2.0, dtype=torch.float64)
-    x = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    values = layer_singular_values(model, x)
-    module = model.as_module(1)
-    for t, measured in enumerate(values, start=1):
-        upper = torch.nn.Sequential(
-            *(dict(module.named_children())[n] for n in (f"activation{t}", f"linear{t + 1}"))
-        )
-        below = pre_activations(model, x)[t - 1][1]  # (examples, l_t)
-        for example, z in enumerate(below):
-            jacobian = torch.autograd.functional.jacobian(upper, z)
-            expected = torch.linalg.svdvals(jacobian)
-            np.testing.assert_allclose(measured[1, example], expected, atol=1e-14)
-    skips = build_mlp(Architecture((2, 5, 5, 1), skip_connections=True), [0])
-    with pytest.raises(ValueError, match="plain chain"):
-        layer_singular_values(skips, x.float())
+def test_a_backward_gain_is_the_ratio_of_two_gradients_of_the_loss():
+    data = moons(20)
+    model = build_mlp(Architecture((2, 5, 4, 6, 1), "tanh"), [1, 2])
+    gains = backward_gains(model, data)
+    module = model.as_module(0).double()
+    x, y = data.x.double(), data.y.double()
+    z = [value[0] for value in pre_activations(model.double(), x)]
+    delta = (torch.sigmoid(z[-1][:, 0]) - y)[:, None] / 20  # of cross-entropy and a sigmoid
+    for t in (3, 2, 1):
+        weight = module.get_submodule(f"linear{t + 1}").weight
+        below = delta @ weight * (1 - z[t - 1].tanh() ** 2)
+        assert gains[t - 1] == pytest.approx(float(below.norm() / delta.norm()), rel=1e-9)
+        delta = below
 
 
 def test_several_classes_get_a_softmax_output():

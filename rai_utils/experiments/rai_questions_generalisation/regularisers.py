@@ -338,7 +338,7 @@ REGULARISERS: dict[str, Regulariser] = {
         lambda model, data, phase, rate: _relaxed()(
             model, data, replace(phase, learning_rate=rate), rate
         ),
-        (0.003, 0.01, 0.03),
+        (0.003, 0.01, 0.03, 0.1),
         "learning rate",
     ),
     "weight decay": Regulariser(
@@ -352,7 +352,7 @@ REGULARISERS: dict[str, Regulariser] = {
         lambda model, data, phase, weight: _relaxed(hidden_weight=weight)(
             model, data, phase, weight
         ),
-        (0.1, 10.0, 100.0),
+        (0.1, 10.0, 100.0, 1000.0),
         "λ",
     ),
     "growing λ": Regulariser(
@@ -397,7 +397,7 @@ REGULARISERS: dict[str, Regulariser] = {
                 model, data, replace(phase, learning_rate=rate), watch=NOTHING, device="cpu"
             ).model
         ),
-        (0.003, 0.01, 0.03),
+        (0.001, 0.003, 0.01, 0.03),
         "learning rate",
     ),
 }
