@@ -186,7 +186,11 @@ def implied_precisions(
 
 
 def deviations(
-    architecture: Architecture, steps: int, learning_rate: float, seed: int = 0
+    architecture: Architecture,
+    steps: int,
+    learning_rate: float,
+    seed: int = 0,
+    hidden_weight: float = 1.0,
 ) -> dict[str, float]:
     """Compare RAI with its neighbours on three overlapping clusters, in float64.
 
@@ -199,6 +203,7 @@ def deviations(
         steps: updates of both.
         learning_rate: of both.
         seed: of the weights.
+        hidden_weight: λ of RAI alone; the energy has the precisions that λ = 1 implies.
 
     Returns:
         Largest relative deviation after the last step, the difference over the largest number
@@ -228,6 +233,7 @@ def deviations(
         data,
         Phase(steps, learning_rate, "sgd"),
         layers=tuple(hidden),
+        hidden_weight=hidden_weight,
         loss="squared_error",
         device="cpu",
     )
