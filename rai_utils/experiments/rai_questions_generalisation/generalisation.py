@@ -318,7 +318,7 @@ def differences(
 
 
 # None of them was used while the comparison was made.
-SPLITS = [10, 11, 12, 13]
+SPLITS = [10, 11, 12]
 # As many examples of each problem as it has, up to 250.
 EXAMPLES = {"iris": 150, "wine": 178}
 PROBLEMS = tuple(
