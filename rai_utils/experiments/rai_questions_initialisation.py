@@ -753,10 +753,10 @@ def _start_cells() -> tuple[Cell, ...]:
         {
             "initialisation": initialisation,
             "gain": gain,
-            "hidden_layers": 30,
+            "hidden_layers": 20,
             "width": 50,
             "seeds": [10, 11, 12, 13, 14],
-            "steps": 200,
+            "steps": 150,
             "learning_rates": [0.01, 0.03, 0.1, 0.3, 1.0],
         }
         for initialisation in ("torch_default", "xavier", "orthogonal_centred")

@@ -1011,7 +1011,7 @@ SWEEPS = (
         "minibatches-spirals",
         tuple(
             {"method": method, "seed": seed, "work": WORK, "batch": BATCH, "problem": "spirals"}
-            for seed in range(10)
+            for seed in range(8)
             for method in WIDER
         ),
         compare,
