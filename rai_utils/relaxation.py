@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from types import TracebackType
+from itertools import groupby
 from typing import Any, Literal
 from weakref import WeakSet
 
@@ -142,14 +142,8 @@ class RelaxationPlan:
     @cached_property
     def target_runs(self) -> tuple[tuple[int, ...], ...]:
         """Relaxed layers grouped by width: each group's targets share one tensor."""
-        groups: list[list[int]] = []
-        widths = self.architecture.widths
-        for layer in self.layers:
-            if groups and widths[groups[-1][-1]] == widths[layer]:
-                groups[-1].append(layer)
-            else:
-                groups.append([layer])
-        return tuple(tuple(group) for group in groups)
+        groups = groupby(self.layers, self.architecture.widths.__getitem__)
+        return tuple(tuple(layers) for _, layers in groups)
 
     def locate(self, layer: int) -> tuple[int, int]:
         """Return (which target tensor, position on its layer axis) of a relaxed layer."""
@@ -362,10 +356,7 @@ def _by_layer(
 
     All layers of a run come from one ``unbind``, made when the first of them is asked for.
     """
-
-    @cache
-    def unbound(run: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        return weights[run].unbind(0), biases[run].unbind(0)
+    unbound = cache(lambda run: (weights[run].unbind(0), biases[run].unbind(0)))
 
     def parameters(layer: int) -> tuple[Tensor, Tensor]:
         run = plan.architecture.run_of(layer)
@@ -668,12 +659,7 @@ class Relaxation:
     def __enter__(self) -> Relaxation:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

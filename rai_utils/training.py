@@ -646,14 +646,9 @@ def module_steps(
 
 def _check_fit(model: StackedMLP, watch: Watch, phase: Phase) -> None:
     for name in ("evaluate_at", "inspect_at", "snapshot_at"):
-        for step in getattr(watch, name) or ():
-            if not 0 <= step <= phase.steps:
-                raise ValueError(f"{name} must lie in 0 … {phase.steps}, got {step}")
-    for name, values in (
-        ("learning rate", phase.learning_rate),
-        ("weight decay", phase.weight_decay),
-    ):
-        if isinstance(values, tuple):
+        whole_numbers(getattr(watch, name) or (), name, most=phase.steps)
+    for name in ("learning rate", "weight decay"):
+        if isinstance(values := getattr(phase, name.replace(" ", "_")), tuple):
             one_each(values, model.seeds, name)
 
 

@@ -200,14 +200,10 @@ def layer_sequential(model: StackedMLP, x: Tensor) -> StackedMLP:
     activation = ACTIVATIONS[model.architecture.hidden_activation].function
     with torch.no_grad():
         h = x.expand(model.seeds, *x.shape)
-        for run, weight, bias in zip(
-            scaled.architecture.runs, scaled.weights, scaled.biases, strict=True
-        ):
-            for layer in range(run.layers):
-                z = affine(h, weight[layer], bias[layer])  # (seeds, examples, l_t)
-                deviation = z.std((1, 2), keepdim=True)
-                weight[layer] /= deviation
-                h = activation(affine(h, weight[layer], bias[layer]))
+        for weight, bias in scaled.layers():
+            z = affine(h, weight, bias)  # (seeds, examples, l_t)
+            weight /= z.std((1, 2), keepdim=True)
+            h = activation(affine(h, weight, bias))
     return scaled
 
 
@@ -230,7 +226,7 @@ def layer_singular_values(model: StackedMLP, x: Tensor) -> list[np.ndarray]:
     if model.architecture.skip_connections:
         raise ValueError("the network must be a plain chain, got one with skip connections")
     slopes = hidden_slopes(model, x)  # each (seeds, examples, l_t)
-    weights = [layer for weight in model.weights for layer in weight.detach().unbind(0)]
+    weights = [weight.detach() for weight, _ in model.layers()]
     return [
         torch.linalg.svdvals(weight[:, None] * slope[:, :, None]).double().numpy()
         for weight, slope in zip(weights[1:], slopes, strict=True)

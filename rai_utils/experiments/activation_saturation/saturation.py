@@ -113,7 +113,7 @@ def backward_signals(model: StackedMLP, dataset: Dataset) -> tuple[list[Tensor],
     # The loss is a mean over examples; times their number it is a sum of each one's own.
     (delta,) = torch.autograd.grad(loss.sum() * len(x), z[-1])
     deltas = [delta]
-    weights = [w[k].detach() for w in model.weights for k in range(len(w))]  # T × (seeds, m, n)
+    weights = [weight.detach() for weight, _ in model.layers()]  # T × (seeds, m, n)
     for layer in range(len(z) - 2, -1, -1):
         upstream = delta @ weights[layer + 1]  # (seeds, examples, units)
         kept = activation.kept(z[layer].detach(), inputs[layer + 1])

@@ -112,12 +112,7 @@ def composed_weights(model: StackedMLP) -> tuple[Tensor, Tensor]:
     architecture = model.architecture
     if architecture.hidden_activation != "identity" or architecture.skip_connections:
         raise ValueError(f"the network must be plain and of linear layers, got {architecture}")
-    layers = [
-        (weight[offset].detach(), bias[offset].detach())
-        for run, weight, bias in zip(architecture.runs, model.weights, model.biases, strict=True)
-        for offset in range(run.layers)
-    ]
-    product, shift = layers[0]
-    for weight, bias in layers[1:]:
+    (product, shift), *rest = model.layers()
+    for weight, bias in rest:
         product, shift = weight @ product, shift @ weight.mT + bias
-    return product, shift
+    return product.detach(), shift.detach()

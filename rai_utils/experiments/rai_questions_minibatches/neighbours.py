@@ -66,10 +66,8 @@ def circuit_of(model: StackedMLP, targets: Targets, index: int = 0) -> Circuit:
     if targets.plan.layers != hidden:
         raise ValueError(f"the targets must be of layers {hidden}, got {targets.plan.layers}")
     return Circuit(
-        tuple(w.detach()[offset, index].clone() for w in model.weights for offset in range(len(w))),
-        tuple(
-            b.detach()[offset, index, 0].clone() for b in model.biases for offset in range(len(b))
-        ),
+        tuple(weight.detach()[index].clone() for weight, _ in model.layers()),
+        tuple(bias.detach()[index, 0].clone() for _, bias in model.layers()),
         tuple(targets.at(layer)[index].detach().clone() for layer in hidden),
         architecture.hidden_activation,
     )
