@@ -183,18 +183,11 @@ def smallest_step_cell(
 
 
 def layer_sequential(model: StackedMLP, x: Tensor) -> StackedMLP:
-    """Scale each layer in turn so that its pre-activations have variance 1 (LSUV).
+    """Scale each layer in turn so that its pre-activations have variance 1 (LSUV); returns a copy.
 
-    z_t is taken over examples and units of the forward pass through the layers already scaled, and
-    W_t ← W_t / std(z_t) (Mishkin & Matas 2016, Algorithm 1, which starts from orthonormal weights
-    and no biases).
-
-    Args:
-        model: networks to scale; left as they are.
-        x: inputs, (examples, l₀).
-
-    Returns:
-        The scaled networks.
+    z_t is taken over examples and units of the forward pass of ``x`` through the layers already
+    scaled, and W_t ← W_t / std(z_t) (Mishkin & Matas 2016, Algorithm 1, which starts from
+    orthonormal weights and no biases).
     """
     scaled = model.select(range(model.seeds))
     activation = ACTIVATIONS[model.architecture.hidden_activation].function
@@ -211,17 +204,9 @@ def layer_singular_values(model: StackedMLP, x: Tensor) -> list[np.ndarray]:
     """Singular values of each layer's Jacobian ∂z_{t+1}/∂z_t = W_{t+1} diag(φ′(z_t)).
 
     At 1 a layer hands a gradient on as it is (dynamical isometry, Saxe et al. 2014); the largest
-    one bounds how much it can grow, and directions far below it are lost on the way down.
-
-    Args:
-        model: networks whose hidden units do not interact, without skip connections.
-        x: inputs, (examples, l₀); one Jacobian each, so a few are enough.
-
-    Returns:
-        For t = 1 … T − 1, from the greatest down, (seeds, examples, min(l_t, l_{t+1})).
-
-    Raises:
-        ValueError: the network has skip connections, or its activation mixes units.
+    one bounds how much it can grow, and directions far below it are lost on the way down. One
+    Jacobian an example: for t = 1 … T − 1, from the greatest down, (seeds, examples, min(l_t,
+    l_{t+1})). Skip connections, or an activation that mixes units, are refused with a ValueError.
     """
     if model.architecture.skip_connections:
         raise ValueError("the network must be a plain chain, got one with skip connections")
@@ -309,12 +294,8 @@ def alternative_cell(
     Args:
         way: ``"default"`` (no remedy), ``"orthogonal"`` (gain-matched, centred), ``"he"``,
             ``"layer_sequential"``, ``"skip"`` (skip connections) or ``"batch_norm"``.
-        hidden_layers: depth.
-        activation: of the hidden layers.
-        width: of the hidden layers.
-        seeds: networks to report.
-        learning_rates: the grid, tried on a network and data of their own.
-        tuning_steps: updates of each trial.
+        hidden_layers, activation, width, seeds: of the networks to report.
+        learning_rates: the grid, tried for ``tuning_steps`` on a network and data of their own.
         steps: updates of the reported networks.
 
     Returns:
@@ -542,7 +523,8 @@ def sequential_gradients(
     """Gradients of the relaxed loss when its targets move one at a time, from the top down.
 
     All hidden layers are relaxed, the output layer is not. The targets start as the forward pass,
-    with residuals of 0. Then, for t = T − 1 … 1, with n examples and l_t units,
+    with residuals of 0. Then, for t = T − 1 … 1, with n examples, l_t units and λ, the
+    ``hidden_weight``, above 0,
 
         z_t ← z_t − (n l_t / 2λ) ∂𝓛/∂z_t,        g(θ_t) = ∂𝓛/∂θ_t   right after it.
 
@@ -552,19 +534,8 @@ def sequential_gradients(
     the zero-divergence inference learning of predictive coding (Song et al., *Can the Brain Do
     Backpropagation?*, NeurIPS 2020).
 
-    Args:
-        model: the networks.
-        x: inputs, (examples, l₀).
-        y: labels, (examples,).
-        hidden_weight: λ, above 0.
-        loss: the output error, see ``output_loss``.
-
-    Returns:
-        Gradients of ``model.weights``, then of ``model.biases``.
-
-    Raises:
-        ValueError: λ is not above 0 and finite, the network has skip connections, or ``x`` does
-            not fit it.
+    Returns the gradients of ``model.weights``, then of ``model.biases``; skip connections are
+    refused with a ValueError.
     """
     hidden_weight = number(hidden_weight, "hidden weight", above=0)
     architecture = model.architecture
@@ -598,13 +569,7 @@ def sequential_gradients(
 def sequential_deviation(model: StackedMLP, data: Dataset, hidden_weight: float = 1.0) -> float:
     """Distance of the gradient by sequential targets from backpropagation's, relative, in float64.
 
-    Args:
-        model: one or more networks.
-        data: the training examples.
-        hidden_weight: λ of the targets.
-
-    Returns:
-        ‖g − g'‖/‖g'‖ over all weights and biases.
+    It is ‖g − g'‖/‖g'‖ over all weights and biases of one or more networks.
     """
     exact = model.select(range(model.seeds)).double()
     examples = data.to(torch.device("cpu"), torch.float64)
