@@ -1,7 +1,8 @@
 """How verdicts follow from numbers: rules, their conditions, and limits that are measured.
 
 A verdict is never typed: a :class:`Rule` computes it from the number and its interval, and the text
-of the rule is made from the same limits that decide.
+of the rule is made from the same limits that decide. Typed limits must be finite, and one for
+*partly* weaker than the one for *reproduced*; all else is refused with a ValueError.
 """
 
 import math
@@ -37,9 +38,6 @@ class Measured:
         value: its number; None where it is missing.
         plus: typed margin that the limit lies above it, or below if negative.
         within: tolerance of the number, as a share of it, from 0 to 0.5.
-
-    Raises:
-        ValueError: ``within`` is out of range, or ``plus`` not finite.
     """
 
     name: str
@@ -89,9 +87,6 @@ def at_least(reproduced: Limit, partly: Limit | None = None) -> Rule:
     """Return the rule "the number is at least this", judged at the lower end of the interval.
 
     Without an interval the number itself is judged.
-
-    Raises:
-        ValueError: a typed limit is not finite, or both are and ``partly`` is not below.
     """
     return _bounded("≥", reproduced, partly)
 
@@ -100,9 +95,6 @@ def at_most(reproduced: Limit, partly: Limit | None = None) -> Rule:
     """Return the rule "the number is at most this", judged at the upper end of the interval.
 
     Without an interval the number itself is judged.
-
-    Raises:
-        ValueError: a typed limit is not finite, or both are and ``partly`` is not above.
     """
     return _bounded("≤", reproduced, partly)
 
@@ -133,12 +125,9 @@ def _bounded(sign: Literal["≥", "≤"], reproduced: Limit, partly: Limit | Non
 def identity(tolerance: float) -> Rule:
     """Return the rule for an equality: the number is the largest deviation found.
 
-    The verdict is *proved* where its absolute value is at most ``tolerance`` (at the far end of
-    the interval, if there is one), otherwise *not reproduced*. The deviation itself is rounding;
-    what it stands for is ``tolerance``.
-
-    Raises:
-        ValueError: ``tolerance`` is negative or not finite.
+    The verdict is *proved* where its absolute value is at most ``tolerance`` (at the far end of the
+    interval, if there is one), otherwise *not reproduced*. The deviation itself is rounding; what
+    it stands for is ``tolerance``, at least 0.
     """
     check_tolerance(tolerance)
 
@@ -160,9 +149,6 @@ def compare(
     The value is published beside the rule; what it stands for is its distance from the limit, so
     its tolerance is half of that. A missing number, None or NaN, makes the condition neither hold
     nor fail.
-
-    Raises:
-        ValueError: ``relation`` is none of ``>=``, ``<=``, ``>``, ``<``, ``==``.
     """
     if relation not in _RELATIONS:
         raise ValueError(f"relation must be one of {', '.join(_RELATIONS)}, got {relation!r}")
@@ -179,11 +165,9 @@ def compare(
 def all_of(*conditions: Condition, partly: int | None = None) -> Rule:
     """Return the rule "all conditions hold"; with ``partly``, that many of them hold it in part.
 
-    The conditions decide alone: the measured number and its interval are only shown. Where a
-    number of a condition is missing, the verdict is *not measured*.
-
-    Raises:
-        ValueError: no condition, or ``partly`` outside ``1 … number of conditions − 1``.
+    The conditions, one or more, decide alone: the measured number and its interval are only shown.
+    Where a number of a condition is missing, the verdict is *not measured*. ``partly`` lies in ``1
+    … number of conditions − 1``.
     """
     if not conditions:
         raise ValueError("conditions must be one or more, got none")
