@@ -15,16 +15,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rai_utils.checks import one_of
+from rai_utils.checks import number, one_of
 from rai_utils.data import Dataset, circles, moons, spirals
-from rai_utils.diagnostics import loss_gradients
+from rai_utils.diagnostics import hidden_slopes, loss_gradients
 from rai_utils.experiments.sweep import Cell, Sweep
-from rai_utils.models import ACTIVATIONS, Architecture, StackedMLP, affine, build_mlp
+from rai_utils.models import (
+    ACTIVATIONS,
+    Architecture,
+    StackedMLP,
+    affine,
+    build_mlp,
+    pre_activations,
+)
 from rai_utils.relaxation import (
+    OutputLoss,
     Targets,
     forward_targets,
+    output_loss,
     relaxation_plan,
-    sequential_gradients,
 )
 from rai_utils.training import (
     LARGEST_STEP,
@@ -36,7 +44,6 @@ from rai_utils.training import (
     fit_backprop,
     fit_handover,
     fit_relaxed,
-    fit_sequential,
     module_steps,
     score,
 )
@@ -176,32 +183,39 @@ def smallest_step_cell(
 
 
 def layer_sequential(model: StackedMLP, x: Tensor) -> StackedMLP:
-    """Scale each layer in turn so that its pre-activations have variance 1 (LSUV).
+    """Scale each layer in turn so that its pre-activations have variance 1 (LSUV); returns a copy.
 
-    z_t is taken over examples and units of the forward pass through the layers already scaled, and
-    W_t ← W_t / std(z_t) (Mishkin & Matas 2016, Algorithm 1, which starts from orthonormal weights
-    and no biases).
-
-    Args:
-        model: networks to scale; left as they are.
-        x: inputs, (examples, l₀).
-
-    Returns:
-        The scaled networks.
+    z_t is taken over examples and units of the forward pass of ``x`` through the layers already
+    scaled, and W_t ← W_t / std(z_t) (Mishkin & Matas 2016, Algorithm 1, which starts from
+    orthonormal weights and no biases).
     """
     scaled = model.select(range(model.seeds))
     activation = ACTIVATIONS[model.architecture.hidden_activation].function
     with torch.no_grad():
         h = x.expand(model.seeds, *x.shape)
-        for run, weight, bias in zip(
-            scaled.architecture.runs, scaled.weights, scaled.biases, strict=True
-        ):
-            for layer in range(run.layers):
-                z = affine(h, weight[layer], bias[layer])  # (seeds, examples, l_t)
-                deviation = z.std((1, 2), keepdim=True)
-                weight[layer] /= deviation
-                h = activation(affine(h, weight[layer], bias[layer]))
+        for weight, bias in scaled.layers():
+            z = affine(h, weight, bias)  # (seeds, examples, l_t)
+            weight /= z.std((1, 2), keepdim=True)
+            h = activation(affine(h, weight, bias))
     return scaled
+
+
+def layer_singular_values(model: StackedMLP, x: Tensor) -> list[np.ndarray]:
+    """Singular values of each layer's Jacobian ∂z_{t+1}/∂z_t = W_{t+1} diag(φ′(z_t)).
+
+    At 1 a layer hands a gradient on as it is (dynamical isometry, Saxe et al. 2014); the largest
+    one bounds how much it can grow, and directions far below it are lost on the way down. One
+    Jacobian an example: for t = 1 … T − 1, from the greatest down, (seeds, examples, min(l_t,
+    l_{t+1})). Skip connections, or an activation that mixes units, are refused with a ValueError.
+    """
+    if model.architecture.skip_connections:
+        raise ValueError("the network must be a plain chain, got one with skip connections")
+    slopes = hidden_slopes(model, x)  # each (seeds, examples, l_t)
+    weights = [weight.detach() for weight, _ in model.layers()]
+    return [
+        torch.linalg.svdvals(weight[:, None] * slope[:, :, None]).double().numpy()
+        for weight, slope in zip(weights[1:], slopes, strict=True)
+    ]
 
 
 WAYS = ("default", "orthogonal", "he", "layer_sequential", "skip", "batch_norm")
@@ -280,12 +294,8 @@ def alternative_cell(
     Args:
         way: ``"default"`` (no remedy), ``"orthogonal"`` (gain-matched, centred), ``"he"``,
             ``"layer_sequential"``, ``"skip"`` (skip connections) or ``"batch_norm"``.
-        hidden_layers: depth.
-        activation: of the hidden layers.
-        width: of the hidden layers.
-        seeds: networks to report.
-        learning_rates: the grid, tried on a network and data of their own.
-        tuning_steps: updates of each trial.
+        hidden_layers, activation, width, seeds: of the networks to report.
+        learning_rates: the grid, tried for ``tuning_steps`` on a network and data of their own.
         steps: updates of the reported networks.
 
     Returns:
@@ -491,7 +501,9 @@ def sequential_cell(hidden_layers: int, width: int, seed: int, steps: int) -> di
     first, second = relaxed_phase(hidden_layers, "sigmoid"), backprop_phase(hidden_layers, steps)
     compile_rprop()
     relaxed = fit_relaxed(start, data, first, watch=_end(first.steps))
-    sequential = fit_sequential(relaxed.model, data, second, watch=_end(steps))
+    sequential = fit_backprop(
+        relaxed.model, data, second, watch=_end(steps), find=sequential_gradients
+    )
     histories = [fit.history for fit in (relaxed, sequential)]
     return {
         "train": [_last(history.accuracy) for history in histories],
@@ -500,16 +512,64 @@ def sequential_cell(hidden_layers: int, width: int, seed: int, steps: int) -> di
     }
 
 
+def sequential_gradients(
+    model: StackedMLP,
+    x: Tensor,
+    y: Tensor,
+    *,
+    hidden_weight: float = 1.0,
+    loss: OutputLoss = "cross_entropy",
+) -> tuple[Tensor, ...]:
+    """Gradients of the relaxed loss when its targets move one at a time, from the top down.
+
+    All hidden layers are relaxed, the output layer is not. The targets start as the forward pass,
+    with residuals of 0. Then, for t = T − 1 … 1, with n examples, l_t units and λ, the
+    ``hidden_weight``, above 0,
+
+        z_t ← z_t − (n l_t / 2λ) ∂𝓛/∂z_t,        g(θ_t) = ∂𝓛/∂θ_t   right after it.
+
+    When its turn comes, z_t feels the residual above it alone, and the step is the one that makes
+    its own residual equal to the error it was sent: ẑ_t − z_t = (n l_t / 2λ) ∂𝓛/∂z_t. As z_{t−1} is
+    still where the forward pass left it, g is the gradient of backpropagation, for any λ. This is
+    the zero-divergence inference learning of predictive coding (Song et al., *Can the Brain Do
+    Backpropagation?*, NeurIPS 2020).
+
+    Returns the gradients of ``model.weights``, then of ``model.biases``; skip connections are
+    refused with a ValueError.
+    """
+    hidden_weight = number(hidden_weight, "hidden weight", above=0)
+    architecture = model.architecture
+    if architecture.skip_connections:
+        raise ValueError("targets that move one at a time need a plain chain, got skip connections")
+    targets = [x.expand(model.seeds, *x.shape), *pre_activations(model, x)]  # z_0 is the input
+    activation = architecture.activation.function
+    gradients = [torch.empty_like(part) for part in (*model.weights, *model.biases)]
+    layer = architecture.depth
+    for run in reversed(range(len(architecture.runs))):
+        weights, biases = model.weights[run].detach(), model.biases[run].detach()
+        for place in reversed(range(weights.shape[0])):
+            leaves = [weights[place], biases[place], targets[layer - 1]]
+            weight, bias, below = (leaf.detach().requires_grad_() for leaf in leaves)
+            h = below if layer == 1 else activation(below)
+            prediction = affine(h, weight, bias)  # (seeds, examples, l_t)
+            if layer == architecture.depth:
+                term = output_loss(prediction, y, architecture.output_activation, loss)
+            else:
+                term = hidden_weight * (prediction - targets[layer]).square().mean((1, 2))
+            found = torch.autograd.grad(term.sum(), (weight, bias, below))
+            gradients[run][place], gradients[len(model.weights) + run][place] = found[:2]
+            if layer > 1:
+                # Its own residual is 0 before the move and adds nothing to its gradient.
+                step = below[0].numel() / (2 * hidden_weight)
+                targets[layer - 1] = (below - step * found[2]).detach()
+            layer -= 1
+    return tuple(gradients)
+
+
 def sequential_deviation(model: StackedMLP, data: Dataset, hidden_weight: float = 1.0) -> float:
     """Distance of the gradient by sequential targets from backpropagation's, relative, in float64.
 
-    Args:
-        model: one or more networks.
-        data: the training examples.
-        hidden_weight: λ of the targets.
-
-    Returns:
-        ‖g − g'‖/‖g'‖ over all weights and biases.
+    It is ‖g − g'‖/‖g'‖ over all weights and biases of one or more networks.
     """
     exact = model.select(range(model.seeds)).double()
     examples = data.to(torch.device("cpu"), torch.float64)

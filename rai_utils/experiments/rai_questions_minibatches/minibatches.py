@@ -3,8 +3,8 @@
 A target belongs to one example, so a loop that changes its batch cannot go on with the tensor of
 targets that it has. There are three ways around that, and what happens without one:
 
-- ``fit_table``: a table keyed by example keeps the targets and their optimiser state. A batch
-  takes its rows out, makes one step of weights and targets together, and puts them back. With
+- ``fit_table``: a table keyed by example keeps the targets and their optimiser state. A batch takes
+  its rows out, makes one step of weights and targets together, and puts them back. With
   ``renew_every`` the rows are made anew from a forward pass every so many passes over the data,
   with fresh optimiser state, so that the optimiser trains the new ones.
 - ``fit_fresh``: nothing is kept. Each batch makes its targets by a forward pass, moves them for
@@ -12,14 +12,16 @@ targets that it has. There are three ways around that, and what happens without 
 - ``fit_shared``: one tensor for whatever batch comes, which ``fit_table`` refuses. The control.
 
 ``fit_backprop_batches`` is the baseline. A table whose batch is all of the examples is
-``training.fit_relaxed``, step by step. Many networks are trained at once, each with learning
-rates of its own, on the same batches.
+``training.fit_relaxed``, step by step. Many networks are trained at once, each with learning rates
+of its own, on the same batches: ``model`` are the networks to start from, left as they are,
+``weight_rates`` and ``target_rates`` one number for each of them. What is out of range or does not
+fit is refused with a ValueError before any work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import pairwise, product
 from typing import Any
@@ -88,10 +90,6 @@ class TargetTable:
         states: optimiser state, the same shapes.
         updates: updates that each row has had since it was filled, −1 where it is empty,
             (examples,).
-
-    Raises:
-        ValueError: the inputs do not fit the plan's architecture, there is no network, or the
-            optimiser is unknown.
     """
 
     def __init__(self, plan: RelaxationPlan, x: Tensor, networks: int, rule: str = "adam") -> None:
@@ -109,24 +107,18 @@ class TargetTable:
     @property
     def bytes(self) -> int:
         """Bytes of targets and optimiser state, see ``table_bytes``; counters left out."""
-        kept = [*self.values, *(part for state in self.states for part in state)]
-        return sum(part.numel() * part.element_size() for part in kept)
+        return sum(part.numel() * part.element_size() for part in _tensors(self))
 
     def renew(self) -> None:
         """Empty every row: targets and optimiser state start afresh when its example comes."""
         self.updates.fill_(-1)
 
     def take(self, rows: Tensor, x: Tensor, model: StackedMLP, rates: Tensor) -> BatchTargets:
-        """Take a batch out; empty rows are filled first.
+        """Take a batch out; empty rows are filled first, by the networks as they are.
 
-        Args:
-            rows: which examples, (batch,).
-            x: their inputs, (batch, l₀).
-            model: the networks as they are, for the empty rows.
-            rates: learning rate of the targets of each network, (networks,).
-
-        Raises:
-            ValueError: ``x`` are not the inputs that those rows belong to.
+        ``rows`` say which examples, (batch,), and ``rates`` are the learning rates of the targets
+        of each network, (networks,). Where ``x``, (batch, l₀), are not the inputs of those rows, a
+        ValueError says so.
         """
         check_examples(self.x[rows], x)
         updates = self.updates[rows]
@@ -145,16 +137,13 @@ class TargetTable:
 
     def put(self, rows: Tensor, batch: BatchTargets) -> None:
         """Write a batch back into the rows that it was taken from."""
-        for value, new in zip(self.values, batch.values, strict=True):
-            value[:, :, rows] = new.detach()
-        for state, new in zip(self.states, batch.states, strict=True):
-            for part, new_part in zip(state, new, strict=True):
-                part[:, :, rows] = new_part
+        for kept, new in zip(_tensors(self), _tensors(batch), strict=True):
+            kept[:, :, rows] = new.detach()
         self.updates[rows] = batch.updates
 
 
-def _tensors(batch: BatchTargets) -> list[Tensor]:
-    return [*batch.values, *(part for state in batch.states for part in state)]
+def _tensors(of: BatchTargets | TargetTable) -> list[Tensor]:
+    return [*of.values, *(part for state in of.states for part in state)]
 
 
 def fresh_targets(
@@ -173,17 +162,9 @@ def table_bytes(
 
         bytes = b n Σ_{t=1}^{T} l_t (1 + s)
 
-    with n examples, s optimiser states for each target and b bytes a number. The counter of each
-    row, 4 bytes an example whatever the network, is left out.
-
-    Args:
-        architecture: gives l_1 … l_T.
-        examples: n, at least 1.
-        states: s, at least 0: 2 for Adam and Rprop, 0 for gradient descent.
-        bytes_of_number: b, 4 in float32.
-
-    Raises:
-        ValueError: a count is out of range.
+    with n ``examples``, s optimiser ``states`` for each target (2 for Adam and Rprop, 0 for
+    gradient descent) and b ``bytes_of_number``. The counter of each row, 4 bytes an example
+    whatever the network, is left out.
     """
     examples, states = whole_number(examples, "examples", 1), whole_number(states, "states")
     bytes_of_number = whole_number(bytes_of_number, "bytes_of_number", 1)
@@ -241,9 +222,6 @@ class Budget:
         batch: examples of a step, at least 1; the last batch of a pass may be smaller.
         order_seed: of the order of the examples, drawn anew for each pass over the data.
         evaluations: how often the fit looks at itself after step 0, evenly in work, at least 1.
-
-    Raises:
-        ValueError: a value is out of range.
     """
 
     work: float
@@ -348,18 +326,7 @@ def fit_backprop_batches(
     *,
     optimizer: str = "adam",
 ) -> BatchFit:
-    """Train by backpropagation on mini-batches.
-
-    Args:
-        model: the networks to start from; left as they are.
-        dataset: the examples, the same for all networks.
-        budget: work, batch, order.
-        weight_rates: learning rate of each network.
-        optimizer: a key of ``UPDATE_RULES``.
-
-    Raises:
-        ValueError: data, networks and rates do not fit each other.
-    """
+    """Train by backpropagation on mini-batches; ``optimizer`` is a key of ``UPDATE_RULES``."""
     learner = _learner(model, weight_rates, optimizer)
     architecture, work = model.architecture, work_of(model.architecture)
     name = loss_for(dataset.task)
@@ -385,23 +352,15 @@ def fit_table(
 ) -> BatchFit:
     """Train by RAI on mini-batches, with targets and their optimiser state kept in a table.
 
-    Each step updates the weights and the batch's targets together, by gradients of the relaxed
-    loss of the batch (Eq. 4). With ``budget.batch`` the number of examples and equal rates it
-    makes the steps of ``training.fit_relaxed``.
+    Each step updates the weights and the batch's targets together, by gradients of the relaxed loss
+    of the batch (Eq. 4). With ``budget.batch`` the number of examples and equal rates it makes the
+    steps of ``training.fit_relaxed``.
 
     Args:
-        model: the networks to start from; left as they are.
-        dataset: the examples, the same for all networks.
-        budget: work, batch, order.
-        weight_rates: learning rate of the weights of each network.
-        target_rates: learning rate of its targets.
         optimizer: a key of ``UPDATE_RULES``, for weights and for targets, each with its own state.
         hidden_weight: λ, at least 0.
-        renew_every: passes over the data after which all targets are made anew by a forward
-            pass, with fresh state, at least 1; None for never.
-
-    Raises:
-        ValueError: data, networks and rates do not fit each other, or a value is out of range.
+        renew_every: passes over the data after which all targets are made anew by a forward pass,
+            with fresh state, at least 1; None for never.
     """
     if renew_every is not None:
         renew_every = whole_number(renew_every, "renew_every", 1)
@@ -435,22 +394,10 @@ def fresh_gradients(
     hidden_weight: float = 1.0,
     loss: OutputLoss = "cross_entropy",
 ) -> tuple[Tensor, ...]:
-    """Gradients of the weights after ``inner_steps`` of fresh targets, as ``fit_fresh`` takes them.
+    """Gradients of the weights, then of the biases, as ``fit_fresh`` takes them for one batch.
 
-    Args:
-        model: the networks.
-        x: inputs, (batch, l₀).
-        y: labels, (batch,).
-        rates: step of the targets of each network, as in ``fit_fresh``, (networks,).
-        inner_steps: K, at least 1.
-        hidden_weight: λ, at least 0.
-        loss: the output error.
-
-    Returns:
-        Gradients of ``model.weights``, then of ``model.biases``.
-
-    Raises:
-        ValueError: a value is out of range.
+    The batch is ``x``, (batch, l₀), and ``y``, (batch,); ``rates``, (networks,), are the target
+    rates of ``fit_fresh``, whose arguments the others are.
     """
     inner_steps = whole_number(inner_steps, "inner_steps", 1)
     hidden_weight = number(hidden_weight, "hidden weight", least=0)
@@ -492,24 +439,17 @@ def fit_fresh(
 ) -> BatchFit:
     """Train by RAI on mini-batches whose targets live for one batch.
 
-    Each batch: targets from a forward pass; ``inner_steps`` of gradient descent on the targets
-    with the weights fixed; one step of the weights on what the targets have become. From
-    residuals of 0 the signal moves one layer a step, so the weights of layer t have a gradient
-    only if ``inner_steps`` ≥ T − t + 1.
+    Each batch: targets from a forward pass; ``inner_steps`` of gradient descent on the targets with
+    the weights fixed; one step of the weights on what the targets have become. From residuals of 0
+    the signal moves one layer a step, so the weights of layer t have a gradient only if
+    ``inner_steps`` ≥ T − t + 1.
 
     Args:
-        model: the networks to start from; left as they are.
-        dataset: the examples, the same for all networks.
-        budget: work, batch, order.
-        weight_rates: learning rate of the weights of each network.
-        target_rates: step of its targets, for a loss that is a sum over examples, not a mean:
-            an example's targets then move alike in batches of any size.
+        target_rates: step of the targets, for a loss that is a sum over examples, not a mean: an
+            example's targets then move alike in batches of any size.
         inner_steps: K, at least 1.
         optimizer: a key of ``UPDATE_RULES``, for the weights.
         hidden_weight: λ, at least 0.
-
-    Raises:
-        ValueError: data, networks and rates do not fit each other, or a value is out of range.
     """
     learner = _learner(model, weight_rates, optimizer)
     rates = _rates(model, target_rates, "targets", "sgd")
@@ -541,13 +481,6 @@ def fit_shared(
 
     Everything but that is as in ``fit_table``. The targets that were made for one example are
     trained on whatever example stands in its place in the next batch.
-
-    Args:
-        model, dataset, budget, weight_rates, target_rates, optimizer, hidden_weight: as in
-            ``fit_table``.
-
-    Raises:
-        ValueError: data, networks and rates do not fit each other.
     """
     learner = _learner(model, weight_rates, optimizer)
     rates, rule = _rates(model, target_rates, "targets", optimizer), learner.rule
@@ -578,17 +511,8 @@ def _relaxed_total(
     loss: OutputLoss,
 ) -> Tensor:
     """Relaxed loss of a batch, summed over networks."""
-    parts = relaxed_loss(
-        plan,
-        [*model.weights],
-        [*model.biases],
-        values,
-        x,
-        y,
-        hidden_weight=hidden_weight,
-        loss=loss,
-    )
-    return parts.total.sum()
+    circuit = plan, [*model.weights], [*model.biases], values
+    return relaxed_loss(*circuit, x, y, hidden_weight=hidden_weight, loss=loss).total.sum()
 
 
 @dataclass(frozen=True)
@@ -679,34 +603,23 @@ def _run(
         spent = done / unit
         if spent >= due:
             snapshots.append(learner.model.select(range(learner.model.seeds)))
-            records.append(
-                (
-                    learner.updates,
-                    seen / examples,
-                    spent,
-                    *evaluate(learner.model, data.x, data.y, data.task),
-                    *evaluate(learner.model, data.held_out_x, data.held_out_y, data.task),
-                )
-            )
+            measured = evaluate(learner.model, data.x, data.y, data.task)
+            held_out = evaluate(learner.model, data.held_out_x, data.held_out_y, data.task)
+            records.append((learner.updates, seen / examples, spent, *measured, *held_out))
             if spent >= budget.work:
                 break
             due = min(interval * (spent // interval + 1), budget.work)
         done += step.loss.work
         seen += len(step.rows)
-    updates, passes, work, *measured = (np.array(column) for column in zip(*records, strict=True))
-    history = BatchHistory(updates, passes, work, *measured)
+    history = BatchHistory(*(np.array(column) for column in zip(*records, strict=True)))
     return BatchFit(snapshots[-1], history, tuple(snapshots))
 
 
 def layer_cosines(gradients: Sequence[Tensor], others: Sequence[Tensor]) -> NDArray[np.float64]:
-    """Cosine of the angle between two gradients of each layer's weights.
+    """Cosine of the angle between two gradients of each layer's weights, (T, networks).
 
-    Args:
-        gradients: one tensor a run of equal layers, (layers, networks, outputs, inputs).
-        others: the same shapes.
-
-    Returns:
-        (T, networks), input to output; 0 where a gradient is exactly 0.
+    It is 0 where a gradient is exactly 0. The gradients have one tensor a run of equal layers,
+    (layers, networks, outputs, inputs).
     """
     pairs = [
         (one.double().flatten(2), other.double().flatten(2))
@@ -721,17 +634,9 @@ def layer_cosines(gradients: Sequence[Tensor], others: Sequence[Tensor]) -> NDAr
 
 
 def validation_split(dataset: Dataset, examples: int, seed: int = 42) -> Dataset:
-    """Hold out part of the training examples in place of the held-out ones.
+    """Hold out so many of the training examples in place of the held-out ones, by ``seed``.
 
     What is chosen on the result has not seen ``dataset.held_out_x``. Classes keep their shares.
-
-    Args:
-        dataset: what to split; left as it is.
-        examples: how many to hold out, at least 1 and fewer than there are to train on.
-        seed: of the split.
-
-    Raises:
-        ValueError: the number of examples is out of range.
     """
     examples = whole_number(examples, "examples", 1, len(dataset.x) - 1)
     whole_number(seed, "seed", most=LAST_SEED)
@@ -741,14 +646,9 @@ def validation_split(dataset: Dataset, examples: int, seed: int = 42) -> Dataset
         stratify=None if dataset.task == "regression" else dataset.y.numpy(),
         random_state=seed,
     )
-    return Dataset(
-        dataset.name,
-        dataset.task,
-        dataset.x[rows],
-        dataset.y[rows],
-        dataset.x[held_out_rows],
-        dataset.y[held_out_rows],
-    )
+    x, y = dataset.x, dataset.y
+    held_out = {"held_out_x": x[held_out_rows], "held_out_y": y[held_out_rows]}
+    return replace(dataset, x=x[rows], y=y[rows], **held_out)
 
 
 @dataclass(frozen=True)
@@ -809,17 +709,9 @@ ARCHITECTURE = Architecture((64, 64, 64, 64, 10), "tanh", "softmax")
 def train(
     method: str, trials: Sequence[Trial], dataset: Dataset, budget: Budget, seed: int
 ) -> BatchFit:
-    """Train one network a trial from the same weights; the trials share their option.
+    """Train one network a trial by a method from the same weights; the trials share their option.
 
-    Args:
-        method: a key of ``METHODS``.
-        trials: what to try.
-        dataset: the examples.
-        budget: work, batch, order.
-        seed: of the weights.
-
-    Raises:
-        ValueError: the method is unknown, or its trials differ in their option.
+    ``seed`` is of the weights.
     """
     one_of(method, METHODS, "method")
     options = {trial.option for trial in trials}
@@ -844,21 +736,16 @@ def train(
 def compare(method: str, seed: int, work: float, batch: int) -> dict[str, Any]:
     """Try all settings of a method on one split of the digits, and judge the chosen one.
 
-    A seed is one whole replication: a split of the 1797 images into 1024 to train on, 256 to
-    choose on and 517 to judge on; the first weights; the order of the batches. The setting with
-    the lowest validation loss at the end is chosen, and its network is judged as it is.
-
-    Args:
-        method: a key of ``METHODS``.
-        seed: of the replication.
-        work: as in ``Budget``, before the method's own factor.
-        batch: examples of a batch, where it is not all of them.
+    A seed is one whole replication: a split of the 1797 images into 1024 to train on, 256 to choose
+    on and 517 to judge on; the first weights; the order of the batches. The setting with the lowest
+    validation loss at the end is chosen, and its network is judged as it is. ``work``, before the
+    method's own factor, and ``batch`` are as in ``Budget``.
 
     Returns:
         Curves of the chosen network (``steps``, ``passes``, ``work``, ``test_accuracy``,
-        ``train_accuracy``, each (E,)), its setting (``weight_rate``, ``target_rate``,
-        ``option``), and for each trial its setting and last ``validation_loss`` (None if not
-        finite), ``validation_accuracy`` and ``test_accuracy``.
+            ``train_accuracy``, each (E,)), its setting (``weight_rate``, ``target_rate``,
+            ``option``), and for each trial its setting and last ``validation_loss`` (None if not
+            finite), ``validation_accuracy`` and ``test_accuracy``.
     """
     chosen_method = METHODS[one_of(method, METHODS, "method")]
     whole = digits(1280, 517, seed=seed)
@@ -875,12 +762,8 @@ def compare(method: str, seed: int, work: float, batch: int) -> dict[str, Any]:
         trials = [trial for trial in chosen_method.trials if trial.option == option]
         fit = train(method, trials, dataset, budget, seed)
         history = fit.history
-        test = np.array(
-            [
-                evaluate(snapshot, whole.held_out_x, whole.held_out_y, whole.task)[1]
-                for snapshot in fit.snapshots
-            ]
-        )  # (E, trials)
+        judged = whole.held_out_x, whole.held_out_y, whole.task
+        test = np.array([evaluate(each, *judged)[1] for each in fit.snapshots])  # (E, trials)
         for position, trial in enumerate(trials):
             loss = history.held_out_loss[-1, position]
             tried.append(
@@ -912,19 +795,14 @@ def _number(value: float) -> float | None:
 def durations(rounds: int, work: float, batch: int, rows: list[int]) -> dict[str, Any]:
     """Time the methods at the same work, and the table's traffic at several sizes.
 
-    Every round runs each piece once, so that a slow while of the machine meets all of them. No
-    two runs give the same numbers.
-
-    Args:
-        rounds: timed rounds, at least 1.
-        work: as in ``Budget``.
-        batch: examples of a batch.
-        rows: sizes of tables of random examples, ascending.
+    Each of the rounds runs each piece once, so that a slow while of the machine meets all of them.
+    No two runs give the same numbers. ``work`` and ``batch`` are as in ``Budget``, ``rows`` sizes
+    of tables of random examples, ascending.
 
     Returns:
         ``time_ratio``: method -> [median, first quartile, third quartile] of its time over that of
-        backpropagation at the same work. ``traffic_ratio``: the same of taking a batch out of
-        each table and putting it back, over the first.
+            backpropagation at the same work. ``traffic_ratio``: the same of taking a batch out of
+            each table and putting it back, over the first.
     """
     dataset = digits(1024, 517)
     budget = Budget(work, batch, evaluations=1)
@@ -952,12 +830,7 @@ def durations(rounds: int, work: float, batch: int, rows: list[int]) -> dict[str
 
 
 def filled_table(examples: int, seed: int = 0) -> tuple[TargetTable, StackedMLP]:
-    """A table of random examples, every row filled, and the network that filled it.
-
-    Args:
-        examples: rows, at least 1.
-        seed: of examples and weights.
-    """
+    """A table of random examples, every row filled, and the network that filled it."""
     examples, generator = whole_number(examples, "examples", 1), seeded(seed)
     x = torch.randn(examples, ARCHITECTURE.widths[0], generator=generator)
     model = build_mlp(ARCHITECTURE, [seed])
