@@ -34,7 +34,7 @@ from torch import Tensor
 
 from rai_utils.checks import LAST_SEED, number, one_each, one_of, seeded, whole_number
 from rai_utils.data import Dataset, digits
-from rai_utils.experiments.sweep import Sweep
+from rai_utils.experiments.sweep import Sweep, grid
 from rai_utils.experiments.timing import Timed, clocked, interleaved, summarise
 from rai_utils.models import Architecture, StackedMLP, build_mlp, check_inputs
 from rai_utils.relaxation import (
@@ -847,11 +847,7 @@ BATCH = 32
 SWEEPS = (
     Sweep(
         "minibatches",
-        tuple(
-            {"method": method, "seed": seed, "work": WORK, "batch": BATCH}
-            for seed in range(SEEDS)
-            for method in METHODS
-        ),
+        grid(seed=range(SEEDS), method=METHODS, work=[WORK], batch=[BATCH]),
         compare,
     ),
     Sweep(
