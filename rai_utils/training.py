@@ -740,7 +740,10 @@ def _fit(
     dead = [DeadLayers() for _ in range(runs - 1)] if resting else None
     advance = _stepper(phase, flat, gradient, leaves, dead)
     advance = _decayed(phase, flat, gradient, leaves[:runs], advance)
-    current = StackedMLP(architecture, [w.detach() for w in weights], [b.detach() for b in biases])
+    seeds = model.drawn_from
+    current = StackedMLP(
+        architecture, [w.detach() for w in weights], [b.detach() for b in biases], seeds
+    )
     recorder = _Recorder(architecture.depth, model.seeds, len(plan.layers) if plan else 0)
     evaluate_at = set(schedule(phase.steps) if watch.evaluate_at is None else watch.evaluate_at)
     inspect_at, snapshot_at = set(watch.inspect_at), set(watch.snapshot_at)
@@ -822,6 +825,7 @@ def _copy(model: StackedMLP) -> StackedMLP:
         model.architecture,
         [w.detach().cpu().clone() for w in model.weights],
         [b.detach().cpu().clone() for b in model.biases],
+        model.drawn_from,
     )
 
 
