@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rai_utils.checks import number, one_of
 from rai_utils.data import Dataset, circles, moons, spirals
 from rai_utils.diagnostics import hidden_slopes, loss_gradients
-from rai_utils.experiments.sweep import Cell, Sweep
+from rai_utils.experiments.sweep import Sweep, grid
 from rai_utils.models import (
     ACTIVATIONS,
     Architecture,
@@ -609,125 +609,82 @@ def _median(fit: Fit) -> float:
     return float(np.median(fit.step_seconds))
 
 
-def _handover_cells() -> tuple[Cell, ...]:
-    # The longest first: beside it the others fill the second processor.
-    shapes = [
-        *((depth, "sigmoid", 100, "moons", range(5)) for depth in (1000, 300)),
-        *((depth, "sigmoid", 100, "moons", range(10)) for depth in (100, 30, 10)),
-        *(
-            (depth, activation, 100, "moons", range(3))
-            for activation in ("tanh", "relu")
-            for depth in (10, 30, 100)
-        ),
-        *((100, "sigmoid", 100, name, range(3)) for name in ("circles", "spirals")),
-        *((100, "sigmoid", width, "moons", range(3)) for width in (20, 50, 200)),
-    ]
-    return tuple(
-        {
-            "hidden_layers": depth,
-            "activation": activation,
-            "width": width,
-            "dataset": name,
-            "seed": seed,
-            "backprop_steps": 400,
-        }
-        for depth, activation, width, name, seeds in shapes
-        for seed in seeds
-    )
-
-
-def _alternative_cells() -> tuple[Cell, ...]:
-    remedies = ("default", "orthogonal", "layer_sequential", "skip", "batch_norm")
-    ways = [
-        *((way, 100, "sigmoid", 3) for way in remedies),
+_MOONS: dict[str, Any] = {"width": [100], "dataset": ["moons"], "backprop_steps": [400]}
+_SIGMOID = {"activation": ["sigmoid"]}
+_DEEP_SIGMOID = {"hidden_layers": [100], "backprop_steps": [400], **_SIGMOID}
+# The longest first: beside it the others fill the second processor.
+HANDOVER_CELLS = (
+    *grid(hidden_layers=(1000, 300), seed=range(5), **_SIGMOID, **_MOONS),
+    *grid(hidden_layers=(100, 30, 10), seed=range(10), **_SIGMOID, **_MOONS),
+    *grid(activation=("tanh", "relu"), hidden_layers=(10, 30, 100), seed=range(3), **_MOONS),
+    *grid(dataset=("circles", "spirals"), seed=range(3), width=[100], **_DEEP_SIGMOID),
+    *grid(width=(20, 50, 200), seed=range(3), dataset=["moons"], **_DEEP_SIGMOID),
+)
+_REMEDIES = ("default", "orthogonal", "layer_sequential", "skip", "batch_norm")
+ALTERNATIVE_CELLS = tuple(
+    {
+        "way": way,
+        "hidden_layers": depth,
+        "activation": activation,
+        "width": 100,
+        "seeds": list(range(count)),
+        "learning_rates": [1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7],
+        "tuning_steps": 100,
+        "steps": 400,
+    }
+    for way, depth, activation, count in (
+        *((way, 100, "sigmoid", 3) for way in _REMEDIES),
         ("orthogonal", 300, "sigmoid", 2),
         ("orthogonal", 1000, "sigmoid", 2),
         ("he", 100, "relu", 3),
         ("orthogonal", 100, "tanh", 3),
-    ]
-    return tuple(
-        {
-            "way": way,
-            "hidden_layers": depth,
-            "activation": activation,
-            "width": 100,
-            "seeds": list(range(count)),
-            "learning_rates": [1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7],
-            "tuning_steps": 100,
-            "steps": 400,
-        }
-        for way, depth, activation, count in ways
     )
-
-
-def _start_cells() -> tuple[Cell, ...]:
-    return tuple(
-        {
-            "initialisation": initialisation,
-            "gain": gain,
-            "hidden_layers": 50,
-            "width": 50,
-            "seeds": list(range(5)),
-            "steps": 300,
-        }
-        for initialisation in ("torch_default", "xavier", "orthogonal_centred")
-        for gain in (0.5, 1.0, 2.0, 4.0, 8.0)
+)
+START_CELLS = grid(
+    initialisation=("torch_default", "xavier", "orthogonal_centred"),
+    gain=(0.5, 1.0, 2.0, 4.0, 8.0),
+    hidden_layers=[50],
+    width=[50],
+    seeds=[[0, 1, 2, 3, 4]],
+    steps=[300],
+)
+RESIDUAL_CELLS = tuple(
+    {
+        "residual": residual,
+        "optimizer": optimizer,
+        "learning_rate": rate,
+        "hidden_layers": depth,
+        "width": 100,
+        "seeds": [0, 1, 2],
+        "steps": depth + 120,
+    }
+    for optimizer, rate, depth in (
+        ("rprop", 0.1, 100),
+        ("rprop", 0.1, 30),
+        ("adam", 0.01, 30),
+        ("sgd", 0.1, 30),
     )
-
-
-def _residual_cells() -> tuple[Cell, ...]:
-    ways = [("rprop", 0.1, 100), ("rprop", 0.1, 30), ("adam", 0.01, 30), ("sgd", 0.1, 30)]
-    return tuple(
-        {
-            "residual": residual,
-            "optimizer": optimizer,
-            "learning_rate": rate,
-            "hidden_layers": depth,
-            "width": 100,
-            "seeds": [0, 1, 2],
-            "steps": depth + 120,
-        }
-        for optimizer, rate, depth in ways
-        for residual in (0.0, 1e-8, 1e-6)
+    for residual in (0.0, 1e-8, 1e-6)
+)
+_SEVERAL, _ENDS = [1e-6, 1e-7, 1e-8, 1e-9, SMALLEST_STEP], [1e-6, SMALLEST_STEP]
+SMALLEST_STEP_CELLS = tuple(
+    cell
+    for depth, seeds, steps in ((1000, 1, _ENDS), (300, 10, _SEVERAL), (100, 3, _SEVERAL))
+    for cell in grid(
+        hidden_layers=[depth],
+        width=[100],
+        seed=range(seeds),
+        smallest_steps=[steps],
+        backprop_steps=[400],
     )
-
-
-def _schedule_cells() -> tuple[Cell, ...]:
-    return tuple(
-        {"schedule": name, "hidden_layers": 100, "width": 100, "seed": seed}
-        for seed in range(3)
-        for name in SCHEDULES
-    )
-
-
-def _sequential_cells() -> tuple[Cell, ...]:
-    return tuple(
-        {"hidden_layers": 100, "width": 100, "seed": seed, "steps": 400} for seed in range(3)
-    )
-
-
-def _smallest_step_cells() -> tuple[Cell, ...]:
-    several, ends = [1e-6, 1e-7, 1e-8, 1e-9, SMALLEST_STEP], [1e-6, SMALLEST_STEP]
-    shapes = [(1000, 1, ends), (300, 10, several), (100, 3, several)]
-    return tuple(
-        {
-            "hidden_layers": depth,
-            "width": 100,
-            "seed": seed,
-            "smallest_steps": smallest_steps,
-            "backprop_steps": 400,
-        }
-        for depth, seeds, smallest_steps in shapes
-        for seed in range(seeds)
-    )
-
-
+)
+_DEEP = {"hidden_layers": [100], "width": [100]}
 SWEEPS = (
-    Sweep("handover", _handover_cells(), handover_cell),
-    Sweep("initialisations", _start_cells(), start_cell),
-    Sweep("alternatives", _alternative_cells(), alternative_cell),
-    Sweep("residuals", _residual_cells(), residual_cell),
-    Sweep("schedules", _schedule_cells(), schedule_cell),
-    Sweep("sequential", _sequential_cells(), sequential_cell),
-    Sweep("smallest-steps", _smallest_step_cells(), smallest_step_cell),
+    Sweep("handover", HANDOVER_CELLS, handover_cell),
+    Sweep("initialisations", START_CELLS, start_cell),
+    Sweep("alternatives", ALTERNATIVE_CELLS, alternative_cell),
+    Sweep("residuals", RESIDUAL_CELLS, residual_cell),
+    Sweep("schedules", grid(seed=range(3), schedule=SCHEDULES, **_DEEP), schedule_cell),
+    Sweep("sequential", grid(seed=range(3), steps=[400], **_DEEP), sequential_cell),
+    Sweep("smallest-steps", SMALLEST_STEP_CELLS, smallest_step_cell),
 )

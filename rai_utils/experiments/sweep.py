@@ -14,8 +14,10 @@ import inspect
 import json
 import os
 import signal
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 from threading import get_ident
 from time import perf_counter
@@ -32,6 +34,12 @@ from rai_utils.training import configure
 Cell = dict[str, Any]
 Record = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def grid(**choices: Iterable[Any]) -> tuple[Cell, ...]:
+    """Return a cell for every combination of the choices; the last name changes fastest."""
+    names = choices.keys()
+    return tuple(dict(zip(names, each, strict=True)) for each in product(*choices.values()))
 
 
 @dataclass(frozen=True)

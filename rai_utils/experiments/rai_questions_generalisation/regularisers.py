@@ -405,21 +405,13 @@ def change(cell: dict[str, Any], reference: dict[str, Any], quantity: str) -> ND
     return values(cell) - values(reference)
 
 
+NETWORKS = {"draws": 10, "seeds": 8, "hidden_layers": 3, "width": 32}
+TRAINING = {"steps": 400, "learning_rate": 0.01}
 SWEEPS = (
     Sweep(
         "regularisers",
         tuple(
-            {
-                "problem": problem,
-                "regulariser": name,
-                "strength": strength,
-                "draws": 10,
-                "seeds": 8,
-                "hidden_layers": 3,
-                "width": 32,
-                "steps": 400,
-                "learning_rate": 0.01,
-            }
+            {"problem": problem, "regulariser": name, "strength": strength, **NETWORKS, **TRAINING}
             for problem in PROBLEMS
             for name, regulariser in REGULARISERS.items()
             for strength in regulariser.strengths

@@ -33,8 +33,8 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from rai_utils.checks import LAST_SEED, number, one_each, one_of, seeded, whole_number
-from rai_utils.data import Dataset, Task, digits
-from rai_utils.experiments.sweep import Sweep
+from rai_utils.data import Dataset, digits
+from rai_utils.experiments.sweep import Sweep, grid
 from rai_utils.experiments.timing import Timed, clocked, interleaved, summarise
 from rai_utils.models import Architecture, StackedMLP, build_mlp, check_inputs
 from rai_utils.relaxation import (
@@ -282,6 +282,7 @@ class _Learner:
     """Networks being trained, with an optimiser state and a learning rate for each of them."""
 
     model: StackedMLP
+    loss: OutputLoss
     rule: UpdateRule
     rates: Tensor
     states: list[tuple[Tensor, ...]]
@@ -298,12 +299,14 @@ def _leaves(model: StackedMLP) -> list[Tensor]:
     return [*model.weights, *model.biases]
 
 
-def _learner(model: StackedMLP, rates: Sequence[float], optimizer: str) -> _Learner:
+def _learner(
+    model: StackedMLP, dataset: Dataset, rates: Sequence[float], optimizer: str
+) -> _Learner:
     copy = model.select(range(model.seeds))
     rule = update_rule(optimizer)
     spread = _spread(_rates(model, rates, "weights", optimizer))
     states = [rule.start(spread.expand_as(leaf)) for leaf in _leaves(copy)]
-    return _Learner(copy, rule, spread, states)
+    return _Learner(copy, loss_for(dataset.task), rule, spread, states)
 
 
 def _rates(model: StackedMLP, rates: Sequence[float], name: str, optimizer: str) -> Tensor:
@@ -327,12 +330,11 @@ def fit_backprop_batches(
     optimizer: str = "adam",
 ) -> BatchFit:
     """Train by backpropagation on mini-batches; ``optimizer`` is a key of ``UPDATE_RULES``."""
-    learner = _learner(model, weight_rates, optimizer)
+    learner = _learner(model, dataset, weight_rates, optimizer)
     architecture, work = model.architecture, work_of(model.architecture)
-    name = loss_for(dataset.task)
 
     def prepare(rows: Tensor, x: Tensor, y: Tensor, _: int) -> _Update:
-        loss = output_loss(learner.model(x), y, architecture.output_activation, name)
+        loss = output_loss(learner.model(x), y, architecture.output_activation, learner.loss)
         trained = _leaves(learner.model)
         return _Update(work.both * len(rows), loss.sum(), trained, learner.advance)
 
@@ -347,7 +349,6 @@ def fit_table(
     target_rates: Sequence[float],
     *,
     optimizer: str = "adam",
-    hidden_weight: float = 1.0,
     renew_every: int | None = None,
 ) -> BatchFit:
     """Train by RAI on mini-batches, with targets and their optimiser state kept in a table.
@@ -358,16 +359,15 @@ def fit_table(
 
     Args:
         optimizer: a key of ``UPDATE_RULES``, for weights and for targets, each with its own state.
-        hidden_weight: λ, at least 0.
         renew_every: passes over the data after which all targets are made anew by a forward pass,
             with fresh state, at least 1; None for never.
     """
     if renew_every is not None:
         renew_every = whole_number(renew_every, "renew_every", 1)
-    learner = _learner(model, weight_rates, optimizer)
+    learner = _learner(model, dataset, weight_rates, optimizer)
     rates = _rates(model, target_rates, "targets", optimizer)
     plan, work = relaxation_plan(model.architecture), work_of(model.architecture)
-    joint_update = _joint_updates(learner, plan, rates, dataset.task, hidden_weight)
+    joint_update = _joint_updates(learner, plan, rates)
     table = TargetTable(plan, dataset.x.to(rates.dtype), model.seeds, optimizer)
     renewed = 0
 
@@ -391,7 +391,6 @@ def fresh_gradients(
     rates: Tensor,
     *,
     inner_steps: int,
-    hidden_weight: float = 1.0,
     loss: OutputLoss = "cross_entropy",
 ) -> tuple[Tensor, ...]:
     """Gradients of the weights, then of the biases, as ``fit_fresh`` takes them for one batch.
@@ -400,9 +399,8 @@ def fresh_gradients(
     rates of ``fit_fresh``, whose arguments the others are.
     """
     inner_steps = whole_number(inner_steps, "inner_steps", 1)
-    hidden_weight = number(hidden_weight, "hidden weight", least=0)
     plan = relaxation_plan(model.architecture)
-    total = _fresh_total(model, x, y, rates, plan, inner_steps, hidden_weight, loss)
+    total = _fresh_total(model, x, y, rates, plan, inner_steps, loss)
     return torch.autograd.grad(total, _leaves(model))
 
 
@@ -413,7 +411,6 @@ def _fresh_total(
     rates: Tensor,
     plan: RelaxationPlan,
     inner_steps: int,
-    hidden_weight: float,
     loss: OutputLoss,
 ) -> Tensor:
     """Relaxed loss, summed over networks, after fresh targets have moved with weights fixed."""
@@ -421,9 +418,9 @@ def _fresh_total(
     batch = fresh_targets(model, x, plan, rule, rates)
     for _ in range(inner_steps):
         values = _trainable(batch)
-        total = _relaxed_total(plan, model, values, x, y, hidden_weight, loss)
+        total = _relaxed_total(plan, model, values, x, y, loss)
         _advance_targets(batch, torch.autograd.grad(total, values), rule, rates * len(x))
-    return _relaxed_total(plan, model, batch.values, x, y, hidden_weight, loss)
+    return _relaxed_total(plan, model, batch.values, x, y, loss)
 
 
 def fit_fresh(
@@ -435,7 +432,6 @@ def fit_fresh(
     *,
     inner_steps: int,
     optimizer: str = "adam",
-    hidden_weight: float = 1.0,
 ) -> BatchFit:
     """Train by RAI on mini-batches whose targets live for one batch.
 
@@ -449,18 +445,15 @@ def fit_fresh(
             example's targets then move alike in batches of any size.
         inner_steps: K, at least 1.
         optimizer: a key of ``UPDATE_RULES``, for the weights.
-        hidden_weight: λ, at least 0.
     """
-    learner = _learner(model, weight_rates, optimizer)
+    learner = _learner(model, dataset, weight_rates, optimizer)
     rates = _rates(model, target_rates, "targets", "sgd")
     work = work_of(model.architecture)
-
     inner_steps = whole_number(inner_steps, "inner_steps", 1)
-    hidden_weight = number(hidden_weight, "hidden weight", least=0)
-    plan, loss = relaxation_plan(model.architecture), loss_for(dataset.task)
+    plan = relaxation_plan(model.architecture)
 
     def prepare(rows: Tensor, x: Tensor, y: Tensor, _: int) -> _Update:
-        args = learner.model, x, y, rates, plan, inner_steps, hidden_weight, loss
+        args = learner.model, x, y, rates, plan, inner_steps, learner.loss
         done = (work.forward + inner_steps * work.targets + work.weights) * len(rows)
         return _Update(done, _fresh_total(*args), _leaves(learner.model), learner.advance)
 
@@ -475,17 +468,16 @@ def fit_shared(
     target_rates: Sequence[float],
     *,
     optimizer: str = "adam",
-    hidden_weight: float = 1.0,
 ) -> BatchFit:
     """Train by RAI with the targets of the first batch for every batch: the mistake, measured.
 
     Everything but that is as in ``fit_table``. The targets that were made for one example are
     trained on whatever example stands in its place in the next batch.
     """
-    learner = _learner(model, weight_rates, optimizer)
+    learner = _learner(model, dataset, weight_rates, optimizer)
     rates, rule = _rates(model, target_rates, "targets", optimizer), learner.rule
     plan, work = relaxation_plan(model.architecture), work_of(model.architecture)
-    joint_update = _joint_updates(learner, plan, rates, dataset.task, hidden_weight)
+    joint_update = _joint_updates(learner, plan, rates)
     batch: BatchTargets | None = None
 
     def prepare(rows: Tensor, x: Tensor, y: Tensor, _: int) -> _Update:
@@ -507,12 +499,11 @@ def _relaxed_total(
     values: Sequence[Tensor],
     x: Tensor,
     y: Tensor,
-    hidden_weight: float,
     loss: OutputLoss,
 ) -> Tensor:
     """Relaxed loss of a batch, summed over networks."""
     circuit = plan, [*model.weights], [*model.biases], values
-    return relaxed_loss(*circuit, x, y, hidden_weight=hidden_weight, loss=loss).total.sum()
+    return relaxed_loss(*circuit, x, y, loss=loss).total.sum()
 
 
 @dataclass(frozen=True)
@@ -533,11 +524,10 @@ class _Update:
 
 
 def _joint_updates(
-    learner: _Learner, plan: RelaxationPlan, rates: Tensor, task: Task, hidden_weight: float
+    learner: _Learner, plan: RelaxationPlan, rates: Tensor
 ) -> Callable[..., _Update]:
     """Return a function: work, a batch's targets, x, y, what follows -> one step of both."""
-    hidden_weight = number(hidden_weight, "hidden weight", least=0)
-    leaves, loss = _leaves(learner.model), loss_for(task)
+    leaves = _leaves(learner.model)
 
     def prepare(
         work: int,
@@ -547,7 +537,7 @@ def _joint_updates(
         follow: Callable[[], None] = lambda: None,
     ) -> _Update:
         values = _trainable(batch)
-        total = _relaxed_total(plan, learner.model, values, x, y, hidden_weight, loss)
+        total = _relaxed_total(plan, learner.model, values, x, y, learner.loss)
 
         def apply(gradients: Sequence[Tensor]) -> None:
             learner.advance(gradients[: len(leaves)])
@@ -581,7 +571,7 @@ def _run(
 ) -> BatchFit:
     """Make what ``prepare`` returns for rows, x, y and passes made, until the budget is spent."""
     architecture, dtype = learner.model.architecture, learner.model.weights[0].dtype
-    check_data(architecture, dataset, loss_for(dataset.task))
+    check_data(architecture, dataset, learner.loss)
     data = dataset.to("cpu", dtype)
     examples = len(data.x)
     unit = work_of(architecture).both * examples
@@ -764,21 +754,19 @@ def compare(method: str, seed: int, work: float, batch: int) -> dict[str, Any]:
         history = fit.history
         judged = whole.held_out_x, whole.held_out_y, whole.task
         test = np.array([evaluate(each, *judged)[1] for each in fit.snapshots])  # (E, trials)
+        shared = {name: getattr(history, name).tolist() for name in ("steps", "passes", "work")}
         for position, trial in enumerate(trials):
-            loss = history.held_out_loss[-1, position]
             tried.append(
                 {
                     **asdict(trial),
-                    "validation_loss": float(loss) if np.isfinite(loss) else None,
+                    "validation_loss": _number(history.held_out_loss[-1, position]),
                     "validation_accuracy": _number(history.held_out_accuracy[-1, position]),
                     "test_accuracy": _number(test[-1, position]),
                 }
             )
             curves.append(
                 {
-                    "steps": history.steps.tolist(),
-                    "passes": history.passes.tolist(),
-                    "work": history.work.tolist(),
+                    **shared,
                     "test_accuracy": [_number(value) for value in test[:, position]],
                     "train_accuracy": [_number(value) for value in history.accuracy[:, position]],
                 }
@@ -859,11 +847,7 @@ BATCH = 32
 SWEEPS = (
     Sweep(
         "minibatches",
-        tuple(
-            {"method": method, "seed": seed, "work": WORK, "batch": BATCH}
-            for seed in range(SEEDS)
-            for method in METHODS
-        ),
+        grid(seed=range(SEEDS), method=METHODS, work=[WORK], batch=[BATCH]),
         compare,
     ),
     Sweep(
