@@ -770,6 +770,7 @@ def forward(
         z_T, (seeds, examples, l_T).
     """
     ruled = torch.is_grad_enabled() and architecture.activation.backward is not None
+    ruled = ruled and not torch.compiler.is_compiling()  # which fuses plain operations
     runs, name = architecture.runs, architecture.hidden_activation
     memory = list(zip(into, into[len(runs) :], strict=False)) if into else [None] * len(runs)
     kept = dead or [DeadLayers() for _ in runs[:-1]]
