@@ -722,8 +722,10 @@ class _HiddenLayers(torch.autograd.Function):
         before, dead.count = dead.count if ctx.into else 0, 0
         for t, w in reversed(list(enumerate(weight.unbind(0)))):
             above = layers - 1 - t
+            # Where it ended at the last step, every layer is looked at.
+            look = above % LOOK_EVERY == 0 or 0 < before <= t + 1 <= before + LOOK_EVERY
             # A GPU would have to be waited for.
-            if not gradient.is_cuda and above % LOOK_EVERY == 0 and not gradient.any():
+            if look and not gradient.is_cuda and not gradient.any():
                 rest = slice(before, t + 1)
                 # 0 times infinity would be NaN.
                 if _are_finite(weight[rest], *inputs[rest], *kept[rest]):

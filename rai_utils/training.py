@@ -1205,8 +1205,8 @@ def _compiled_gradients(
             z = forward(architecture, weights, biases, x)
             total = output_loss(z, y, architecture.output_activation, loss)
             return total.sum(), (total,)
-        options = {"hidden_weight": hidden_weight, "loss": loss}
-        found = relaxed_loss(plan, weights, biases, values, x, y, **options)
+        parameters = weights, biases, values
+        found = relaxed_loss(plan, *parameters, x, y, hidden_weight=hidden_weight, loss=loss)
         return found.total.sum(), (found.total, found.output, found.hidden)
 
     @partial(torch.compile, dynamic=False, fullgraph=True)

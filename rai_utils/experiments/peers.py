@@ -21,7 +21,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,14 @@ from torch import Tensor
 
 from rai_utils import plotting
 from rai_utils.data import Dataset
-from rai_utils.experiments.bench import deep, moons_of, reference_steps, shallow, stacked_steps
+from rai_utils.experiments.bench import (
+    Steps,
+    deep,
+    moons_of,
+    reference_steps,
+    shallow,
+    stacked_steps,
+)
 from rai_utils.experiments.timing import interleaved, steady
 from rai_utils.models import Architecture, StackedMLP, build_mlp
 from rai_utils.publishing.claims import environment, root
@@ -152,7 +159,7 @@ class Worker:
         self._process.wait()
 
 
-def in_turn(runs: Sequence[Callable[[int], Sequence[float]]]) -> Callable[[int], list[float]]:
+def in_turn(runs: Sequence[Steps]) -> Steps:
     """Time networks that are trained one after the other as one step of all."""
     return lambda steps: np.sum([run(steps) for run in runs], 0).tolist()
 
@@ -170,7 +177,7 @@ def measure(name: str, worker: Worker, folder: Path) -> dict[str, dict[str, floa
         stacked_steps, fit_relaxed, case.model, case.data, case.rate, targets=case.targets
     )
     modules = [build_mlp(case.model.architecture, [seed]) for seed in range(case.model.seeds)]
-    runs: dict[str, Callable[[int], Any]] = {
+    runs: dict[str, Steps] = {
         OURS: fit(),
         OURS_COMPILED: fit(compiled=True),
         REFERENCE: in_turn([reference_steps(m, case.data, True, case.rate) for m in modules]),

@@ -366,7 +366,7 @@ def depth_cell(
         reported, data, tried, other, steps, rates, optimizer=optimizer, watch=watch, device="cpu"
     )
     history = tuned.fit.history
-    reached = first_nonzero(history.evaluated_at, (history.loss < SET_LOSS) * 1.0)
+    reached = first_nonzero(history.evaluated_at, (history.loss < SET_LOSS).astype(np.float64))
     return {
         "learning_rate": tuned.learning_rate,
         "accuracy": np.nan_to_num(history.held_out_accuracy[-1], nan=1 / 3).tolist(),
