@@ -700,8 +700,10 @@ class _HiddenLayers(torch.autograd.Function):
         before, dead.count = dead.count if ctx.into else 0, 0
         for t, w in reversed(list(enumerate(weight.unbind(0)))):
             above = layers - 1 - t
+            # Where it ended at the last step, every layer is looked at.
+            look = above % LOOK_EVERY == 0 or 0 < before <= t + 1 <= before + LOOK_EVERY
             # A GPU would have to be waited for.
-            if not gradient.is_cuda and above % LOOK_EVERY == 0 and not gradient.any():
+            if look and not gradient.is_cuda and not gradient.any():
                 rest = slice(before, t + 1)
                 # 0 times infinity would be NaN.
                 if _are_finite(weight[rest], *inputs[rest], *kept[rest]):
@@ -745,6 +747,7 @@ def forward(
             None to compute every layer.
     """
     ruled = torch.is_grad_enabled() and architecture.activation.backward is not None
+    ruled = ruled and not torch.compiler.is_compiling()  # which fuses plain operations
     runs, name = architecture.runs, architecture.hidden_activation
     memory = list(zip(into, into[len(runs) :], strict=False)) if into else [None] * len(runs)
     kept = dead or [DeadLayers() for _ in runs[:-1]]

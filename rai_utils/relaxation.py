@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import groupby
 from typing import Any, Literal
 from weakref import WeakSet
@@ -356,12 +356,14 @@ def _by_layer(
 
     All layers of a run come from one ``unbind``, made when the first of them is asked for.
     """
-    unbound = cache(lambda run: (weights[run].unbind(0), biases[run].unbind(0)))
+    unbound: dict[int, tuple[tuple[Tensor, ...], ...]] = {}
 
     def parameters(layer: int) -> tuple[Tensor, Tensor]:
         run = plan.architecture.run_of(layer)
         offset = layer - plan.architecture.runs[run].first
-        weight, bias = unbound(run)
+        if run not in unbound:
+            unbound[run] = weights[run].unbind(0), biases[run].unbind(0)
+        weight, bias = unbound[run]
         return weight[offset], bias[offset]
 
     return parameters
@@ -418,16 +420,26 @@ def relaxed_loss(
     """
     architecture = plan.architecture
     ends: dict[int, Tensor] = {}  # targets that a parallel piece hands on, (seeds, examples, l_t)
-    unbound = cache(lambda group: values[group].unbind(0))
+    unbound: dict[int, tuple[Tensor, ...]] = {}
 
     def target(layer: int) -> Tensor:
         group, position = plan.locate(layer)
-        return ends[layer] if layer in ends else unbound(group)[position]
+        if layer not in ends and group not in unbound:
+            unbound[group] = values[group].unbind(0)
+        return ends[layer] if layer in ends else unbound[group][position]
 
     hidden: dict[int, Tensor] = {}  # each (layers of the piece, seeds)
     total = torch.zeros((), dtype=x.dtype, device=x.device)
     for piece in plan.pieces:
         if isinstance(piece, _Parallel):
+            if torch.compiler.is_compiling():
+                # The compiler fuses plain operations better than this package can write them.
+                targets, weight, bias = _parallel_operands(plan, weights, biases, values, piece)
+                h = architecture.activation.function(targets[:-1])
+                terms = (affine(h, weight, bias) - targets[1:]).square().mean((2, 3))
+                total = total + hidden_weight * terms.sum(0)
+                hidden[piece.first] = terms.detach()  # (layers, seeds)
+                continue
             memory = None
             if into is not None:
                 runs = len(weights)
