@@ -15,10 +15,10 @@ contiguous in memory and is a single batched product, for one seed or for many.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import torch
@@ -70,7 +70,7 @@ class Activation:
         return z if self.reads_z else h
 
     def slope(self, z: Tensor) -> Tensor:
-        """φ'(z), of the shape of z, by the rule that training uses; ValueError where units mix."""
+        """φ'(z), of the shape of z, by the rule that training uses; a ValueError if units mix."""
         if self.greatest_slope is None:
             raise ValueError(f"activation must work unit by unit, got {self.label}")
         return self.pull_back(torch.ones_like(z), self.kept(z, self.function(z)))
@@ -82,11 +82,9 @@ class Activation:
         return self.backward(gradient, kept)
 
 
-class _CentredSigmoid(nn.Module):
+def centred_sigmoid(z: Tensor) -> Tensor:
     """σ(z) − ½: the sigmoid's shape and slope with outputs around 0."""
-
-    def forward(self, z: Tensor) -> Tensor:
-        return torch.sigmoid(z) - 0.5
+    return torch.sigmoid(z) - 0.5
 
 
 def softmax_times_width(z: Tensor) -> Tensor:
@@ -232,9 +230,9 @@ ACTIVATIONS: dict[str, Activation] = {
         compared=True,
     ),
     "centred_sigmoid": Activation(
-        lambda z: torch.sigmoid(z) - 0.5,
+        centred_sigmoid,
         lambda gradient, z: gradient * torch.sigmoid(z) * torch.sigmoid(-z),
-        lambda: _CentredSigmoid(),
+        lambda: _FunctionModule(centred_sigmoid),
         reads_z=True,
         label="sigmoid − ½",
         greatest_slope=0.25,
@@ -361,16 +359,9 @@ class Architecture:
     def __str__(self) -> str:
         """Name the shape as the proposal does, e.g. ``(2, 100 × 100, 1) sigmoid``."""
         parts: list[str] = []
-        position = 0
-        while position < len(self.widths):
-            count = 1
-            while self.widths[position : position + count + 1] == (self.widths[position],) * (
-                count + 1
-            ):
-                count += 1
-            width = str(self.widths[position])
-            parts += [width] * count if count < 4 else [f"{count} × {width}"]
-            position += count
+        for width, equal in groupby(self.widths):
+            count = len(list(equal))
+            parts += [str(width)] * count if count < 4 else [f"{count} × {width}"]
         return f"({', '.join(parts)}) {self.hidden_activation}"
 
 
@@ -449,6 +440,11 @@ class StackedMLP(nn.Module):
             [self.drawn_from[index] for index in chosen] if self.drawn_from else (),
         )
 
+    def layers(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield weight (seeds, l_t, l_{t−1}) and bias (seeds, 1, l_t) of layer t = 1 … T."""
+        for weights, biases in zip(self.weights, self.biases, strict=True):
+            yield from zip(weights.unbind(0), biases.unbind(0), strict=True)
+
     def as_module(self, index: int) -> nn.Sequential:
         """Copy the network at a position of the seed axis into ordinary ``torch.nn`` layers.
 
@@ -458,18 +454,15 @@ class StackedMLP(nn.Module):
         if self.architecture.skip_connections:
             raise ValueError("as_module needs a plain chain, got an architecture with skips")
         modules: OrderedDict[str, nn.Module] = OrderedDict()
-        for run, weights, biases in zip(
-            self.architecture.runs, self.weights, self.biases, strict=True
-        ):
-            for offset in range(run.layers):
-                layer = run.first + offset
-                linear = nn.Linear(run.inputs, run.outputs).to(weights.device, weights.dtype)
-                with torch.no_grad():
-                    linear.weight.copy_(weights[offset, index])
-                    linear.bias.copy_(biases[offset, index, 0])
-                modules[f"linear{layer}"] = linear
-                if layer < self.architecture.depth:
-                    modules[f"activation{layer}"] = self.architecture.activation.module()
+        for layer, (weight, bias) in enumerate(self.layers(), start=1):
+            outputs, inputs = weight.shape[1:]
+            linear = nn.Linear(inputs, outputs).to(weight.device, weight.dtype)
+            with torch.no_grad():
+                linear.weight.copy_(weight[index])
+                linear.bias.copy_(bias[index, 0])
+            modules[f"linear{layer}"] = linear
+            if layer < self.architecture.depth:
+                modules[f"activation{layer}"] = self.architecture.activation.module()
         return nn.Sequential(modules)
 
 
@@ -486,18 +479,11 @@ def stack(models: Sequence[StackedMLP]) -> StackedMLP:
             raise ValueError(
                 f"all models must have the architecture {architecture}, got {model.architecture}"
             )
-    return StackedMLP(
-        architecture,
-        [
-            torch.cat([w.detach() for w in ws], 1)
-            for ws in zip(*(m.weights for m in models), strict=True)
-        ],
-        [
-            torch.cat([b.detach() for b in bs], 1)
-            for bs in zip(*(m.biases for m in models), strict=True)
-        ],
-        [seed for model in models for seed in model.drawn_from],
-    )
+    parts = zip(*([*model.weights, *model.biases] for model in models), strict=True)
+    stacked = [torch.cat([part.detach() for part in each], 1) for each in parts]
+    runs = len(architecture.runs)
+    seeds = [seed for model in models for seed in model.drawn_from]
+    return StackedMLP(architecture, stacked[:runs], stacked[runs:], seeds)
 
 
 def _torch_default(
@@ -714,8 +700,10 @@ class _HiddenLayers(torch.autograd.Function):
         before, dead.count = dead.count if ctx.into else 0, 0
         for t, w in reversed(list(enumerate(weight.unbind(0)))):
             above = layers - 1 - t
+            # Where it ended at the last step, every layer is looked at.
+            look = above % LOOK_EVERY == 0 or 0 < before <= t + 1 <= before + LOOK_EVERY
             # A GPU would have to be waited for.
-            if not gradient.is_cuda and above % LOOK_EVERY == 0 and not gradient.any():
+            if look and not gradient.is_cuda and not gradient.any():
                 rest = slice(before, t + 1)
                 # 0 times infinity would be NaN.
                 if _are_finite(weight[rest], *inputs[rest], *kept[rest]):
@@ -759,6 +747,7 @@ def forward(
             None to compute every layer.
     """
     ruled = torch.is_grad_enabled() and architecture.activation.backward is not None
+    ruled = ruled and not torch.compiler.is_compiling()  # which fuses plain operations
     runs, name = architecture.runs, architecture.hidden_activation
     memory = list(zip(into, into[len(runs) :], strict=False)) if into else [None] * len(runs)
     kept = dead or [DeadLayers() for _ in runs[:-1]]
@@ -781,18 +770,10 @@ def pre_activations(model: StackedMLP, x: Tensor) -> list[Tensor]:
     values: list[Tensor] = []
     with torch.no_grad():
         h = x.expand(model.seeds, *x.shape)
-        for run, weight, bias in zip(
-            model.architecture.runs, model.weights, model.biases, strict=True
-        ):
-            for offset in range(run.layers):
-                z = affine(h, weight[offset], bias[offset])  # (seeds, examples, l_t)
-                values.append(z)
-                activated = model.architecture.activation.function(z)
-                h = (
-                    activated + h
-                    if model.architecture.adds_input(run.first + offset)
-                    else activated
-                )
+        for layer, (weight, bias) in enumerate(model.layers(), start=1):
+            values.append(affine(h, weight, bias))  # (seeds, examples, l_t)
+            activated = model.architecture.activation.function(values[-1])
+            h = activated + h if model.architecture.adds_input(layer) else activated
     return values
 
 

@@ -21,8 +21,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
-from types import TracebackType
+from functools import cached_property
+from itertools import groupby
 from typing import Any, Literal
 from weakref import WeakSet
 
@@ -142,14 +142,8 @@ class RelaxationPlan:
     @cached_property
     def target_runs(self) -> tuple[tuple[int, ...], ...]:
         """Relaxed layers grouped by width: each group's targets share one tensor."""
-        groups: list[list[int]] = []
-        widths = self.architecture.widths
-        for layer in self.layers:
-            if groups and widths[groups[-1][-1]] == widths[layer]:
-                groups[-1].append(layer)
-            else:
-                groups.append([layer])
-        return tuple(tuple(group) for group in groups)
+        groups = groupby(self.layers, self.architecture.widths.__getitem__)
+        return tuple(tuple(layers) for _, layers in groups)
 
     def locate(self, layer: int) -> tuple[int, int]:
         """Return (which target tensor, position on its layer axis) of a relaxed layer."""
@@ -362,15 +356,14 @@ def _by_layer(
 
     All layers of a run come from one ``unbind``, made when the first of them is asked for.
     """
-
-    @cache
-    def unbound(run: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        return weights[run].unbind(0), biases[run].unbind(0)
+    unbound: dict[int, tuple[tuple[Tensor, ...], ...]] = {}
 
     def parameters(layer: int) -> tuple[Tensor, Tensor]:
         run = plan.architecture.run_of(layer)
         offset = layer - plan.architecture.runs[run].first
-        weight, bias = unbound(run)
+        if run not in unbound:
+            unbound[run] = weights[run].unbind(0), biases[run].unbind(0)
+        weight, bias = unbound[run]
         return weight[offset], bias[offset]
 
     return parameters
@@ -427,16 +420,26 @@ def relaxed_loss(
     """
     architecture = plan.architecture
     ends: dict[int, Tensor] = {}  # targets that a parallel piece hands on, (seeds, examples, l_t)
-    unbound = cache(lambda group: values[group].unbind(0))
+    unbound: dict[int, tuple[Tensor, ...]] = {}
 
     def target(layer: int) -> Tensor:
         group, position = plan.locate(layer)
-        return ends[layer] if layer in ends else unbound(group)[position]
+        if layer not in ends and group not in unbound:
+            unbound[group] = values[group].unbind(0)
+        return ends[layer] if layer in ends else unbound[group][position]
 
     hidden: dict[int, Tensor] = {}  # each (layers of the piece, seeds)
     total = torch.zeros((), dtype=x.dtype, device=x.device)
     for piece in plan.pieces:
         if isinstance(piece, _Parallel):
+            if torch.compiler.is_compiling():
+                # The compiler fuses plain operations better than this package can write them.
+                targets, weight, bias = _parallel_operands(plan, weights, biases, values, piece)
+                h = architecture.activation.function(targets[:-1])
+                terms = (affine(h, weight, bias) - targets[1:]).square().mean((2, 3))
+                total = total + hidden_weight * terms.sum(0)
+                hidden[piece.first] = terms.detach()  # (layers, seeds)
+                continue
             memory = None
             if into is not None:
                 runs = len(weights)
@@ -668,12 +671,7 @@ class Relaxation:
     def __enter__(self) -> Relaxation:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from rai_utils.checks import number, one_of
 from rai_utils.data import Dataset, circles, moons, spirals
 from rai_utils.diagnostics import loss_gradients
-from rai_utils.experiments.sweep import Cell, Sweep
+from rai_utils.experiments.sweep import Cell, Sweep, grid
 from rai_utils.models import (
     ACTIVATIONS,
     Architecture,
@@ -187,20 +187,12 @@ def smallest_step_cell(
 def fresh_handover_cell(
     hidden_layers: int, seed: int, second_phases: list[list[float]], backprop_steps: int
 ) -> dict[str, Any]:
-    """Hand over one network on a draw of Moons of its own, to one or more second phases.
+    """Hand over a sigmoid network of width 100 on a draw of Moons of its own, by the rules above.
 
-    Sigmoid network of width 100, torch's default initialisation, the rules of ``handover_cell``.
-
-    Args:
-        hidden_layers: depth.
-        seed: of the weights and of the draw.
-        second_phases: first and smallest step of Rprop in each; from one and the same RAI phase.
-        backprop_steps: updates of each.
-
-    Returns:
-        ``relaxed_train``, ``relaxed_held_out`` and ``reached_at`` as ``handover_cell``; and one
-        number for each second phase: ``train``, ``held_out`` (at the evaluation of lowest training
-        loss), ``solved_at``, ``loss`` (the last one).
+    Each of ``second_phases``, the first and the smallest step of Rprop, goes on from one and the
+    same RAI phase. Returns ``relaxed_train``, ``relaxed_held_out`` and ``reached_at`` as
+    ``handover_cell``, and lists over the phases: ``train`` and ``held_out`` at the evaluation of
+    lowest training loss, ``solved_at``, and ``loss``, the last one.
     """
     data = moons(seed=seed, held_out=500, held_out_seed=1000 + seed)
     start = build_mlp(shape(hidden_layers, 100, "sigmoid", data), [seed])
@@ -233,31 +225,20 @@ def fresh_handover_cell(
 
 
 def layer_sequential(model: StackedMLP, x: Tensor) -> StackedMLP:
-    """Scale each layer in turn so that its pre-activations have variance 1 (LSUV).
+    """Scale each layer in turn so that its pre-activations have variance 1 (LSUV); returns a copy.
 
-    z_t is taken over examples and units of the forward pass through the layers already scaled, and
-    W_t ← W_t / std(z_t) (Mishkin & Matas 2016, Algorithm 1, which starts from orthonormal weights
-    and no biases).
-
-    Args:
-        model: networks to scale; left as they are.
-        x: inputs, (examples, l₀).
-
-    Returns:
-        The scaled networks.
+    z_t is taken over examples and units of the forward pass of ``x`` through the layers already
+    scaled, and W_t ← W_t / std(z_t) (Mishkin & Matas 2016, Algorithm 1, which starts from
+    orthonormal weights and no biases).
     """
     scaled = model.select(range(model.seeds))
     activation = ACTIVATIONS[model.architecture.hidden_activation].function
     with torch.no_grad():
         h = x.expand(model.seeds, *x.shape)
-        for run, weight, bias in zip(
-            scaled.architecture.runs, scaled.weights, scaled.biases, strict=True
-        ):
-            for layer in range(run.layers):
-                z = affine(h, weight[layer], bias[layer])  # (seeds, examples, l_t)
-                deviation = z.std((1, 2), keepdim=True)
-                weight[layer] /= deviation
-                h = activation(affine(h, weight[layer], bias[layer]))
+        for weight, bias in scaled.layers():
+            z = affine(h, weight, bias)  # (seeds, examples, l_t)
+            weight /= z.std((1, 2), keepdim=True)
+            h = activation(affine(h, weight, bias))
     return scaled
 
 
@@ -353,12 +334,8 @@ def alternative_cell(
     Args:
         way: ``"default"`` (no remedy), ``"orthogonal"`` (gain-matched, centred), ``"he"``,
             ``"layer_sequential"``, ``"skip"`` (skip connections) or ``"batch_norm"``.
-        hidden_layers: depth.
-        activation: of the hidden layers.
-        width: of the hidden layers.
-        seeds: networks to report.
-        learning_rates: the grid, tried on a network and data of their own.
-        tuning_steps: updates of each trial.
+        hidden_layers, activation, width, seeds: of the networks to report.
+        learning_rates: the grid, tried for ``tuning_steps`` on a network and data of their own.
         steps: updates of the reported networks.
 
     Returns:
@@ -424,15 +401,12 @@ def start_cell(
 ) -> dict[str, Any]:
     """Train sigmoid networks on Moons from one kind of start, by RAI and by backpropagation.
 
-    Both have the same weights, the same steps of Rprop, the same smallest step, and a first step
-    chosen for this start, on the same three networks and the same data, none of which is reported:
-    from the same grid, which is widened from 1e-7 to 10 if need be. First steps that do as well as
-    the best are ties.
+    Both have the same weights, steps and smallest step, and a first step of Rprop chosen for this
+    start on the same three networks and the same data, none of which is reported: from a grid that
+    is widened from 1e-7 to 10 if need be, where first steps that do as well as the best are ties.
 
-    Returns:
-        For ``rai`` and for ``backprop``: ``…_held_out``, accuracies of each seed; ``…_rate``
-        chosen; ``…_at_limit``, whether it is the outermost; ``…_rates`` and ``…_losses``, what was
-        tried and the mean held-out loss of the tuning networks, None if not finite.
+    Returns, for ``rai`` and ``backprop``: ``…_held_out``, accuracies of each seed; ``…_rate``, and
+    ``…_at_limit``, whether it is the outermost; ``…_rates`` and ``…_losses``, what was tried.
     """
     data = moons(seed=seeds[0], held_out=500, held_out_seed=1000 + seeds[0])
     tuning_data = moons(seed=1000, held_out=500, held_out_seed=2000)
@@ -595,7 +569,8 @@ def sequential_gradients(
     """Gradients of the relaxed loss when its targets move one at a time, from the top down.
 
     All hidden layers are relaxed, the output layer is not. The targets start as the forward pass,
-    with residuals of 0. Then, for t = T − 1 … 1, with n examples and l_t units,
+    with residuals of 0. Then, for t = T − 1 … 1, with n examples, l_t units and λ, the
+    ``hidden_weight``, above 0,
 
         z_t ← z_t − (n l_t / 2λ) ∂𝓛/∂z_t,        g(θ_t) = ∂𝓛/∂θ_t   right after it.
 
@@ -605,19 +580,8 @@ def sequential_gradients(
     the zero-divergence inference learning of predictive coding (Song et al., *Can the Brain Do
     Backpropagation?*, NeurIPS 2020).
 
-    Args:
-        model: the networks.
-        x: inputs, (examples, l₀).
-        y: labels, (examples,).
-        hidden_weight: λ, above 0.
-        loss: the output error, see ``output_loss``.
-
-    Returns:
-        Gradients of ``model.weights``, then of ``model.biases``.
-
-    Raises:
-        ValueError: λ is not above 0 and finite, the network has skip connections, or ``x`` does
-            not fit it.
+    Returns the gradients of ``model.weights``, then of ``model.biases``; skip connections are
+    refused with a ValueError.
     """
     hidden_weight = number(hidden_weight, "hidden weight", above=0)
     architecture = model.architecture
@@ -651,13 +615,7 @@ def sequential_gradients(
 def sequential_deviation(model: StackedMLP, data: Dataset, hidden_weight: float = 1.0) -> float:
     """Distance of the gradient by sequential targets from backpropagation's, relative, in float64.
 
-    Args:
-        model: one or more networks.
-        data: the training examples.
-        hidden_weight: λ of the targets.
-
-    Returns:
-        ‖g − g'‖/‖g'‖ over all weights and biases.
+    It is ‖g − g'‖/‖g'‖ over all weights and biases of one or more networks.
     """
     exact = model.select(range(model.seeds)).double()
     examples = data.to(torch.device("cpu"), torch.float64)
@@ -697,120 +655,6 @@ def _median(fit: Fit) -> float:
     return float(np.median(fit.step_seconds))
 
 
-def _handover_cells() -> tuple[Cell, ...]:
-    # The longest first: beside it the others fill the second processor.
-    shapes = [
-        *((depth, "sigmoid", 100, "moons", range(5)) for depth in (1000, 300)),
-        *((depth, "sigmoid", 100, "moons", range(10)) for depth in (100, 30, 10)),
-        *(
-            (depth, activation, 100, "moons", range(3))
-            for activation in ("tanh", "relu")
-            for depth in (10, 30, 100)
-        ),
-        *((100, "sigmoid", 100, name, range(3)) for name in ("circles", "spirals")),
-        *((100, "sigmoid", width, "moons", range(3)) for width in (20, 50, 200)),
-    ]
-    return tuple(
-        {
-            "hidden_layers": depth,
-            "activation": activation,
-            "width": width,
-            "dataset": name,
-            "seed": seed,
-            "backprop_steps": 400,
-        }
-        for depth, activation, width, name, seeds in shapes
-        for seed in seeds
-    )
-
-
-def _alternative_cells() -> tuple[Cell, ...]:
-    remedies = ("default", "orthogonal", "layer_sequential", "skip", "batch_norm")
-    ways = [
-        *((way, 100, "sigmoid", 3) for way in remedies),
-        ("orthogonal", 300, "sigmoid", 2),
-        ("orthogonal", 1000, "sigmoid", 2),
-        ("he", 100, "relu", 3),
-        ("orthogonal", 100, "tanh", 3),
-    ]
-    return tuple(
-        {
-            "way": way,
-            "hidden_layers": depth,
-            "activation": activation,
-            "width": 100,
-            "seeds": list(range(count)),
-            "learning_rates": [1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7],
-            "tuning_steps": 100,
-            "steps": 400,
-        }
-        for way, depth, activation, count in ways
-    )
-
-
-def _start_cells() -> tuple[Cell, ...]:
-    return tuple(
-        {
-            "initialisation": initialisation,
-            "gain": gain,
-            "hidden_layers": 20,
-            "width": 50,
-            "seeds": [10, 11, 12, 13, 14],
-            "steps": 150,
-            "learning_rates": [0.01, 0.03, 0.1, 0.3, 1.0],
-        }
-        for initialisation in ("torch_default", "xavier", "orthogonal_centred")
-        for gain in (0.5, 1.0, 2.0, 4.0, 8.0)
-    )
-
-
-def _residual_cells() -> tuple[Cell, ...]:
-    ways = [("rprop", 0.1, 100), ("rprop", 0.1, 30), ("adam", 0.01, 30), ("sgd", 0.1, 30)]
-    return tuple(
-        {
-            "residual": residual,
-            "optimizer": optimizer,
-            "learning_rate": rate,
-            "hidden_layers": depth,
-            "width": 100,
-            "seeds": [0, 1, 2],
-            "steps": depth + 120,
-        }
-        for optimizer, rate, depth in ways
-        for residual in (0.0, 1e-8, 1e-6)
-    )
-
-
-def _schedule_cells() -> tuple[Cell, ...]:
-    return tuple(
-        {"schedule": name, "hidden_layers": 100, "width": 100, "seed": seed}
-        for seed in range(3)
-        for name in SCHEDULES
-    )
-
-
-def _sequential_cells() -> tuple[Cell, ...]:
-    return tuple(
-        {"hidden_layers": 100, "width": 100, "seed": seed, "steps": 400} for seed in range(3)
-    )
-
-
-def _smallest_step_cells() -> tuple[Cell, ...]:
-    several, ends = [1e-6, 1e-7, 1e-8, 1e-9, SMALLEST_STEP], [1e-6, SMALLEST_STEP]
-    shapes = [(1000, 1, ends), (300, 10, several), (100, 3, several)]
-    return tuple(
-        {
-            "hidden_layers": depth,
-            "width": 100,
-            "seed": seed,
-            "smallest_steps": smallest_steps,
-            "backprop_steps": 400,
-        }
-        for depth, seeds, smallest_steps in shapes
-        for seed in range(seeds)
-    )
-
-
 def _fresh_handover_cells() -> tuple[Cell, ...]:
     """No seed and no draw here was used while the method was settled; the deepest come last."""
     cells = []
@@ -834,13 +678,84 @@ def _fresh_handover_cells() -> tuple[Cell, ...]:
     return tuple(dict(zip(names, cell, strict=True)) for cell in cells)
 
 
+_MOONS: dict[str, Any] = {"width": [100], "dataset": ["moons"], "backprop_steps": [400]}
+_SIGMOID = {"activation": ["sigmoid"]}
+_DEEP_SIGMOID = {"hidden_layers": [100], "backprop_steps": [400], **_SIGMOID}
+# The longest first: beside it the others fill the second processor.
+HANDOVER_CELLS = (
+    *grid(hidden_layers=(1000, 300), seed=range(5), **_SIGMOID, **_MOONS),
+    *grid(hidden_layers=(100, 30, 10), seed=range(10), **_SIGMOID, **_MOONS),
+    *grid(activation=("tanh", "relu"), hidden_layers=(10, 30, 100), seed=range(3), **_MOONS),
+    *grid(dataset=("circles", "spirals"), seed=range(3), width=[100], **_DEEP_SIGMOID),
+    *grid(width=(20, 50, 200), seed=range(3), dataset=["moons"], **_DEEP_SIGMOID),
+)
+_REMEDIES = ("default", "orthogonal", "layer_sequential", "skip", "batch_norm")
+ALTERNATIVE_CELLS = tuple(
+    {
+        "way": way,
+        "hidden_layers": depth,
+        "activation": activation,
+        "width": 100,
+        "seeds": list(range(count)),
+        "learning_rates": [1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7],
+        "tuning_steps": 100,
+        "steps": 400,
+    }
+    for way, depth, activation, count in (
+        *((way, 100, "sigmoid", 3) for way in _REMEDIES),
+        ("orthogonal", 300, "sigmoid", 2),
+        ("orthogonal", 1000, "sigmoid", 2),
+        ("he", 100, "relu", 3),
+        ("orthogonal", 100, "tanh", 3),
+    )
+)
+START_CELLS = grid(
+    initialisation=("torch_default", "xavier", "orthogonal_centred"),
+    gain=(0.5, 1.0, 2.0, 4.0, 8.0),
+    hidden_layers=[20],
+    width=[50],
+    seeds=[[10, 11, 12, 13, 14]],
+    steps=[150],
+    learning_rates=[[0.01, 0.03, 0.1, 0.3, 1.0]],
+)
+RESIDUAL_CELLS = tuple(
+    {
+        "residual": residual,
+        "optimizer": optimizer,
+        "learning_rate": rate,
+        "hidden_layers": depth,
+        "width": 100,
+        "seeds": [0, 1, 2],
+        "steps": depth + 120,
+    }
+    for optimizer, rate, depth in (
+        ("rprop", 0.1, 100),
+        ("rprop", 0.1, 30),
+        ("adam", 0.01, 30),
+        ("sgd", 0.1, 30),
+    )
+    for residual in (0.0, 1e-8, 1e-6)
+)
+_SEVERAL, _ENDS = [1e-6, 1e-7, 1e-8, 1e-9, SMALLEST_STEP], [1e-6, SMALLEST_STEP]
+SMALLEST_STEP_CELLS = tuple(
+    cell
+    for depth, seeds, steps in ((1000, 1, _ENDS), (300, 10, _SEVERAL), (100, 3, _SEVERAL))
+    for cell in grid(
+        hidden_layers=[depth],
+        width=[100],
+        seed=range(seeds),
+        smallest_steps=[steps],
+        backprop_steps=[400],
+    )
+)
+_DEEP = {"hidden_layers": [100], "width": [100]}
 SWEEPS = (
-    Sweep("handover", _handover_cells(), handover_cell),
+    Sweep("handover", HANDOVER_CELLS, handover_cell),
     Sweep("fresh-handover", _fresh_handover_cells(), fresh_handover_cell),
-    Sweep("initialisations", _start_cells(), start_cell),
-    Sweep("alternatives", _alternative_cells(), alternative_cell),
-    Sweep("residuals", _residual_cells(), residual_cell),
-    Sweep("schedules", _schedule_cells(), schedule_cell),
-    Sweep("sequential", _sequential_cells(), sequential_cell),
-    Sweep("smallest-steps", _smallest_step_cells(), smallest_step_cell),
+    Sweep("initialisations", START_CELLS, start_cell),
+    Sweep("alternatives", ALTERNATIVE_CELLS, alternative_cell),
+    Sweep("residuals", RESIDUAL_CELLS, residual_cell),
+    Sweep("schedules", grid(seed=range(3), schedule=SCHEDULES, **_DEEP), schedule_cell),
+    Sweep("sequential", grid(seed=range(3), steps=[400], **_DEEP), sequential_cell),
+    Sweep("smallest-steps", SMALLEST_STEP_CELLS, smallest_step_cell),
 )

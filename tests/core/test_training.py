@@ -475,6 +475,36 @@ def test_the_compiledrprop_step_is_bit_for_bit_the_eager_one(dtype):
     assert all(torch.equal(one, other) for one, other in zip(compiled, eager, strict=True))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("fit", [fit_relaxed, fit_backprop])
+@pytest.mark.parametrize("optimizer", ["sgd", "rprop"])
+def test_a_compiled_fit_equals_the_other_to_rounding(data, fit, optimizer):
+    model = build_mlp(Architecture((2, 5, 6, 6, 5, 1), "relu"), range(2), dtype=torch.float64)
+    options = {"watch": Watch(evaluate_at=(0, 4), inspect_at=(0, 1, 4)), "device": "cpu"}
+    if fit is fit_relaxed:  # away from residuals of 0, whose signs are rounding
+        plan = relaxation_plan(model.architecture)
+        start = forward_targets(model, data.x.double(), plan)
+        generator = torch.Generator().manual_seed(0)
+        values = tuple(
+            value + 0.1 * torch.randn(value.shape, generator=generator) for value in start.values
+        )
+        options |= {"targets": Targets(plan, values, start.x), "hidden_weight": 0.7}
+    phase = Phase(4, 0.01, optimizer, weight_decay=0.01)
+    expected, compiled = (fit(model, data, phase, **options, compiled=c) for c in (False, True))
+    training._compiled.clear()
+    for name in ("loss", "gradient_norms", "relaxed_loss", "output_term", "hidden_terms"):
+        one, other = (getattr(each.history, name) for each in (compiled, expected))
+        np.testing.assert_allclose(one, other, rtol=1e-9)
+    for one, other in zip(compiled.model.parameters(), expected.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_another_objective_is_not_compiled(data):
+    model = build_mlp(Architecture((2, 5, 1)), [0])
+    with pytest.raises(ValueError, match="what is compiled must be relaxed_loss"):
+        fit_relaxed(model, data, Phase(2, 0.1), objective=lambda *parts: None, compiled=True)
+
+
 def test_without_a_compiler_the_eager_step_is_used_with_a_notice(data, monkeypatch):
     def broken(*arguments, **options):
         def fail(*tensors):
