@@ -210,7 +210,7 @@ def test_a_backward_gain_is_the_ratio_of_two_gradients_of_the_loss():
     for t in (3, 2, 1):
         weight = module.get_submodule(f"linear{t + 1}").weight
         below = delta @ weight * (1 - z[t - 1].tanh() ** 2)
-        assert gains[t - 1] == pytest.approx(float(below.norm() / delta.norm()), rel=1e-9)
+        assert gains[t - 1] == pytest.approx((below.norm() / delta.norm()).item(), rel=1e-9)
         delta = below
 
 
