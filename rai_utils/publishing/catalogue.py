@@ -1,7 +1,7 @@
 """What is generated from all published sets together.
 
-``CLAIMS.md`` and its summary in the README, ``figures/README.md`` (which figure comes from where) and
-``figures/numbers.tex`` (one LaTeX macro a number) are functions of ``figures/*/metrics.json``
+``CLAIMS.md`` and its summary in the README, ``figures/README.md`` (which figure comes from where)
+and ``figures/numbers.tex`` (one LaTeX macro a number) are functions of ``figures/*/metrics.json``
 alone: the same sets give the same bytes.
 """
 
@@ -156,11 +156,11 @@ def claims_table(claims: Sequence[Claim], address: Callable[[Claim], str]) -> st
 def claims_page(records: Records) -> str:
     """Return ``CLAIMS.md``: every claim with what was measured, its rule, its null and verdict."""
     parts = [
-        "# Claims\n\nEvery claim that this study judges. A verdict follows from the number and its "
-        "interval by the rule beside it, in code; the *null* is what would be measured if the claim "
-        "were false, and a test holds that no rule is met by its null, not even in part. Numbers in "
-        "brackets were measured for the rule. This page is generated from the published sets: "
-        "`make notebooks`.",
+        "# Claims\n\nEvery claim that this study judges. A verdict follows from the number and "
+        "its interval by the rule beside it, in code; the *null* is what would be measured if the "
+        "claim were false, and a test holds that no rule is met by its null, not even in part. "
+        "Numbers in brackets were measured for the rule. This page is generated from the "
+        "published sets: `make notebooks`.",
         verdict_table(records),
     ]
     header = "| | claim | measured | 95 % interval | rule | null | verdict |"

@@ -24,7 +24,6 @@ from rai_utils.publishing.catalogue import (
 from rai_utils.publishing.pipeline import ROOT, filled_readme
 from rai_utils.publishing.report import report_page
 
-
 LAST = {"id": "P10", "verdict": "partly", "interval": None, "null": None}
 
 
