@@ -1,13 +1,461 @@
-"""The plot of the notebook rai-demo; as in `plotting`, it draws on the axes given."""
+"""What the notebook rai-demo measures, the long runs that it reads (``make study``), its plots."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.contour import ContourSet
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
 
+from rai_utils.checks import one_of
+from rai_utils.data import Dataset, moons
+from rai_utils.diagnostics import decision_map, logistic_regression
+from rai_utils.experiments.sweep import Cell, Sweep
+from rai_utils.models import Architecture, build_mlp
 from rai_utils.plotting import Style, landscape
+from rai_utils.relaxation import RelaxationPlan, RelaxedLoss, relaxed_loss
+from rai_utils.training import (
+    Fit,
+    Phase,
+    Watch,
+    compile_rprop,
+    fit_backprop,
+    fit_relaxed,
+    schedule,
+)
+from rai_utils.tuning import tune
+
+Array = NDArray[np.float64]
+
+# The proposal's shallow circuit, and the smaller one that its code trained by backpropagation.
+SHALLOW = Architecture((2, 42, 100, 100, 42, 1), "relu")
+SMALLER = Architecture((2, 42, 100, 42, 1), "relu")
+DEEP = Architecture((2, *[100] * 100, 1))
+METHODS = {"backprop": fit_backprop, "RAI": fit_relaxed}
+
+STEPS = 1000
+LEARNING_RATES = [0.1, 0.01, 0.001, 0.0001]
+# What the sweep demo-tuning chose.
+CHOSEN_RATE = {"backprop": 0.01, "RAI": 0.01}
+DRAWS, NETWORKS = 10, 4
+# Within this distance of a training example a point of the plane counts as near the data.
+NEAR = 0.5
+# The training loss at which networks that learn at different speeds are compared.
+MATCHED_LOSS = 0.01
+RESOLUTION = 61
+
+
+def draw(number: int) -> Dataset:
+    """Moons with 100 examples: draw 0 is the proposal's, each number has random states of its own.
+
+    Numbers from 1100 up are for tuning: their random states are none of the first hundred draws'.
+    """
+    return moons(seed=42 + number, held_out_seed=1042 + number)
+
+
+def frozen_targets(
+    plan: RelaxationPlan,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    values: Sequence[Tensor],
+    x: Tensor,
+    y: Tensor,
+    *,
+    into: Sequence[Tensor] | None = None,
+    **options: Any,
+) -> RelaxedLoss:
+    """``relaxed_loss`` as an objective under which no target ever moves.
+
+    From targets that are the forward pass every hidden term stays 0. So where the output layer is
+    not relaxed it alone learns, on the features of the untrained layers below it.
+    """
+    held = [value.detach() for value in values]
+    parts = relaxed_loss(plan, weights, biases, held, x, y, **options)
+    return replace(parts, total=parts.total + 0 * sum(value.sum() for value in values))
+
+
+def loss_by_loops(
+    layers: Sequence[nn.Linear],
+    targets: Sequence[Tensor],
+    x: Tensor,
+    y: Tensor,
+    *,
+    written: bool,
+) -> float:
+    """Relaxed loss of a ReLU circuit with one sigmoid output, one number at a time.
+
+    Eq. 4 as written has sums, hidden terms 1 … T − 1, and the output error of f_T(z_{T−1}). The
+    author's code has means, hidden terms 1 … T, and the output error of the last target.
+
+    Args:
+        layers: the T linear layers.
+        targets: z_1 … z_T, (examples, l_t) each; as written the last is not read.
+        x: inputs, (examples, l₀).
+        y: labels, (examples,), each 0 or 1.
+        written: which form.
+    """
+    parameters = [(layer.weight.tolist(), layer.bias.tolist()) for layer in layers]
+    total, count = 0.0, len(x)
+    for i, (h, label) in enumerate(zip(x.tolist(), y.tolist(), strict=True)):
+        for t, (weight, bias) in enumerate(parameters, start=1):
+            z = [
+                b + sum(w * v for w, v in zip(row, h, strict=True))
+                for row, b in zip(weight, bias, strict=True)
+            ]
+            if t == len(layers) and written:
+                break
+            target = targets[t - 1][i].tolist()
+            error = sum((a - b) ** 2 for a, b in zip(z, target, strict=True))
+            total += error if written else error / (count * len(target))
+            z, h = target, [max(value, 0.0) for value in target]
+        error = math.log1p(math.exp(z[0])) - label * z[0]
+        total += error if written else error / count
+    return total
+
+
+def near_the_data(axis: Array, points: ArrayLike, distance: float = NEAR) -> NDArray[np.bool_]:
+    """Which points of a square grid lie within ``distance`` of an example.
+
+    Args:
+        axis: the grid along either axis, (resolution,).
+        points: the examples, (n, 2).
+        distance: in units of the plane.
+
+    Returns:
+        (resolution, resolution), rows upwards, as in ``decision_map``.
+    """
+    first, second = np.meshgrid(axis, axis)
+    grid = np.stack([first, second], 2)[:, :, None]  # (rows, columns, 1, 2)
+    return (((grid - np.asarray(points)) ** 2).sum(3) <= distance**2).any(2)
+
+
+def differing(maps: Array, region: NDArray[np.bool_]) -> Array:
+    """Share of a region's grid points on which two networks decide differently, (networks, ·)."""
+    sides = (maps > 0.5)[:, region].astype(float)
+    shares = sides @ (1 - sides).T / sides.shape[1]
+    return shares + shares.T
+
+
+def mean_of_pairs(distances: Array, rows: Sequence[int]) -> float | None:
+    """Mean over all pairs of different ``rows`` of a matrix; None for fewer than two."""
+    chosen = distances[np.ix_(rows, rows)]
+    return float(chosen[np.triu_indices(len(rows), 1)].mean()) if len(rows) > 1 else None
+
+
+def disagreements(
+    distances: Array, swapped: NDArray[np.bool_] | None = None
+) -> tuple[Array, Array, Array]:
+    """Mean distances of networks from different starts, by two methods that share their starts.
+
+    Args:
+        distances: of n networks of one method and then of n from the same starts by the other,
+            (draws, 2 n, 2 n).
+        swapped: where the two networks of a start change places, (draws, n); None for nowhere.
+
+    Returns:
+        Within the first method, within the second, between the two, (draws,) each.
+    """
+    draws, networks = len(distances), distances.shape[1] // 2
+    start = np.arange(networks)
+    swapped = np.zeros((draws, networks), bool) if swapped is None else swapped
+    first, second = (start + networks * (swapped != other) for other in (False, True))
+    apart = start[:, None] != start
+    blocks = [(first, first), (second, second), (first, second)]
+    each = np.arange(draws)[:, None, None]
+    within, within_other, between = (
+        distances[each, rows[:, :, None], columns[:, None]][:, apart].mean(1)
+        for rows, columns in blocks
+    )
+    return within, within_other, between
+
+
+def energy_test(
+    distances: Array, permutations: int = 999, seed: int = 0
+) -> tuple[float, float, float]:
+    """Two-sample test on decision maps by two methods that share their starts.
+
+    The statistic is 2 E d(X, Y) − E d(X, X′) − E d(Y, Y′), mean over draws, between networks of
+    different starts. The distance of two maps, the share of a region where they differ, is a mean
+    of squared differences and so of negative type: the statistic is 0 in expectation where both
+    methods give maps of one law, and above it elsewhere (Székely & Rizzo, *Energy statistics*,
+    2013). Under that hypothesis the two networks of a start may change places.
+
+    Args:
+        distances: as in ``disagreements``.
+        permutations: how many times the places are dealt anew.
+        seed: of the permutations.
+
+    Returns:
+        The statistic; its p-value, (1 + permutations that reach it) / (1 + permutations); and the
+        p-value of one dealing in its place, which is what no difference looks like.
+    """
+
+    def statistic(swapped: NDArray[np.bool_] | None = None) -> float:
+        within, within_other, between = disagreements(distances, swapped)
+        return float((2 * between - within - within_other).mean())
+
+    generator = np.random.default_rng(seed)
+    shape = len(distances), distances.shape[1] // 2
+    dealt = np.array([statistic(generator.random(shape) < 0.5) for _ in range(permutations + 1)])
+    values = []
+    for found in (statistic(), dealt[-1]):
+        # Equal statistics may differ in their last digits.
+        values.append((1 + int((dealt[:-1] >= found - 1e-12).sum())) / (1 + permutations))
+    return statistic(), values[0], values[1]
+
+
+def published_distances(cell: Cell, region: str) -> dict[str, Array]:
+    """Distances of all networks of a cell of the sweep: region -> method and rate -> rows.
+
+    Returns:
+        Under "" the matrix, (n, n), and under "backprop 0.1" and so on which rows are its.
+    """
+    groups = [name for name in cell["groups"] if name != "last layer"]
+    networks, size = cell["networks"], cell["networks"] * len(groups)
+    matrix = np.zeros((size, size))
+    matrix[np.triu_indices(size, 1)] = cell["distances"][region]
+    rows = {name: np.arange(networks) + networks * k for k, name in enumerate(groups)}
+    return {"": matrix + matrix.T, **rows}
+
+
+def pair_distances(cells: Sequence[Cell], region: str, first: str, second: str) -> Array:
+    """Distances of the networks of two groups, such as "backprop 0.1", (draws, 2 n, 2 n)."""
+    found = []
+    for cell in cells:
+        known = published_distances(cell, region)
+        rows = np.concatenate([known[first], known[second]])
+        found.append(known[""][np.ix_(rows, rows)])
+    return np.array(found)
+
+
+# --- cells ------------------------------------------------------------------------------------
+
+
+def tuning_cell(
+    method: str, learning_rates: list[float], networks: int, steps: int
+) -> dict[str, Any]:
+    """Tune the first step of Rprop for a method, on networks and a draw of their own.
+
+    Returns:
+        ``tried``, and for each rate there ``losses`` and ``accuracies`` on 500 validation points;
+        ``chosen``; ``at_limit``: whether a better one may lie beyond what was allowed.
+    """
+    data = moons(seed=1142, held_out=500, held_out_seed=2142)
+    start = build_mlp(SHALLOW, range(1000, 1000 + networks))
+    fit = METHODS[one_of(method, METHODS, "method")]
+    tuning = tune(
+        fit, start, data, steps, learning_rates, tie_margin=0.001, limits=(1e-6, 1.0)
+    )
+    return {
+        "tried": list(tuning.learning_rates),
+        "losses": _plain(tuning.losses),
+        "accuracies": _plain(tuning.accuracies),
+        "chosen": tuning.phase.learning_rate,
+        "at_limit": tuning.at_limit,
+    }
+
+
+def draw_cell(
+    number: int, networks: int, learning_rates: list[float], chosen: dict[str, float], steps: int
+) -> dict[str, Any]:
+    """Train the shallow pair and its controls on one draw of Moons.
+
+    Args:
+        number: of the draw; its networks have seeds ``100 * number`` and on.
+        networks: of each method.
+        learning_rates: first steps of Rprop, every one for both methods.
+        chosen: method -> the rate of the controls, and of the gaps.
+        steps: updates.
+
+    Returns:
+        ``logistic``, ``untrained``: held-out accuracies; ``groups``: for "backprop 0.1" and so on,
+        and for "last layer", the accuracies ``held_out`` and ``train`` of each network, ``loss``,
+        and ``matched_loss`` where it first is at most ``MATCHED_LOSS``; ``disagreement``: stage
+        ("end", "matched") -> region ("whole", "near", "far") -> group -> mean over pairs of
+        networks, None where fewer than two got to the loss; ``near_share``: of the square;
+        ``distances``: region -> of all networks of backprop, rate by rate, and then of RAI, the
+        upper triangle row by row; ``gap_peak``, ``gap_end``: of RAI, worst layer;
+        ``frozen``: the same two for targets that never move; ``ablation``: λ -> held-out accuracy.
+    """
+    data = draw(number)
+    compile_rprop()
+    start = build_mlp(SHALLOW, range(100 * number, 100 * number + networks))
+    marks = Watch(evaluate_at=(steps,), inspect_at=schedule(steps, 40))
+    times = schedule(steps, 50)
+    groups: dict[str, dict[str, Any]] = {}
+    maps: dict[str, dict[str, Array]] = {"end": {}, "matched": {}}
+    gaps = np.empty(0)
+    for method, fit in METHODS.items():
+        for rate in learning_rates:
+            watch = Watch(times, marks.inspect_at, snapshot_at=times)
+            found = fit(start, data, Phase(steps, rate), watch=watch)
+            name = f"{method} {rate:g}"
+            groups[name] = _scores(found)
+            axis, maps["end"][name] = decision_map(found.model, resolution=RESOLUTION)
+            losses = found.history.loss  # (evaluations, networks)
+            reached = [np.flatnonzero(own <= MATCHED_LOSS) for own in losses.T]
+            first = {k: int(at[0]) for k, at in enumerate(reached) if at.size}
+            groups[name]["matched_loss"] = [float(losses[at, k]) for k, at in first.items()]
+            maps["matched"][name] = np.array(
+                [
+                    decision_map(found.snapshots[times[at]].select([k]), resolution=RESOLUTION)[1][
+                        0
+                    ]
+                    for k, at in first.items()
+                ]
+            ).reshape(-1, RESOLUTION, RESOLUTION)
+            if method == "RAI" and rate == chosen["RAI"]:
+                gaps = _worst_gaps(found)
+    phase, hidden = Phase(steps, chosen["RAI"]), range(1, SHALLOW.depth)
+    options: dict[str, Any] = {"layers": hidden, "watch": marks}
+    frozen = fit_relaxed(start, data, phase, objective=frozen_targets, **options)
+    groups["last layer"] = _scores(frozen)
+    _, maps["end"]["last layer"] = decision_map(frozen.model, resolution=RESOLUTION)
+    ablation = {
+        f"{weight:g}": fit_relaxed(start, data, phase, hidden_weight=weight, **options)
+        for weight in (1.0, 0.0)
+    }
+    near = near_the_data(axis, data.x)
+    regions = {"whole": np.ones_like(near), "near": near, "far": ~near}
+    disagreement = {
+        stage: {
+            region: {
+                name: mean_of_pairs(differing(own, where), range(len(own)))
+                for name, own in by_group.items()
+            }
+            for region, where in regions.items()
+        }
+        for stage, by_group in maps.items()
+    }
+    everyone = np.concatenate([own for name, own in maps["end"].items() if name != "last layer"])
+    upper = np.triu_indices(len(everyone), 1)
+    end = fit_backprop(start, data, Phase(1, 1e-6), watch=Watch(evaluate_at=(0,))).history
+    return {
+        "logistic": logistic_regression(data)[1],
+        "untrained": end.held_out_accuracy[0].tolist(),
+        "groups": groups,
+        "disagreement": disagreement,
+        "near_share": float(near.mean()),
+        "distances": {
+            region: differing(everyone, regions[region])[upper].round(4).tolist()
+            for region in ("whole", "near")
+        },
+        "gap_peak": gaps.max(0).tolist(),
+        "gap_end": gaps[-1].tolist(),
+        "frozen": {
+            "gap_peak": _worst_gaps(frozen).max(0).tolist(),
+            "gap_end": _worst_gaps(frozen)[-1].tolist(),
+        },
+        "ablation": {
+            weight: fit.history.held_out_accuracy[-1].tolist() for weight, fit in ablation.items()
+        },
+    }
+
+
+def author_cell(number: int) -> dict[str, Any]:
+    """Train the unequal pair of the proposal's code, one network of each on one draw.
+
+    Backpropagation has the smaller circuit and 100 steps, RAI the larger one and 10 000; Rprop
+    starts with steps of 0.1 in both.
+
+    Returns:
+        For "backprop" and "RAI", ``train`` and ``held_out`` accuracy; and of draw 0 ``map``, the
+        outputs on the square grid, rows upwards, else None.
+    """
+    data = draw(number)
+    result: dict[str, Any] = {}
+    compile_rprop()
+    for method, shape, steps in (("backprop", SMALLER, 100), ("RAI", SHALLOW, 10_000)):
+        watch = Watch(evaluate_at=(steps,))
+        fit = METHODS[method](build_mlp(shape, [number]), data, Phase(steps, 0.1), watch=watch)
+        _, maps = decision_map(fit.model, resolution=RESOLUTION)
+        result[method] = {
+            "train": float(fit.history.accuracy[-1, 0]),
+            "held_out": float(fit.history.held_out_accuracy[-1, 0]),
+            "map": maps[0].round(3).tolist() if number == 0 else None,
+        }
+    return result
+
+
+def forms_cell(number: int, steps: int) -> dict[str, Any]:
+    """Train 101 sigmoid layers by both forms of Eq. 4, one network on one draw.
+
+    As in the author's code all layers have targets and every term is a mean. As written layers
+    1 … T − 1 have them and the terms are sums: over n examples and 100 units a hidden sum is 100 n
+    means and the output sum n, so that the loss is n times that of means with λ = 100. Rprop does
+    not see the factor n.
+
+    Returns:
+        ``train`` and ``held_out`` accuracy for "as written" and "author's code".
+    """
+    data = draw(number)
+    compile_rprop()
+    start, phase, watch = build_mlp(DEEP, [number]), Phase(steps, 0.1), Watch(evaluate_at=(steps,))
+    width = float(DEEP.widths[1])
+    fits: dict[str, dict[str, Any]] = {
+        "as written": {"layers": range(1, DEEP.depth), "hidden_weight": width},
+        "author's code": {},
+    }
+    histories = {
+        name: fit_relaxed(start, data, phase, watch=watch, **options).history
+        for name, options in fits.items()
+    }
+    return {
+        name: {
+            "train": float(history.accuracy[-1, 0]),
+            "held_out": float(history.held_out_accuracy[-1, 0]),
+        }
+        for name, history in histories.items()
+    }
+
+
+def _scores(fit: Fit) -> dict[str, Any]:
+    history = fit.history
+    return {
+        "held_out": history.held_out_accuracy[-1].tolist(),
+        "train": history.accuracy[-1].tolist(),
+        "loss": [float(f"{loss:.3g}") for loss in history.loss[-1]],
+    }
+
+
+def _worst_gaps(fit: Fit) -> Array:
+    """Root mean square residual over the spread of the targets, worst layer: (records, networks).
+
+    A layer whose targets all coincide, with residuals of 0, has a gap of 0.
+    """
+    history = fit.history
+    spread = np.maximum(history.target_variance, np.finfo(np.float32).tiny)
+    return np.sqrt(history.hidden_terms / spread).max(1)
+
+
+def _plain(values: Array) -> list[float | None]:
+    return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values]
+
+
+def _cells(count: int, **common: Any) -> tuple[Cell, ...]:
+    return tuple({"number": number, **common} for number in range(count))
+
+
+_EFFORT: Cell = {"learning_rates": LEARNING_RATES, "steps": STEPS}
+SWEEPS = (
+    Sweep(
+        "demo-tuning",
+        tuple({"method": method, "networks": 6, **_EFFORT} for method in METHODS),
+        tuning_cell,
+    ),
+    Sweep("demo", _cells(DRAWS, networks=NETWORKS, chosen=CHOSEN_RATE, **_EFFORT), draw_cell),
+    Sweep("demo-author", _cells(DRAWS), author_cell),
+    Sweep("demo-forms", _cells(DRAWS, steps=220), forms_cell),
+)
+
+
+# --- plots ------------------------------------------------------------------------------------
 
 
 def boundaries(
