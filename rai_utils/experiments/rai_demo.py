@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.contour import ContourSet
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyArrowPatch, Polygon, Rectangle
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
@@ -17,8 +20,8 @@ from rai_utils.checks import one_of
 from rai_utils.data import Dataset, moons
 from rai_utils.diagnostics import decision_map, logistic_regression
 from rai_utils.experiments.sweep import Cell, Sweep
-from rai_utils.models import Architecture, build_mlp
-from rai_utils.plotting import Style, landscape
+from rai_utils.models import Architecture, build_mlp, development_seeds
+from rai_utils.plotting import INK, VERMILLION, Style, check_axes, landscape, method_style
 from rai_utils.relaxation import RelaxationPlan, RelaxedLoss, relaxed_loss
 from rai_utils.training import (
     Fit,
@@ -247,11 +250,9 @@ def tuning_cell(
         ``chosen``; ``at_limit``: whether a better one may lie beyond what was allowed.
     """
     data = moons(seed=1142, held_out=500, held_out_seed=2142)
-    start = build_mlp(SHALLOW, range(1000, 1000 + networks))
+    start = build_mlp(SHALLOW, development_seeds(networks))
     fit = METHODS[one_of(method, METHODS, "method")]
-    tuning = tune(
-        fit, start, data, steps, learning_rates, tie_margin=0.001, limits=(1e-6, 1.0)
-    )
+    tuning = tune(fit, start, data, steps, learning_rates, tie_margin=0.001, limits=(1e-6, 1.0))
     return {
         "tried": list(tuning.learning_rates),
         "losses": _plain(tuning.losses),
@@ -497,3 +498,163 @@ def boundaries(
         if np.nanmin(network) < 0.5 < np.nanmax(network):
             axes.contour(grid_x, grid_y, network, **look)
     return axes
+
+
+# Where the columns of both circuits stand, so that one can be read against the other: the input,
+# the first layer, what it computes, the layers left out, the same at the other end, and the loss.
+_COLUMNS = (0.75, 2.42, 4.09, 5.68, 7.27, 8.94, 10.61, 12.28)
+_RADIUS = 0.6
+
+
+def circuit(axes: Axes, *, relaxed: bool) -> Axes:
+    """Draw the proposal's figure 1: the plain circuit (Eq. 1), or the relaxed twin as trained.
+
+    Dashed arrows show how far the gradient reaches: through every layer from the one loss, or
+    from each term of the relaxed loss into one layer. What the last hidden term sees is shaded.
+    The key of both stands under the twin. Text and lines grow with the panel, so the drawing stays
+    the same when it is scaled; 3.4 inches is the least width it needs. The plain circuit is 0.31
+    times as high as it is wide, the relaxed one 0.63 times.
+
+    Args:
+        axes: The axes to draw on; its ticks and spines are hidden.
+        relaxed: Whether to draw the relaxed twin.
+    """
+    check_axes(axes)
+    upper, bottom = (2.9, -2.45) if relaxed else (0.0, -1.1)
+    top = upper + 3.0
+    drawing = _Drawing(axes, bottom=bottom, top=top)
+    drawing.node(_COLUMNS[0], 0, "$z_0$", "given")
+    for x, name in ((_COLUMNS[1], "0"), (_COLUMNS[5], "T{-}1")):  # braces: a sign without space
+        drawing.node(x, upper, f"$f_{{{name}}}$", "function")
+        drawing.node(x, upper + 1.6, rf"$\theta_{{{name}}}$", "trained")
+        drawing.arrow((x, upper + 0.95), (x, upper + 0.57))
+    drawing.text(_COLUMNS[3], upper, "···")
+    drawing.node(_COLUMNS[7], 0, "$L_y$", "loss")
+    drawing.node(_COLUMNS[7], 1.6, "$y$", "given")
+    drawing.arrow((_COLUMNS[7], 1.05), (_COLUMNS[7], 0.36))
+    drawing.arrow((_COLUMNS[6] + _RADIUS, 0), (_COLUMNS[7] - 0.42, 0))
+    title, equation = "Plain circuit", r"$z_{t{+}1} = f_t(z_t, \theta_t)$"
+    reach = "one chain\nthrough every layer"
+    if relaxed:
+        title, equation = "Relaxed twin", rf"$\hat{{z}}{equation[2:]},   $\hat{{z}}_t \approx z_t$"
+        reach = "each term\nreaches one layer"
+        _draw_relaxed(drawing, upper)
+        drawing.key()
+    else:
+        _draw_plain(drawing)
+    drawing.text(0.2, top - 0.35, title, ha="left", weight="bold")
+    drawing.text(4.1, top - 0.35, equation, ha="left")
+    drawing.text(_COLUMNS[3], upper + 1.6, reach, size=0.37, color=VERMILLION)
+    return axes
+
+
+def _draw_plain(drawing: _Drawing) -> None:
+    for x, name in zip(_COLUMNS[2:7:2], ("1", "T{-}1", "T"), strict=True):
+        drawing.node(x, 0, f"$z_{{{name}}}$", "computed")
+    for start, end in pairwise(_COLUMNS[:7]):
+        drawing.arrow((start + _RADIUS, 0), (end - _RADIUS, 0))
+    for start, end in pairwise(_COLUMNS[:0:-2]):
+        drawing.arrow((start - 0.25, -0.7), (end + 0.25, -0.7), bend=-0.2)
+
+
+def _draw_relaxed(drawing: _Drawing, upper: float) -> None:
+    middle, layer, (first, before, last) = 1.48, _COLUMNS[5], _COLUMNS[2:7:2]
+    drawing.shade(
+        *((before - 0.72, -0.8), (last + 0.76, -0.8), (last + 0.76, upper + 0.72)),
+        *((layer + 0.72, upper + 0.72), (layer + 0.72, upper + 2.32)),
+        *((layer - 0.72, upper + 2.32), (layer - 0.72, upper - 0.72)),
+        *((before + 0.68, 0.82), (before - 0.72, 0.82)),
+    )
+    for x, name in ((first, "1"), (before, "T{-}1"), (last, "T")):
+        drawing.node(x, upper, rf"$\hat{{z}}_{{{name}}}$", "computed")
+        drawing.node(x, 0, f"$z_{{{name}}}$", "trained")
+        drawing.node(x, middle, "$L_h$", "loss")
+        drawing.arrow((x, upper - _RADIUS), (x, middle + 0.36))
+        drawing.arrow((x + 0.18, _RADIUS - 0.05), (x + 0.18, middle - 0.36))
+        drawing.arrow((x - 0.2, middle - 0.36), (x - 0.2, _RADIUS + 0.03), bend=0)
+    drawing.text(_COLUMNS[3], 0, "···")
+    for start, layer, end in (_COLUMNS[0:3], _COLUMNS[2:5], _COLUMNS[4:7]):
+        drawing.arrow((start + 0.42, 0.48), (layer - 0.45, upper - 0.66))
+        drawing.arrow((layer + _RADIUS, upper), (end - _RADIUS, upper))
+        drawing.arrow((end - 0.44, middle + 0.12), (layer + 0.1, upper - 0.7), bend=-0.3)
+    # To the targets before a layer; the first layer's are the given input, without a gradient.
+    drawing.arrow((last - 0.44, middle - 0.15), (before + 0.7, 0), bend=-0.2)
+    drawing.arrow((before - 0.44, middle - 0.15), (_COLUMNS[3] + 0.3, 0.25), bend=-0.2)
+    drawing.arrow((_COLUMNS[3] - 0.1, 0.7), (first + 0.7, 0), bend=-0.2)
+    drawing.arrow((_COLUMNS[7] - 0.3, -0.42), (last + 0.5, -0.42), bend=-0.25)
+    drawing.text(last + 0.95, upper, "predictions", ha="left", size=0.38)
+    drawing.text(_COLUMNS[7], -0.85, "targets", size=0.38)
+
+
+class _Drawing:
+    """A panel in its own units, whose text and lines keep their size in those units."""
+
+    # Width, height (without one it is round), face, edge, and width of the edge.
+    _NODES: Mapping[str, tuple[float, float | None, str, str, float]] = {
+        "given": (1.08, 1.08, "#CFCFCF", INK, 0.05),
+        "trained": (2 * _RADIUS, None, "#D9ECF8", method_style("RAI")["color"], 0.13),
+        "computed": (2 * _RADIUS, None, "white", INK, 0.05),
+        "function": (1.1, 1.1, "white", INK, 0.05),
+        "loss": (0.8, 0.66, "#FBE3D3", VERMILLION, 0.05),
+    }
+
+    def __init__(self, axes: Axes, *, bottom: float, top: float, width: float = 13.3) -> None:
+        self.axes, self.bottom = axes, bottom
+        axes.set_axis_off()
+        axes.set(xlim=(0, width), ylim=(bottom, top), aspect="equal")
+        # The layout has to be settled before a length in points can follow the panel's size.
+        figure = cast(Figure, axes.get_figure(root=True))
+        figure.draw_without_rendering()
+        self.unit = axes.get_window_extent().width / width * 72 / figure.dpi  # points a unit
+
+    def text(self, x: float, y: float, text: str, *, size: float = 0.46, **settings: Any) -> None:
+        settings = {"ha": "center", "va": "center", **settings}
+        self.axes.text(x, y, text, fontsize=size * self.unit, zorder=4, **settings)
+
+    def node(self, x: float, y: float, text: str, kind: str, *, scale: float = 1.0) -> None:
+        """A value (given, trained or computed), a function, or a term of the loss."""
+        width, height, face, edge, weight = self._NODES[kind]
+        if height is None:
+            shape = Circle((x, y), scale * width / 2)
+        else:
+            corner = x - scale * width / 2, y - scale * height / 2
+            shape = Rectangle(corner, scale * width, scale * height)
+        weight *= self.unit * scale**0.5
+        shape.set(facecolor=face, edgecolor=edge, linewidth=weight, zorder=3)
+        self.axes.add_patch(shape)
+        self.text(x, y, text, size=0.44)
+
+    def arrow(
+        self, start: tuple[float, float], end: tuple[float, float], *, bend: float | None = None
+    ) -> None:
+        """What is computed from what; with a bend, the way back of a gradient."""
+        look: Style = {"color": INK, "linewidth": 0.05 * self.unit}
+        if bend is not None:
+            look = {
+                "color": VERMILLION,
+                "linewidth": 0.075 * self.unit,
+                "linestyle": (0, (2.5, 1.2)),
+            }
+            look["connectionstyle"] = f"arc3,rad={bend}"
+        look |= {"mutation_scale": 0.42 * self.unit, "shrinkA": 0, "shrinkB": 0, "zorder": 2}
+        self.axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", **look))
+
+    def shade(self, *corners: tuple[float, float]) -> None:
+        """An area behind everything else."""
+        look: Style = {"facecolor": "#FFF2C4", "edgecolor": "#B89B3A", "zorder": 1}
+        self.axes.add_patch(Polygon(corners, linewidth=0.03 * self.unit, **look))
+
+    def key(self) -> None:
+        """What the nodes, the dashed arrows and the shade are: the last two lines."""
+        columns = (0.4, 4.4, 8.6)
+        for row, kinds in enumerate((("given", "trained", "computed"), ("loss",))):
+            y = self.bottom + 0.85 - 0.6 * row
+            for x, kind in zip(columns, kinds, strict=False):
+                self.node(x, y, "", kind, scale=0.3)
+                name = "term of the loss" if kind == "loss" else kind
+                self.text(x + 0.4, y, name, ha="left", size=0.37)
+        self.arrow((columns[1] + 0.4, y), (columns[1] - 0.4, y), bend=0)
+        self.text(columns[1] + 0.55, y, "gradient", ha="left", size=0.37)
+        corners = ((-0.2, -0.17), (0.2, -0.17), (0.2, 0.17), (-0.2, 0.17))
+        self.shade(*((columns[2] + across, y + up) for across, up in corners))
+        self.text(columns[2] + 0.4, y, "seen by one term", ha="left", size=0.37)
