@@ -6,12 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.contour import ContourSet
-from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, Polygon, Rectangle
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
@@ -21,7 +20,15 @@ from rai_utils.data import Dataset, moons
 from rai_utils.diagnostics import decision_map, logistic_regression
 from rai_utils.experiments.sweep import Cell, Sweep
 from rai_utils.models import Architecture, build_mlp, development_seeds
-from rai_utils.plotting import INK, VERMILLION, Style, check_axes, landscape, method_style
+from rai_utils.plotting import (
+    INK,
+    VERMILLION,
+    Style,
+    check_axes,
+    figure_of,
+    landscape,
+    method_style,
+)
 from rai_utils.relaxation import RelaxationPlan, RelaxedLoss, relaxed_loss
 from rai_utils.training import (
     Fit,
@@ -603,7 +610,7 @@ class _Drawing:
         axes.set_axis_off()
         axes.set(xlim=(0, width), ylim=(bottom, top), aspect="equal")
         # The layout has to be settled before a length in points can follow the panel's size.
-        figure = cast(Figure, axes.get_figure(root=True))
+        figure = figure_of(axes)
         figure.draw_without_rendering()
         self.unit = axes.get_window_extent().width / width * 72 / figure.dpi  # points a unit
 

@@ -131,7 +131,6 @@ CALLS = {
         "values": np.array([[0.25, -0.25, 0.0], [-0.25, 0.25, 0.0]]),
         "limit": 0.25,
     },
-    "circuit": {"relaxed": True},
 }
 
 
@@ -821,50 +820,6 @@ def test_heat_map_hatches_missing_cells(axes):
     assert written[(2.5, 1.5)] == "–"
     assert len(written) == 6
     assert hatched(axes) == [axes.patch]
-
-
-# --- circuit ----------------------------------------------------------------------------------
-
-
-def test_plain_circuit_has_one_loss_and_no_hidden_terms(axes):
-    plotting.circuit(axes, relaxed=False)
-    draw(axes)
-    written = texts(axes)
-    for symbol in ("$z_0$", "$f_{0}$", r"$\theta_{0}$", "$z_{1}$", r"$f_{T{-}1}$", "$z_{T}$"):
-        assert symbol in written
-    assert written.count("$L_y$") == 1
-    assert "$L_h$" not in written
-    assert not any(text.startswith(r"$\hat{z}_{1}") for text in written)
-    assert not axes.axison
-
-
-def test_relaxed_circuit_compares_each_estimate_with_its_target(axes):
-    plotting.circuit(axes, relaxed=True)
-    draw(axes)
-    placed = {text.get_text(): text.get_position() for text in axes.texts}
-    losses = [text.get_position() for text in axes.texts if text.get_text() in ("$L_h$", "$L_y$")]
-    assert texts(axes).count("$L_h$") == 2
-    for name, loss in zip(("1", "T{-}1", "T"), losses, strict=True):
-        estimate, target = placed[rf"$\hat{{z}}_{{{name}}}$"], placed[f"$z_{{{name}}}$"]
-        assert estimate[0] == target[0] == loss[0]
-        assert target[1] < loss[1] < estimate[1]
-
-
-def test_circuit_is_legible_at_half_a_page_and_grows_with_its_panel():
-    sizes = []
-    for width in (HALF_PAGE, 2 * HALF_PAGE):
-        _, axes = plt.subplots(figsize=(width, 0.57 * width), layout="constrained")
-        plotting.circuit(axes, relaxed=True)
-        sizes.append(min(text.get_fontsize() for text in axes.texts if text.get_text()))
-    assert sizes[0] > 6
-    assert sizes[1] == pytest.approx(2 * sizes[0], rel=0.1)
-
-
-@pytest.mark.parametrize("relaxed", [False, True])
-def test_circuit_text_stays_inside_the_panel_and_apart(relaxed):
-    figure, axes = plotting.figure(panel_height=0.57 * HALF_PAGE)
-    plotting.circuit(axes, relaxed=relaxed)
-    assert collisions(figure) == []
 
 
 @pytest.mark.parametrize(
