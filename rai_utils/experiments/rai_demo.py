@@ -54,6 +54,8 @@ LEARNING_RATES = [0.1, 0.01, 0.001, 0.0001]
 # What the sweep demo-tuning chose.
 CHOSEN_RATE = {"backprop": 0.01, "RAI": 0.01}
 DRAWS, NETWORKS = 10, 4
+# Of the pair in the proposal's code.
+AUTHOR_STEPS = {"backprop": 100, "RAI": 10_000}
 # Within this distance of a training example a point of the plane counts as near the data.
 NEAR = 0.5
 # The training loss at which networks that learn at different speeds are compared.
@@ -220,27 +222,24 @@ def energy_test(
     return statistic(), values[0], values[1]
 
 
-def published_distances(cell: Cell, region: str) -> dict[str, Array]:
-    """Distances of all networks of a cell of the sweep: region -> method and rate -> rows.
-
-    Returns:
-        Under "" the matrix, (n, n), and under "backprop 0.1" and so on which rows are its.
-    """
-    groups = [name for name in cell["groups"] if name != "last layer"]
-    networks, size = cell["networks"], cell["networks"] * len(groups)
-    matrix = np.zeros((size, size))
-    matrix[np.triu_indices(size, 1)] = cell["distances"][region]
-    rows = {name: np.arange(networks) + networks * k for k, name in enumerate(groups)}
-    return {"": matrix + matrix.T, **rows}
-
-
 def pair_distances(cells: Sequence[Cell], region: str, first: str, second: str) -> Array:
-    """Distances of the networks of two groups, such as "backprop 0.1", (draws, 2 n, 2 n)."""
+    """Distances of the networks of two groups of ``draw_cell``, (draws, 2 n, 2 n).
+
+    Args:
+        cells: of the sweep, one a draw.
+        region: "whole" or "near".
+        first: name of a group, such as "backprop 0.1".
+        second: of another.
+    """
     found = []
     for cell in cells:
-        known = published_distances(cell, region)
-        rows = np.concatenate([known[first], known[second]])
-        found.append(known[""][np.ix_(rows, rows)])
+        groups, networks = [*cell["groups"]], cell["networks"]
+        size = networks * (len(groups) - 1)  # all but the last layer alone
+        matrix = np.zeros((size, size))
+        matrix[np.triu_indices(size, 1)] = cell["distances"][region]
+        starts = networks * np.array([[groups.index(first)], [groups.index(second)]])
+        rows = (starts + np.arange(networks)).ravel()
+        found.append((matrix + matrix.T)[np.ix_(rows, rows)])
     return np.array(found)
 
 
@@ -379,9 +378,9 @@ def author_cell(number: int) -> dict[str, Any]:
     data = draw(number)
     result: dict[str, Any] = {}
     compile_rprop()
-    for method, shape, steps in (("backprop", SMALLER, 100), ("RAI", SHALLOW, 10_000)):
-        watch = Watch(evaluate_at=(steps,))
-        fit = METHODS[method](build_mlp(shape, [number]), data, Phase(steps, 0.1), watch=watch)
+    for method, shape in (("backprop", SMALLER), ("RAI", SHALLOW)):
+        phase, watch = Phase(AUTHOR_STEPS[method], 0.1), Watch(evaluate_at=(AUTHOR_STEPS[method],))
+        fit = METHODS[method](build_mlp(shape, [number]), data, phase, watch=watch)
         _, maps = decision_map(fit.model, resolution=RESOLUTION)
         result[method] = {
             "train": float(fit.history.accuracy[-1, 0]),
