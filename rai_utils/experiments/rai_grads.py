@@ -35,6 +35,7 @@ STEPS = 10_000
 CONTROL_STEPS = 1_000
 LEARNING_RATE = 0.1
 HIDDEN_LAYERS, WIDTH = 100, 100
+DEEP = Architecture((2, *[WIDTH] * HIDDEN_LAYERS, 1))
 NETWORKS = 10
 RESOLUTION = 61
 
@@ -97,7 +98,7 @@ def long_cell(method: str, network: int, precision: str, steps: int) -> dict[str
     one_of(method, fits, "method")
     one_of(precision, ("float32", "float64"), "precision")
     data = draw(network)
-    start = build_mlp(_deep(), [network], dtype=getattr(torch, precision))
+    start = build_mlp(DEEP, [network], dtype=getattr(torch, precision))
     watch = Watch(evaluate_at=schedule(steps, 40), inspect_at=[steps])
     result = fits[method](start, data, Phase(steps, LEARNING_RATE), watch=watch, device="cpu")
     history = result.history
@@ -113,11 +114,6 @@ def long_cell(method: str, network: int, precision: str, steps: int) -> dict[str
         "map": maps[0].round(4).tolist() if shown else None,
         "failures": len(history.failures),
     }
-
-
-def _deep(activation: str = "sigmoid", skip_connections: bool = False) -> Architecture:
-    widths = (2, *[WIDTH] * HIDDEN_LAYERS, 1)
-    return Architecture(widths, activation, skip_connections=skip_connections)
 
 
 def tuned_cell(method: str, steps: int, relaxed_steps: int, networks: int) -> dict[str, Any]:
@@ -143,8 +139,7 @@ def tuned_cell(method: str, steps: int, relaxed_steps: int, networks: int) -> di
         of the gradient's front from one layer a step, (network,).
     """
     one_of(method, METHODS, "method")
-    skips = method == "skips"
-    architecture = _deep(skip_connections=skips)
+    architecture = replace(DEEP, skip_connections=method == "skips")
     T = architecture.depth
     initialisation = ("orthogonal_centred", 4.0) if method == "orthogonal" else ("torch_default",)
     layers = {"RAI": range(1, T + 1), "as written": range(1, T)}.get(method)
@@ -218,7 +213,7 @@ def early_cell(relaxed_steps: int, steps: int, networks: int) -> dict[str, Any]:
     first = Phase(relaxed_steps, LEARNING_RATE, smallest_step=SMALLEST_STEP)
     second = Phase(steps, HANDOVER_RATES, smallest_step=SMALLEST_STEP)
     for network in confirmation_seeds(networks):
-        model = fit_relaxed(build_mlp(_deep(), [network]), draw(network), first).model
+        model = fit_relaxed(build_mlp(DEEP, [network]), draw(network), first).model
         same = stack([model] * len(HANDOVER_RATES))
         history = fit_backprop(same, draw(network), second, watch=Watch([steps])).history
         held_out.append(_rounded(history.held_out_accuracy[-1]))
@@ -234,8 +229,9 @@ def activation_cell(
     None where the forward pass is not finite.
     """
     found: dict[str, list[Any]] = {"train": [], "held_out": []}
+    architecture = replace(DEEP, hidden_activation=activation)
     for network in confirmation_seeds(networks):
-        start = build_mlp(_deep(activation), [network])
+        start = build_mlp(architecture, [network])
         phase = Phase(steps, learning_rate)
         history = fit_relaxed(start, draw(network), phase, watch=Watch([steps])).history
         ends = (history.accuracy, history.held_out_accuracy)

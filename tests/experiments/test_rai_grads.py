@@ -7,8 +7,10 @@ import torch
 from rai_utils.data import moons
 from rai_utils.experiments import rai_grads
 from rai_utils.experiments.rai_grads import spread_across_examples
-from rai_utils.models import Architecture, build_mlp
+from rai_utils.diagnostics import gradient_norms
+from rai_utils.models import Architecture, build_mlp, development_seeds
 from rai_utils.training import Phase, Watch, fit_backprop, fit_relaxed
+from rai_utils.tuning import tune
 
 
 def test_spread_is_the_deviation_across_examples_and_0_where_they_fall_together():
@@ -28,8 +30,7 @@ def test_spread_is_the_deviation_across_examples_and_0_where_they_fall_together(
 def test_a_long_run_is_the_fit_of_its_own_network_on_its_own_draw(
     method, fit, network, monkeypatch
 ):
-    monkeypatch.setattr(rai_grads, "HIDDEN_LAYERS", 2)
-    monkeypatch.setattr(rai_grads, "WIDTH", 5)
+    monkeypatch.setattr(rai_grads, "DEEP", Architecture((2, 5, 5, 1)))
     found = rai_grads.long_cell(method, network, "float64", 12)
     start = build_mlp(Architecture((2, 5, 5, 1)), [network], dtype=torch.float64)
     data = moons(seed=42 + network, held_out_seed=1042 + network)
@@ -43,3 +44,75 @@ def test_a_long_run_is_the_fit_of_its_own_network_on_its_own_draw(
     assert 0 < found["map_range"] <= 1 and found["map"] is None and found["failures"] == 0
     shown = rai_grads.long_cell(method, 0, "float32", 1)["map"]
     assert np.shape(shown) == (rai_grads.RESOLUTION, rai_grads.RESOLUTION)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A shape and an effort that take no time."""
+    monkeypatch.setattr(rai_grads, "DEEP", Architecture((2, 4, 4, 1), "tanh"))
+    monkeypatch.setattr(rai_grads, "TUNING_STEPS", 4)
+    monkeypatch.setattr(rai_grads, "SCALED_RATES", (1.0, 0.1))
+    monkeypatch.setattr(rai_grads, "TUNING_NETWORKS", 2)
+
+
+@pytest.mark.parametrize("method", rai_grads.METHODS)
+def test_a_method_is_tuned_on_other_networks_and_fits_its_own_on_their_draws(method, small):
+    steps, first_steps = 6, 2
+    found = rai_grads.tuned_cell(method, steps, first_steps, 2)
+    relaxed = method in ("RAI", "as written")
+    shape = Architecture((2, 4, 4, 1), "tanh", skip_connections=method == "skips")
+    start = ("orthogonal_centred", 4.0) if method == "orthogonal" else ()
+    options = {"layers": (1, 2) if method == "as written" else (1, 2, 3)} if relaxed else {}
+    fit = fit_relaxed if relaxed else fit_backprop
+    tuning_data = moons(seed=7, held_out=500, held_out_seed=2042)
+    search = {"smallest_step": 1e-12, "tie_margin": 1e-3, "limits": (1e-8, 50.0)}
+    rates = [rate / rai_grads.WIDTH**0.5 for rate in (1.0, 0.1)]
+    tried = build_mlp(shape, development_seeds(2), *start)
+    first = None
+    if method == "hand-over":
+        chosen = tune(fit_relaxed, tried, tuning_data, 4, rates, **search).phase.learning_rate
+        first = Phase(first_steps, chosen, smallest_step=1e-12)
+        tried = fit_relaxed(tried, tuning_data, first).model
+    tuning = tune(fit, tried, tuning_data, 4, rates, **search, **options)
+    assert found["learning_rate"] == tuning.phase.learning_rate
+    assert found["learning_rates"] == tuning.learning_rates
+    own = steps - first_steps if method in ("hand-over", "orthogonal", "skips") else steps
+    assert found["evaluated_at"] == [steps - own, steps]
+    phase = Phase(own, found["learning_rate"], smallest_step=1e-12)
+    for network in range(2):
+        data = moons(seed=42 + network, held_out_seed=1042 + network)
+        model = build_mlp(shape, [network], *start)
+        if first is not None:
+            model = fit_relaxed(model, data, first).model
+        watch = Watch([own], snapshot_at=(first_steps,))
+        result = fit(model, data, phase, watch=watch, **options)
+        assert found["held_out"][network][-1] == pytest.approx(
+            result.history.held_out_accuracy[-1, 0], rel=1e-3
+        )
+        shown = result.snapshots[first_steps] if relaxed else result.model
+        for name, values in (
+            ("gradient_norms", gradient_norms(shown, data)),
+            ("spreads", spread_across_examples(shown, data.x)),
+        ):
+            np.testing.assert_allclose(found[name][network], values[:, 0], rtol=2e-3)
+    # Two steps reach two layers of three; backpropagation reaches all at once.
+    assert found["front_errors"] == ([0, 0] if method == "RAI" else found["front_errors"])
+
+
+def test_a_hand_over_after_some_steps_is_that_of_each_network_at_each_rate(small):
+    found = rai_grads.early_cell(3, 5, 2)
+    for network in range(2):
+        data = moons(seed=42 + network, held_out_seed=1042 + network)
+        first = Phase(3, 0.1, smallest_step=1e-12)
+        model = fit_relaxed(build_mlp(rai_grads.DEEP, [network]), data, first).model
+        for rate, accuracy in zip(found["learning_rates"], found["held_out"][network], strict=True):
+            phase = Phase(5, rate, smallest_step=1e-12)
+            history = fit_backprop(model, data, phase, watch=Watch([5])).history
+            assert accuracy == pytest.approx(history.held_out_accuracy[-1, 0], rel=1e-3)
+
+
+def test_a_network_whose_forward_pass_overflows_is_lost(small, monkeypatch):
+    found = rai_grads.activation_cell("relu", 0.01, 5, 2)
+    assert all(0 <= accuracy <= 1 for values in found.values() for accuracy in values)
+    monkeypatch.setattr(rai_grads, "DEEP", Architecture((2, *[4] * 40, 1), "tanh"))
+    assert rai_grads.activation_cell("relu", 50.0, 60, 1) == {"train": [None], "held_out": [None]}
