@@ -457,7 +457,7 @@ SWEEPS = (
         tuning_cell,
     ),
     Sweep("demo", _cells(DRAWS, networks=NETWORKS, chosen=CHOSEN_RATE, **_EFFORT), draw_cell),
-    Sweep("demo-author", _cells(5), author_cell),
+    Sweep("demo-author", _cells(1), author_cell),
     Sweep("demo-forms", _cells(DRAWS, steps=220), forms_cell),
 )
 
