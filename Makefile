@@ -59,7 +59,7 @@ TOGETHER = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(
 PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 LINT = $(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m ty check
 
-.PHONY: help figures notebooks report docs lab test check arithmetic study bench lock clean $(NOTEBOOKS) active-environment always
+.PHONY: help figures notebooks report docs lab test check arithmetic study bench peers lock clean $(NOTEBOOKS) active-environment always
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 	@echo "  make NOTEBOOK     run one of: $(NOTEBOOKS)"
@@ -116,8 +116,9 @@ test: $(ENVIRONMENT) ## lint, types, unit tests, every notebook run again, its n
 	@$(LINT)
 	@echo "== unit tests and the state of the repository"
 	@$(PYTEST) tests --ignore=tests/test_published.py
-	@echo "== the fast ones under two other arithmetics"
-	@$(RUN) -m rai_utils.publishing.arithmetic tests --settings oldest "four threads"
+	@echo "== the fast ones as another processor rounds, in four threads"
+	@ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE $(subst THREADS=1,THREADS=4,$(PYTEST)) \
+		tests -m "not slow" --ignore=tests/test_published.py
 	@echo "== every notebook run again, outputs and published numbers compared (many minutes)"
 	@rm -rf build/scratch
 	@$(PYTEST) --nbval --nbval-current-env $(NOTEBOOKS:%=notebooks/%.ipynb)
@@ -132,6 +133,14 @@ study: $(ENVIRONMENT) ## run the long sweeps that some notebooks read (three hou
 	@$(RUN) -m rai_utils.experiments.study $$SWEEPS $${CLUSTER:+--cluster "$$CLUSTER"}
 bench: $(ENVIRONMENT) ## time a step, and publish figures/bench/
 	@$(RUN) -m rai_utils.experiments.bench
+peers: $(ENVIRONMENT) build/peers/.stamp ## time other packages on the same step
+	@$(RUN) -m rai_utils.experiments.peers
+# jpc is in no package index: who wants its rows adds it to this environment as its page says.
+build/peers/.stamp:
+	@$(RUN) -m venv --clear build/peers
+	@build/peers/bin/python -m pip install -q jax==0.4.38 jaxlib==0.4.38 equinox==0.11.12 \
+		optax==0.2.5 diffrax==0.7.2 pcx==0.6.3
+	@touch $@
 
 # --- environment ------------------------------------------------------------------------------
 # A Python that is named is looked at each time: .venv is made anew if it is from another one.

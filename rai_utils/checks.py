@@ -1,7 +1,9 @@
 """Checks of arguments, and the plain numbers they give.
 
 Callers may hold the numbers of numpy and torch, and any sequence or array of them; what is kept is
-Python's own. A number that is not finite, or a fraction where a whole number is meant, is refused.
+Python's own. A number that is not finite, or a fraction where a whole number is meant, is refused:
+what is no number with a TypeError, what is none of those asked for with a ValueError. ``name`` is
+what the message calls it.
 """
 
 from __future__ import annotations
@@ -23,17 +25,9 @@ def number(
     above: float | None = None,
     least: float | None = None,
 ) -> float:
-    """Return ``value`` as a float.
+    """Return a number of Python, or of numpy or torch without an axis, as a float within limits.
 
-    Args:
-        value: a number of Python, or of numpy or torch without an axis.
-        name: what the message calls it.
-        above: the limit that it must be above; None for none.
-        least: the least that it may be; None for no limit.
-
-    Raises:
-        TypeError: it is no number.
-        ValueError: it is NaN or infinite, or out of range.
+    It must be above ``above`` and ``least`` at least, where these are given.
     """
     plain = _plain(value)
     if isinstance(plain, bool) or not isinstance(plain, int | float):
@@ -54,17 +48,13 @@ def numbers(
     above: float | None = None,
     least: float | None = None,
 ) -> tuple[float, ...]:
-    """Return a sequence or array of numbers as floats; arguments and errors as ``number``."""
+    """Return a sequence or array of numbers as floats, each as by ``number``."""
     items = _items(values, name)
     return tuple(number(item, name, above=above, least=least) for item in items)
 
 
 def one_of(value: Any, known: Iterable[str], name: str) -> str:
-    """Return ``value`` if it is one of the known texts.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Return ``value`` if it is one of the known texts."""
     known = tuple(known)
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
@@ -72,18 +62,7 @@ def one_of(value: Any, known: Iterable[str], name: str) -> str:
 
 
 def one_each(values: Any, networks: int, name: str, **limits: float) -> tuple[float, ...]:
-    """Return numbers, one for each of so many networks, as floats.
-
-    Args:
-        values: a sequence or array.
-        networks: how many there must be.
-        name: of one of them.
-        limits: as in ``number``.
-
-    Raises:
-        TypeError: as ``number``.
-        ValueError: as ``number``, or another count.
-    """
+    """Return numbers, one for each of so many networks, as floats; limits as in ``number``."""
     each = numbers(values, name, **limits)
     if len(each) != networks:
         raise ValueError(
@@ -93,16 +72,10 @@ def one_each(values: Any, networks: int, name: str, **limits: float) -> tuple[fl
 
 
 def whole_number(value: Any, name: str, least: int = 0, most: int | None = None) -> int:
-    """Return ``value`` as an int.
+    """Return a whole number of Python, or of numpy or torch without an axis, as an int.
 
-    Args:
-        value: a whole number of Python, or of numpy or torch without an axis.
-        name: what the message calls it.
-        least: the least that it may be.
-        most: the greatest that it may be; None for no limit.
-
-    Raises:
-        ValueError: it is no whole number, or out of range.
+    It must lie in ``least`` … ``most``, or be at least ``least``. What is no whole number is
+    refused with a ValueError, whatever it is.
     """
     plain = _plain(value)
     if isinstance(plain, bool) or not isinstance(plain, int):
@@ -116,22 +89,12 @@ def whole_number(value: Any, name: str, least: int = 0, most: int | None = None)
 def whole_numbers(
     values: Any, name: str, least: int = 0, most: int | None = None
 ) -> tuple[int, ...]:
-    """Return a sequence or array of whole numbers as ints.
-
-    Arguments and errors as ``whole_number``.
-
-    Raises:
-        TypeError: ``values`` is no sequence of numbers.
-    """
+    """Return a sequence or array of whole numbers as ints, each as by ``whole_number``."""
     return tuple(whole_number(item, name, least, most) for item in _items(values, name))
 
 
 def seeded(seed: Any, name: str = "seed") -> torch.Generator:
-    """Return a generator of torch for a seed of 0 … 2³² − 1.
-
-    Raises:
-        ValueError: another seed.
-    """
+    """Return a generator of torch for a seed of 0 … 2³² − 1."""
     return torch.Generator().manual_seed(whole_number(seed, name, most=LAST_SEED))
 
 

@@ -1,6 +1,8 @@
 """Data sets as tensors: a training part, a held-out part, and what the labels mean.
 
-Everything is generated or bundled with scikit-learn; nothing is downloaded.
+Everything is generated or bundled with scikit-learn; nothing is downloaded. Counts of examples are
+at least 2 where nothing else is said, noises (standard deviations) at least 0, and the two seeds of
+a data set differ; all else is refused with a ValueError.
 """
 
 from __future__ import annotations
@@ -81,18 +83,9 @@ class Dataset:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Dataset:
         """Return the same data on another device or in another floating-point precision."""
-
-        def move(values: Tensor) -> Tensor:
-            return values.to(device, dtype if values.is_floating_point() else None)
-
-        return Dataset(
-            self.name,
-            self.task,
-            move(self.x),
-            move(self.y),
-            move(self.held_out_x),
-            move(self.held_out_y),
-        )
+        parts = (self.x, self.y, self.held_out_x, self.held_out_y)
+        moved = [part.to(device, dtype if part.is_floating_point() else None) for part in parts]
+        return Dataset(self.name, self.task, *moved)
 
 
 def _check_examples(part: str, task: Task, x: Tensor, y: Tensor) -> None:
@@ -148,14 +141,11 @@ def moons(
     distribution with another random state; the proposal had none.
 
     Args:
-        examples: training examples, at least 2.
-        noise: standard deviation of the Gaussian noise on each coordinate, at least 0.
+        examples: training examples.
+        noise: standard deviation of the Gaussian noise on each coordinate.
         seed: random state of the training set.
-        held_out: held-out examples, at least 2.
-        held_out_seed: random state of the held-out set, different from ``seed``.
-
-    Raises:
-        ValueError: a count or the noise is out of range, or the two seeds are equal.
+        held_out: held-out examples.
+        held_out_seed: random state of the held-out set.
     """
     from sklearn.datasets import make_moons
 
@@ -178,19 +168,9 @@ def dose_response(
 
     effectiveness(dose) = exp(−(dose − ½)² / (2 · 0.15²)), dose in [0, 1], so that the curve runs
     from 0.004 up to 1 and back. Doses lie evenly on [0, 1]. Training examples have Gaussian noise
-    on the effectiveness; the held-out ones are the curve itself, unless told otherwise.
-
-    Args:
-        examples: training examples, at least 2.
-        noise: standard deviation of the noise, at least 0.
-        seed: of the noise.
-        held_out: held-out examples, at least 2.
-        held_out_noise: standard deviation of their noise, at least 0.
-        standard_units: whether the effectiveness is given as 4 · effectiveness − 2, a scale that
-            leaves [0, 1], as any standardised target does.
-
-    Raises:
-        ValueError: a count or the noise is out of range.
+    on the effectiveness; the held-out ones are the curve itself, unless ``held_out_noise`` is
+    given. ``standard_units`` give 4 · effectiveness − 2, a scale that leaves [0, 1], as any
+    standardised target does.
     """
     _check_counts(examples=examples, held_out=held_out)
     noise = number(noise, "noise", least=0)
@@ -212,13 +192,6 @@ def wave(examples: int = 101, held_out: int = 1000) -> Dataset:
     """A smooth curve to approximate, y = x sin(4πx) on [0, 1], without noise.
 
     Training examples lie evenly from 0 to 1, held-out ones evenly in the middle of as many cells.
-
-    Args:
-        examples: training examples, at least 2.
-        held_out: held-out examples, at least 2.
-
-    Raises:
-        ValueError: a count is out of range.
     """
     _check_counts(examples=examples, held_out=held_out)
     x = torch.linspace(0, 1, examples, dtype=torch.float64)
@@ -244,14 +217,9 @@ def spirals(
 ) -> Dataset:
     """Interleaved spiral arms, one a class, that no straight line tells apart.
 
-    On arm c of C a point at r = 0.2 … 2 has the angle 2π c/C + 2 r, in radians, plus Gaussian
-    noise on both coordinates. r is drawn uniformly.
-
-    Arguments and errors as :func:`moons`; the examples of each part are shared out evenly over
-    the classes, so there are at least ``classes`` of them.
-
-    Args:
-        classes: arms, at least 2.
+    On arm c of C a point at r = 0.2 … 2 has the angle 2π c/C + 2 r, in radians, plus Gaussian noise
+    on both coordinates. r is drawn uniformly. Arguments as :func:`moons`; the examples of each part
+    are shared out evenly over the classes, 2 or more, so there are at least ``classes`` of them.
     """
     _check_counts(classes=classes)
 
@@ -277,8 +245,7 @@ def circles(
 ) -> Dataset:
     """Two circles around one centre, radii 1 and ½ (scikit-learn's ``make_circles``), float32.
 
-    No straight line separates an inner from an outer circle. Arguments and errors as
-    :func:`moons`.
+    No straight line separates an inner from an outer circle. Arguments as :func:`moons`.
     """
     from sklearn.datasets import make_circles
 
@@ -297,8 +264,8 @@ def exclusive_or(
 ) -> Dataset:
     """Four Gaussian clusters at (±1, ±1), class 1 where the two signs differ, in float32.
 
-    The best straight line gets three of the four clusters right. Arguments and errors as
-    :func:`moons`, the noise being the standard deviation of each cluster.
+    The best straight line gets three of the four clusters right. Arguments as :func:`moons`, the
+    noise being the standard deviation of each cluster.
     """
 
     def draw(count: int, state: int) -> Examples:
@@ -319,9 +286,8 @@ def three_clusters(
 ) -> Dataset:
     """Three Gaussian clusters that overlap, corners of a triangle with sides 2, in float32.
 
-    The overlap keeps the coefficients of greatest likelihood finite. Arguments and errors as
-    :func:`moons`, the noise being the standard deviation of each cluster; at least 3 examples in
-    each part.
+    The overlap keeps the coefficients of greatest likelihood finite. Arguments as :func:`moons`,
+    the noise being the standard deviation of each cluster; at least 3 examples in each part.
     """
 
     def draw(count: int, state: int) -> Examples:
@@ -337,16 +303,9 @@ def three_clusters(
 def digits(examples: int = 300, held_out: int = 500, seed: int = 42) -> Dataset:
     """Handwritten digits, 8 × 8 pixels, ten classes (bundled with scikit-learn), in float32.
 
-    Each pixel is scaled to mean 0 and standard deviation 1 by the training part; a pixel that
-    is the same in every training example becomes 0.
-
-    Args:
-        examples: training examples, at least 10.
-        held_out: held-out examples, at least 10; 1797 together at most.
-        seed: seed of the stratified split.
-
-    Raises:
-        ValueError: a count is out of range.
+    Each pixel is scaled to mean 0 and standard deviation 1 by the training part; a pixel that is
+    the same in every training example becomes 0. The split is stratified, and drawn by ``seed``;
+    each part has at least 10 examples, both together at most 1797.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -382,17 +341,6 @@ def _check_counts(least: int = 2, **counts: int) -> None:
         whole_number(count, name, least)
 
 
-def _check_draw(
-    examples: int, noise: float, seed: int, held_out: int, held_out_seed: int, least: int = 2
-) -> None:
-    _check_counts(least, examples=examples, held_out=held_out)
-    number(noise, "noise", least=0)
-    for name, state in (("seed", seed), ("held_out_seed", held_out_seed)):
-        whole_number(state, name, most=LAST_SEED)
-    if seed == held_out_seed:
-        raise ValueError(f"held_out_seed must differ from seed, got {seed} for both")
-
-
 def _two_draws(
     name: str,
     task: Task,
@@ -405,21 +353,19 @@ def _two_draws(
     least: int = 2,
 ) -> Dataset:
     """Check the arguments, then draw both parts: ``draw(count, state)`` gives inputs and labels."""
-    _check_draw(examples, noise, seed, held_out, held_out_seed, least)
+    _check_counts(least, examples=examples, held_out=held_out)
+    number(noise, "noise", least=0)
+    for state, of in ((seed, "seed"), (held_out_seed, "held_out_seed")):
+        whole_number(state, of, most=LAST_SEED)
+    if seed == held_out_seed:
+        raise ValueError(f"held_out_seed must differ from seed, got {seed} for both")
     return from_arrays(name, task, draw(examples, seed), draw(held_out, held_out_seed))
 
 
 def from_arrays(name: str, task: Task, training: Examples, held_out: Examples) -> Dataset:
     """Return a data set of NumPy arrays, in float32; the classes of ``"multiclass"`` in int64.
 
-    Args:
-        name: what it is called.
-        task: what the labels mean.
-        training: inputs, (examples, features), and labels, (examples,).
-        held_out: the same of the other part.
-
-    Raises:
-        ValueError: as :class:`Dataset`.
+    Each part is inputs, (examples, features), and labels, (examples,).
     """
     label_type = np.int64 if task == "multiclass" else np.float32
     tensors = [

@@ -1,4 +1,8 @@
-"""What to look at in trained and untrained networks: maps, gradients, spread, references."""
+"""What to look at in trained and untrained networks: maps, gradients, spread, references.
+
+``model`` are stacked networks, ``dataset`` and ``loss`` as in ``training``. What does not fit is
+refused with a ValueError.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +27,12 @@ def decision_map(
 
     Args:
         model: the networks.
-        limits: ends of both axes.
+        limits: ends of both axes, ascending.
         resolution: grid points along an axis, at least 2.
 
     Returns:
-        The grid along either axis, (resolution,), and the output, (seeds, resolution,
-        resolution): first the second input (rows, upwards), then the first (columns).
-
-    Raises:
-        ValueError: the networks have other inputs or outputs, or the grid is empty.
+        The grid along either axis, (resolution,), and the output, (seeds, resolution, resolution):
+            first the second input (rows, upwards), then the first (columns).
     """
     widths = model.architecture.widths
     if (widths[0], widths[-1]) != (2, 1):
@@ -52,17 +53,10 @@ def decision_map(
 
 
 def disagreement(maps: Array, others: Array) -> Array:
-    """Share of the grid on which two sets of networks decide differently.
+    """Share of the grid, 0 … 1, on which two sets of networks decide differently.
 
-    Args:
-        maps: probabilities, (networks, rows, columns).
-        others: probabilities, (other networks, rows, columns).
-
-    Returns:
-        Shares in 0 … 1, (networks, other networks).
-
-    Raises:
-        ValueError: the grids differ.
+    The two are probabilities, (networks, rows, columns) each, on one grid; the shares are
+    (networks, other networks).
     """
     if maps.ndim != 3 or maps.shape[1:] != others.shape[1:]:
         raise ValueError(
@@ -77,18 +71,13 @@ def disagreement(maps: Array, others: Array) -> Array:
 def mean_pairwise(shares: Array, level: float = 0.95) -> tuple[float, tuple[float, float]]:
     """Mean over pairs of runs, with an interval that knows that pairs share runs.
 
-    The mean over the n(n − 1)/2 pairs is a U-statistic; its standard error is the jackknife's,
-    one run left out at a time, and the interval is Student's with n − 1 degrees of freedom.
+    The mean over the n(n − 1)/2 pairs is a U-statistic; its standard error is the jackknife's, one
+    run left out at a time, and the interval is Student's with n − 1 degrees of freedom.
 
     Args:
-        shares: a symmetric quantity of pairs, (runs, runs); the diagonal is not read.
+        shares: a symmetric quantity of pairs, (runs, runs), of 3 runs or more; the diagonal is not
+            read.
         level: coverage, between 0 and 1.
-
-    Returns:
-        The mean and its interval.
-
-    Raises:
-        ValueError: the array is not square with at least 3 runs, or the level is out of range.
     """
     from scipy import stats
 
@@ -111,13 +100,7 @@ def loss_gradients(
 ) -> tuple[Tensor, ...]:
     """Backpropagation's gradient: of the network's own loss on the training part.
 
-    Args:
-        model: the networks.
-        dataset: the examples.
-        loss: the output error; None for the task's default.
-
-    Returns:
-        Gradients of ``model.weights``, then of ``model.biases``.
+    Returns the gradients of ``model.weights``, then of ``model.biases``.
     """
     z = model(dataset.x)
     total = output_loss(
@@ -127,33 +110,17 @@ def loss_gradients(
 
 
 def gradient_norms(model: StackedMLP, dataset: Dataset, loss: OutputLoss | None = None) -> Array:
-    """Backpropagation's gradient norm per layer, weights and bias together.
-
-    Args:
-        model: the networks.
-        dataset: gradients are of the loss on its training part.
-        loss: the output error; None for the task's default.
-
-    Returns:
-        Euclidean norms, (T, seeds).
-    """
+    """Euclidean norm of ``loss_gradients`` per layer, weights and bias together, (T, seeds)."""
     gradients = loss_gradients(model, dataset, loss)
     runs = len(model.architecture.runs)
     return layer_norms(gradients[:runs], gradients[runs:]).cpu().numpy()
 
 
 def first_nonzero(steps: NDArray[np.int64], values: Array) -> Array:
-    """Step at which each layer's value is first above 0.
+    """Step at which each layer's value is first above 0, (layers, seeds).
 
-    Args:
-        steps: ascending, (records,).
-        values: (records, layers, seeds).
-
-    Returns:
-        Steps, (layers, seeds); infinite where it never is.
-
-    Raises:
-        ValueError: the number of steps and records differ.
+    It is infinite where it never is. ``steps`` ascend, (records,); ``values`` are (records, layers,
+    seeds).
     """
     if len(steps) != len(values):
         raise ValueError(f"there must be one step a record, got {len(steps)} and {len(values)}")
@@ -165,14 +132,7 @@ def first_nonzero(steps: NDArray[np.int64], values: Array) -> Array:
 def logistic_regression(dataset: Dataset) -> tuple[float, float]:
     """Accuracy of scikit-learn's logistic regression, the best that a linear solution does here.
 
-    Args:
-        dataset: a classification problem.
-
-    Returns:
-        Training and held-out accuracy.
-
-    Raises:
-        ValueError: the problem is a regression.
+    Returns training and held-out accuracy; a regression problem is refused with a ValueError.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -185,43 +145,9 @@ def logistic_regression(dataset: Dataset) -> tuple[float, float]:
 
 
 def hidden_slopes(model: StackedMLP, x: Tensor) -> list[Tensor]:
-    """Slope of every hidden unit on every example, input to output.
+    """φ'(z_t) of every hidden unit on every example, t = 1 … T − 1, each (seeds, examples, units).
 
-    Args:
-        model: the networks.
-        x: inputs, (examples, features).
-
-    Returns:
-        φ'(z_t) for t = 1 … T − 1, each (seeds, examples, units).
-
-    Raises:
-        ValueError: the activation mixes units.
+    An activation that mixes units is refused with a ValueError.
     """
     slope = model.architecture.activation.slope
     return [slope(z) for z in pre_activations(model, x)[:-1]]
-
-
-def layer_singular_values(model: StackedMLP, x: Tensor) -> list[Array]:
-    """Singular values of each layer's Jacobian ∂z_{t+1}/∂z_t = W_{t+1} diag(φ′(z_t)).
-
-    At 1 a layer hands a gradient on as it is (dynamical isometry, Saxe et al. 2014); the largest
-    one bounds how much it can grow, and directions far below it are lost on the way down.
-
-    Args:
-        model: networks whose hidden units do not interact, without skip connections.
-        x: inputs, (examples, l₀); one Jacobian each, so a few are enough.
-
-    Returns:
-        For t = 1 … T − 1, from the greatest down, (seeds, examples, min(l_t, l_{t+1})).
-
-    Raises:
-        ValueError: the network has skip connections, or its activation mixes units.
-    """
-    if model.architecture.skip_connections:
-        raise ValueError("the network must be a plain chain, got one with skip connections")
-    slopes = hidden_slopes(model, x)  # each (seeds, examples, l_t)
-    weights = [layer for weight in model.weights for layer in weight.detach().unbind(0)]
-    return [
-        torch.linalg.svdvals(weight[:, None] * slope[:, :, None]).double().numpy()
-        for weight, slope in zip(weights[1:], slopes, strict=True)
-    ]

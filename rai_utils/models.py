@@ -15,10 +15,10 @@ contiguous in memory and is a single batched product, for one seed or for many.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import torch
@@ -70,31 +70,21 @@ class Activation:
         return z if self.reads_z else h
 
     def slope(self, z: Tensor) -> Tensor:
-        """φ'(z), of the shape of z, by the backward rule that training uses.
-
-        Raises:
-            ValueError: units interact, or there is no rule.
-        """
+        """φ'(z), of the shape of z, by the rule that training uses; a ValueError if units mix."""
         if self.greatest_slope is None:
             raise ValueError(f"activation must work unit by unit, got {self.label}")
         return self.pull_back(torch.ones_like(z), self.kept(z, self.function(z)))
 
     def pull_back(self, gradient: Tensor, kept: Tensor) -> Tensor:
-        """Gradient with respect to z from that with respect to h, by ``backward``.
-
-        Raises:
-            ValueError: there is no rule.
-        """
+        """Gradient with respect to z from that with respect to h; a ValueError without a rule."""
         if self.backward is None:
             raise ValueError(f"activation must have a backward rule, got {self.label}")
         return self.backward(gradient, kept)
 
 
-class _CentredSigmoid(nn.Module):
+def centred_sigmoid(z: Tensor) -> Tensor:
     """σ(z) − ½: the sigmoid's shape and slope with outputs around 0."""
-
-    def forward(self, z: Tensor) -> Tensor:
-        return torch.sigmoid(z) - 0.5
+    return torch.sigmoid(z) - 0.5
 
 
 def softmax_times_width(z: Tensor) -> Tensor:
@@ -240,9 +230,9 @@ ACTIVATIONS: dict[str, Activation] = {
         compared=True,
     ),
     "centred_sigmoid": Activation(
-        lambda z: torch.sigmoid(z) - 0.5,
+        centred_sigmoid,
         lambda gradient, z: gradient * torch.sigmoid(z) * torch.sigmoid(-z),
-        lambda: _CentredSigmoid(),
+        lambda: _FunctionModule(centred_sigmoid),
         reads_z=True,
         label="sigmoid − ½",
         greatest_slope=0.25,
@@ -369,16 +359,9 @@ class Architecture:
     def __str__(self) -> str:
         """Name the shape as the proposal does, e.g. ``(2, 100 × 100, 1) sigmoid``."""
         parts: list[str] = []
-        position = 0
-        while position < len(self.widths):
-            count = 1
-            while self.widths[position : position + count + 1] == (self.widths[position],) * (
-                count + 1
-            ):
-                count += 1
-            width = str(self.widths[position])
-            parts += [width] * count if count < 4 else [f"{count} × {width}"]
-            position += count
+        for width, equal in groupby(self.widths):
+            count = len(list(equal))
+            parts += [str(width)] * count if count < 4 else [f"{count} × {width}"]
         return f"({', '.join(parts)}) {self.hidden_activation}"
 
 
@@ -431,17 +414,10 @@ class StackedMLP(nn.Module):
         return self.weights[0].shape[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Plain forward pass.
+        """Pre-activations z_T of the plain forward pass, (seeds, examples, outputs).
 
-        Args:
-            x: inputs, (examples, features).
-
-        Returns:
-            Pre-activations of the output layer z_T, (seeds, examples, outputs). The output
-            activation is left to the loss, which is exact that way.
-
-        Raises:
-            ValueError: the shape of ``x`` does not fit the network.
+        The output activation is left to the loss, which is exact that way. ``x`` is (examples,
+        features); another shape is refused with a ValueError.
         """
         check_inputs(self.architecture, x)
         return forward(self.architecture, [*self.weights], [*self.biases], x)
@@ -449,11 +425,7 @@ class StackedMLP(nn.Module):
     def predict(self, x: Tensor) -> Tensor:
         """Output of the plain forward pass after the output activation, without gradients.
 
-        Args:
-            x: inputs, (examples, features).
-
-        Returns:
-            Outputs, (seeds, examples, outputs): probabilities for a sigmoid or softmax output.
+        It has the shape (seeds, examples, outputs): probabilities for a sigmoid or softmax output.
         """
         with torch.no_grad():
             return ACTIVATIONS[self.architecture.output_activation].function(self(x))
@@ -468,42 +440,36 @@ class StackedMLP(nn.Module):
             [self.drawn_from[index] for index in chosen] if self.drawn_from else (),
         )
 
+    def layers(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield weight (seeds, l_t, l_{t−1}) and bias (seeds, 1, l_t) of layer t = 1 … T."""
+        for weights, biases in zip(self.weights, self.biases, strict=True):
+            yield from zip(weights.unbind(0), biases.unbind(0), strict=True)
+
     def as_module(self, index: int) -> nn.Sequential:
-        """Copy one seed's network into ordinary ``torch.nn`` layers.
+        """Copy the network at a position of the seed axis into ordinary ``torch.nn`` layers.
 
-        Args:
-            index: position on the seed axis, 0 … seeds − 1.
-
-        Returns:
-            ``Linear`` and activation modules named ``linear1``, ``activation1``, …; it returns
-            z_T, like ``forward``.
-
-        Raises:
-            ValueError: the architecture has skip connections, which a chain cannot express.
+        They are named ``linear1``, ``activation1``, … and return z_T, like ``forward``. Skip
+        connections, which a chain cannot express, are refused with a ValueError.
         """
         if self.architecture.skip_connections:
             raise ValueError("as_module needs a plain chain, got an architecture with skips")
         modules: OrderedDict[str, nn.Module] = OrderedDict()
-        for run, weights, biases in zip(
-            self.architecture.runs, self.weights, self.biases, strict=True
-        ):
-            for offset in range(run.layers):
-                layer = run.first + offset
-                linear = nn.Linear(run.inputs, run.outputs).to(weights.device, weights.dtype)
-                with torch.no_grad():
-                    linear.weight.copy_(weights[offset, index])
-                    linear.bias.copy_(biases[offset, index, 0])
-                modules[f"linear{layer}"] = linear
-                if layer < self.architecture.depth:
-                    modules[f"activation{layer}"] = self.architecture.activation.module()
+        for layer, (weight, bias) in enumerate(self.layers(), start=1):
+            outputs, inputs = weight.shape[1:]
+            linear = nn.Linear(inputs, outputs).to(weight.device, weight.dtype)
+            with torch.no_grad():
+                linear.weight.copy_(weight[index])
+                linear.bias.copy_(bias[index, 0])
+            modules[f"linear{layer}"] = linear
+            if layer < self.architecture.depth:
+                modules[f"activation{layer}"] = self.architecture.activation.module()
         return nn.Sequential(modules)
 
 
 def stack(models: Sequence[StackedMLP]) -> StackedMLP:
     """Stack networks of one architecture along the seed axis, in order.
 
-    Raises:
-        ValueError: there is no model, or the architectures differ.
+    None at all, or other architectures, are refused with a ValueError.
     """
     if not models:
         raise ValueError("stack needs at least one model, got none")
@@ -513,18 +479,11 @@ def stack(models: Sequence[StackedMLP]) -> StackedMLP:
             raise ValueError(
                 f"all models must have the architecture {architecture}, got {model.architecture}"
             )
-    return StackedMLP(
-        architecture,
-        [
-            torch.cat([w.detach() for w in ws], 1)
-            for ws in zip(*(m.weights for m in models), strict=True)
-        ],
-        [
-            torch.cat([b.detach() for b in bs], 1)
-            for bs in zip(*(m.biases for m in models), strict=True)
-        ],
-        [seed for model in models for seed in model.drawn_from],
-    )
+    parts = zip(*([*model.weights, *model.biases] for model in models), strict=True)
+    stacked = [torch.cat([part.detach() for part in each], 1) for each in parts]
+    runs = len(architecture.runs)
+    seeds = [seed for model in models for seed in model.drawn_from]
+    return StackedMLP(architecture, stacked[:runs], stacked[runs:], seeds)
 
 
 def _torch_default(
@@ -592,16 +551,11 @@ def build_mlp(
       every unit below sits at φ(0): for the sigmoid, b_i = −½ Σ_j W_ij.
 
     Args:
-        architecture: the shape.
         seeds: one whole number per network, 0 … 2³² − 1.
         initialisation: a key of ``INITIALISATIONS``.
         gain: factor on the weights, above 0.
         dtype: precision of the result. Numbers are drawn in float32 in any case, so that a seed
             means the same network in both.
-
-    Raises:
-        ValueError: no seed or one out of range, unknown initialisation, or a gain that is not
-            above 0 and finite.
     """
     seeds = whole_numbers(seeds, "seeds", most=LAST_SEED)
     if not seeds:
@@ -642,11 +596,7 @@ def development_seeds(count: int) -> range:
 
 
 def check_inputs(architecture: Architecture, x: Tensor) -> None:
-    """Refuse inputs that do not fit.
-
-    Raises:
-        ValueError: ``x`` is not of shape (examples, l₀).
-    """
+    """Refuse, with a ValueError, inputs that are not of shape (examples, l₀)."""
     if x.ndim != 2 or x.shape[1] != architecture.widths[0]:
         raise ValueError(
             f"inputs must have shape (examples, {architecture.widths[0]}), got {tuple(x.shape)}"
@@ -654,15 +604,12 @@ def check_inputs(architecture: Architecture, x: Tensor) -> None:
 
 
 def affine(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Linear layers side by side: z = h Wᵀ + b.
+    """Linear layers side by side: z = h Wᵀ + b, (…, examples, outputs).
 
     Args:
         h: activations, (…, examples, inputs).
         weight: (…, outputs, inputs) with the same leading axes.
         bias: (…, 1, outputs).
-
-    Returns:
-        Pre-activations, (…, examples, outputs).
     """
     z = torch.baddbmm(
         bias.reshape(-1, *bias.shape[-2:]),
@@ -753,8 +700,10 @@ class _HiddenLayers(torch.autograd.Function):
         before, dead.count = dead.count if ctx.into else 0, 0
         for t, w in reversed(list(enumerate(weight.unbind(0)))):
             above = layers - 1 - t
+            # Where it ended at the last step, every layer is looked at.
+            look = above % LOOK_EVERY == 0 or 0 < before <= t + 1 <= before + LOOK_EVERY
             # A GPU would have to be waited for.
-            if not gradient.is_cuda and above % LOOK_EVERY == 0 and not gradient.any():
+            if look and not gradient.is_cuda and not gradient.any():
                 rest = slice(before, t + 1)
                 # 0 times infinity would be NaN.
                 if _are_finite(weight[rest], *inputs[rest], *kept[rest]):
@@ -784,23 +733,21 @@ def forward(
     into: Sequence[Tensor] | None = None,
     dead: Sequence[DeadLayers] | None = None,
 ) -> Tensor:
-    """Plain forward pass as a pure function of the parameters, but for the memory given.
+    """z_T of the plain forward pass, (seeds, examples, l_T), as a function of weights and biases.
+
+    It is pure but for the memory given.
 
     Args:
-        architecture: the shape.
-        weights: as in ``StackedMLP``.
-        biases: as in ``StackedMLP``.
+        architecture, weights, biases: as in ``StackedMLP``.
         x: inputs, (examples, l₀).
         into: memory of the shapes of the weights, then of the biases, that the backward pass may
             write their gradients to; None for new memory.
         dead: what was kept of the last pass, one for each run of hidden layers; only with ``into``,
             the same ``x``, and parameters that moved nowhere but where their gradient was not 0.
             None to compute every layer.
-
-    Returns:
-        z_T, (seeds, examples, l_T).
     """
     ruled = torch.is_grad_enabled() and architecture.activation.backward is not None
+    ruled = ruled and not torch.compiler.is_compiling()  # which fuses plain operations
     runs, name = architecture.runs, architecture.hidden_activation
     memory = list(zip(into, into[len(runs) :], strict=False)) if into else [None] * len(runs)
     kept = dead or [DeadLayers() for _ in runs[:-1]]
@@ -818,43 +765,22 @@ def forward(
 
 
 def pre_activations(model: StackedMLP, x: Tensor) -> list[Tensor]:
-    """Pre-activations of every layer in the plain forward pass, without gradients.
-
-    Args:
-        model: the networks.
-        x: inputs, (examples, l₀).
-
-    Returns:
-        z_1 … z_T, each (seeds, examples, l_t).
-    """
+    """z_1 … z_T of the plain forward pass, (seeds, examples, l_t) each, without gradients."""
     check_inputs(model.architecture, x)
     values: list[Tensor] = []
     with torch.no_grad():
         h = x.expand(model.seeds, *x.shape)
-        for run, weight, bias in zip(
-            model.architecture.runs, model.weights, model.biases, strict=True
-        ):
-            for offset in range(run.layers):
-                z = affine(h, weight[offset], bias[offset])  # (seeds, examples, l_t)
-                values.append(z)
-                activated = model.architecture.activation.function(z)
-                h = (
-                    activated + h
-                    if model.architecture.adds_input(run.first + offset)
-                    else activated
-                )
+        for layer, (weight, bias) in enumerate(model.layers(), start=1):
+            values.append(affine(h, weight, bias))  # (seeds, examples, l_t)
+            activated = model.architecture.activation.function(values[-1])
+            h = activated + h if model.architecture.adds_input(layer) else activated
     return values
 
 
 def layer_norms(weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
-    """Euclidean norm of each layer's weight and bias together, in float64.
+    """Euclidean norm of each layer's weight and bias together, in float64: (T, seeds).
 
-    Args:
-        weights: weights or their gradients, as in ``StackedMLP``.
-        biases: biases or their gradients.
-
-    Returns:
-        (T, seeds), input to output.
+    The two are weights and biases as in ``StackedMLP``, or their gradients.
     """
     squares = [
         w.detach().double().square().sum((2, 3)) + b.detach().double().square().sum((2, 3))

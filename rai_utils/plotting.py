@@ -191,12 +191,8 @@ def figure(
         share_y: Whether the panels of a row have one vertical scale.
 
     Returns:
-        The figure, and its axes as `matplotlib.pyplot.subplots` gives them: one `Axes` for a
-        single panel, an array (columns,) or (rows,) for one row or column, else (rows, columns).
-
-    Raises:
-        ValueError: If a count is below 1, there are more than two columns, or the height is not
-            positive.
+        The figure, and its axes as `matplotlib.pyplot.subplots` gives them: one `Axes` for a single
+            panel, an array (columns,) or (rows,) for one row or column, else (rows, columns).
     """
     if columns > 2:
         raise ValueError(f"columns must be 2 at most on half a page, got {columns}")
@@ -222,12 +218,8 @@ def outer_labels(panels: Iterable[Axes]) -> None:
 def shared_key(figure: Figure, panels: Iterable[Axes]) -> Legend:
     """Set one key under a figure in place of the keys of its panels, and return it.
 
-    Args:
-        figure: The figure that holds the panels.
-        panels: Panels with a key each, of any shape; entries of the same name are one.
-
-    Raises:
-        ValueError: If no panel has a key.
+    The panels may have any shape, and one of them must have a key; entries of the same name are
+    one.
     """
     handles: dict[str, Artist] = {}
     for axes in np.ravel(np.asarray(panels, dtype=object)):
@@ -243,20 +235,13 @@ def shared_key(figure: Figure, panels: Iterable[Axes]) -> Legend:
 
 
 def method_style(name: str, position: int = 0) -> Style:
-    """Give the colour, line style and marker of a method or an activation.
+    """Give the colour, line style and marker of a method or an activation, for `Axes.plot`.
 
     The names of one table look the same in every figure, in capitals or not. A name such as
     "sigmoid, × 4" has the hue of what stands before the comma, and at position 0 all of its look.
     Any other name takes a look from a palette, which depends on nothing but the name, and shares
-    dash and marker with none of the table.
-
-    Args:
-        name: Name of the method or activation.
-        position: Steps to go on in the palette, 0 or more, where two names would look alike. A
-            name of the table does not depend on it.
-
-    Returns:
-        A new dictionary with `color`, `linestyle` and `marker`, as `Axes.plot` takes them.
+    dash and marker with none of the table. Where two such would look alike, `position` says how
+    many steps to go on in the palette; a name of the table does not depend on it.
     """
     name = name.lower()
     head = _NAMED.get(name.partition(",")[0])
@@ -375,14 +360,9 @@ def landscape(
 
 
 def landscape_colour_bar(figure: Figure, axes: Axes | Iterable[Axes]) -> Colorbar:
-    """Draw the one colour bar that belongs to all the landscapes given, and return it.
+    """Draw the one colour bar of a landscape, or of an array or sequence of them, and return it.
 
-    Args:
-        figure: The figure that holds the axes.
-        axes: One landscape, or an array or sequence of them.
-
-    Raises:
-        ValueError: If an axes holds no landscape.
+    Axes without a landscape are refused with a ValueError.
     """
     panels = list(np.ravel(np.asarray(axes, dtype=object)))
     meshes = [mesh for panel in panels for mesh in panel.collections if isinstance(mesh, QuadMesh)]

@@ -21,8 +21,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
-from types import TracebackType
+from functools import cached_property
+from itertools import groupby
 from typing import Any, Literal
 from weakref import WeakSet
 
@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from rai_utils.checks import number, whole_numbers
+from rai_utils.checks import whole_numbers
 from rai_utils.models import (
     ACTIVATIONS,
     Architecture,
@@ -46,25 +46,18 @@ OutputLoss = Literal["cross_entropy", "squared_error"]
 def output_loss(
     z: Tensor, y: Tensor, output_activation: str, loss: OutputLoss = "cross_entropy"
 ) -> Tensor:
-    """Output error L_y, a mean over examples (and over output units for the squared error).
+    """Output error L_y of each seed, (seeds,): a mean over examples (and output units, if squared).
 
-    - ``"cross_entropy"``: −log of the probability given to the label, from the sigmoid of one
-      unit or the softmax of several, computed from z_T itself and so exact in the tails.
+    - ``"cross_entropy"``: −log of the probability given to the label, from the sigmoid of one unit
+      or the softmax of several, computed from z_T itself and so exact in the tails.
     - ``"squared_error"``: (ŷ − y)² with ŷ the output activation of z_T; labels of several classes
       become one-hot vectors.
 
     Args:
         z: pre-activations of the output layer, (seeds, examples, outputs).
-        y: labels, (examples,).
+        y: labels, (examples,); whole numbers for several classes, else a TypeError.
         output_activation: ``"sigmoid"``, ``"softmax"`` or ``"identity"``.
-        loss: which error.
-
-    Returns:
-        One loss per seed, (seeds,).
-
-    Raises:
-        ValueError: the loss is unknown or does not go with the output activation.
-        TypeError: labels of several classes are no whole numbers.
+        loss: which error; one that is unknown or does not go with the activation, a ValueError.
     """
     if loss not in ("cross_entropy", "squared_error"):
         raise ValueError(f"loss must be 'cross_entropy' or 'squared_error', got {loss!r}")
@@ -149,14 +142,8 @@ class RelaxationPlan:
     @cached_property
     def target_runs(self) -> tuple[tuple[int, ...], ...]:
         """Relaxed layers grouped by width: each group's targets share one tensor."""
-        groups: list[list[int]] = []
-        widths = self.architecture.widths
-        for layer in self.layers:
-            if groups and widths[groups[-1][-1]] == widths[layer]:
-                groups[-1].append(layer)
-            else:
-                groups.append([layer])
-        return tuple(tuple(group) for group in groups)
+        groups = groupby(self.layers, self.architecture.widths.__getitem__)
+        return tuple(tuple(layers) for _, layers in groups)
 
     def locate(self, layer: int) -> tuple[int, int]:
         """Return (which target tensor, position on its layer axis) of a relaxed layer."""
@@ -190,9 +177,7 @@ def relaxation_plan(
 ) -> RelaxationPlan:
     """Plan the relaxation of the given layers; ``"all"`` is every linear layer, 1 … T.
 
-    Raises:
-        ValueError: see ``RelaxationPlan``.
-        TypeError: ``layers`` is neither ``"all"`` nor numbers.
+    Errors as ``RelaxationPlan``; a TypeError if ``layers`` is neither ``"all"`` nor numbers.
     """
     if isinstance(layers, str) and layers == "all":
         layers = range(1, architecture.depth + 1)
@@ -371,15 +356,14 @@ def _by_layer(
 
     All layers of a run come from one ``unbind``, made when the first of them is asked for.
     """
-
-    @cache
-    def unbound(run: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        return weights[run].unbind(0), biases[run].unbind(0)
+    unbound: dict[int, tuple[tuple[Tensor, ...], ...]] = {}
 
     def parameters(layer: int) -> tuple[Tensor, Tensor]:
         run = plan.architecture.run_of(layer)
         offset = layer - plan.architecture.runs[run].first
-        weight, bias = unbound(run)
+        if run not in unbound:
+            unbound[run] = weights[run].unbind(0), biases[run].unbind(0)
+        weight, bias = unbound[run]
         return weight[offset], bias[offset]
 
     return parameters
@@ -419,40 +403,43 @@ def relaxed_loss(
 
         total = L_y + λ Σ_t mean_{i,j} (ẑ_tⁱ_j − z_tⁱ_j)²
 
-    A hidden term is a mean over examples i and units j, summed over relaxed layers t; L_y is a
-    mean over examples. Up to the common factor 1/examples this is Eq. 4 with L_h the mean squared
-    error over units and λ = 1, the proposal's choice. Seeds never mix.
+    A hidden term is a mean over examples i and units j, summed over relaxed layers t; L_y is a mean
+    over examples. Up to the common factor 1/examples this is Eq. 4 with L_h the mean squared error
+    over units and λ = 1, the proposal's choice. Seeds never mix.
 
-    A pure function of its arguments, but for the memory ``into``: nothing is stored, nothing is
+    A pure function of its arguments, but for the memory ``into``, and differentiable in weights,
+    biases (as in ``StackedMLP``) and values (as in ``Targets``): nothing is stored, nothing is
     drawn.
 
     Args:
-        plan: which layers are relaxed.
-        weights: as in ``StackedMLP``.
-        biases: as in ``StackedMLP``.
-        values: as in ``Targets``.
         x: inputs, (examples, l₀).
         y: labels, (examples,).
         hidden_weight: λ, at least 0.
-        loss: the output error, see ``output_loss``.
         into: memory of the shapes of weights, biases and values, in this order, that their
             gradients may be written to; None for new memory. It must live as long as the graph.
-
-    Returns:
-        The relaxed loss, differentiable in weights, biases and values, and its parts.
     """
     architecture = plan.architecture
     ends: dict[int, Tensor] = {}  # targets that a parallel piece hands on, (seeds, examples, l_t)
-    unbound = cache(lambda group: values[group].unbind(0))
+    unbound: dict[int, tuple[Tensor, ...]] = {}
 
     def target(layer: int) -> Tensor:
         group, position = plan.locate(layer)
-        return ends[layer] if layer in ends else unbound(group)[position]
+        if layer not in ends and group not in unbound:
+            unbound[group] = values[group].unbind(0)
+        return ends[layer] if layer in ends else unbound[group][position]
 
     hidden: dict[int, Tensor] = {}  # each (layers of the piece, seeds)
     total = torch.zeros((), dtype=x.dtype, device=x.device)
     for piece in plan.pieces:
         if isinstance(piece, _Parallel):
+            if torch.compiler.is_compiling():
+                # The compiler fuses plain operations better than this package can write them.
+                targets, weight, bias = _parallel_operands(plan, weights, biases, values, piece)
+                h = architecture.activation.function(targets[:-1])
+                terms = (affine(h, weight, bias) - targets[1:]).square().mean((2, 3))
+                total = total + hidden_weight * terms.sum(0)
+                hidden[piece.first] = terms.detach()  # (layers, seeds)
+                continue
             memory = None
             if into is not None:
                 runs = len(weights)
@@ -492,13 +479,9 @@ def predictions(
     values: Sequence[Tensor],
     x: Tensor,
 ) -> tuple[Tensor, ...]:
-    """Predictions ẑ_t of every relaxed layer by the very products that ``relaxed_loss`` uses.
+    """Predictions ẑ_t of every relaxed layer, of the shapes of ``values``.
 
-    Args:
-        plan, weights, biases, values, x: as in ``relaxed_loss``.
-
-    Returns:
-        Tensors of the shapes of ``values``.
+    They come from the very products of ``relaxed_loss``, whose arguments these are.
     """
     result = tuple(torch.empty_like(value) for value in values)
     parameters = _by_layer(plan, weights, biases)
@@ -529,15 +512,13 @@ def settle_targets(
     values: Sequence[Tensor],
     x: Tensor,
 ) -> None:
-    """Overwrite targets by their own predictions until every residual is exactly 0.
+    """Overwrite targets in place by their own predictions until every residual is exactly 0.
 
-    Matters because Rprop uses only the sign of a gradient: a residual of 1e-8, the rounding
-    between two kernels that compute the same sum, moves a weight as far as a residual of 1. The
-    iteration ends, because once z_{t−1} is fixed ẑ_t is a fixed function of it: layer t is exact
-    after t passes at the latest. A network whose forward pass overflows keeps its NaN.
-
-    Args:
-        plan, weights, biases, values, x: as in ``relaxed_loss``; ``values`` is written in place.
+    Matters because Rprop uses only the sign of a gradient: a residual of 1e-8, the rounding between
+    two kernels that compute the same sum, moves a weight as far as a residual of 1. The iteration
+    ends, because once z_{t−1} is fixed ẑ_t is a fixed function of it: layer t is exact after t
+    passes at the latest. A network whose forward pass overflows keeps its NaN. Arguments are those
+    of ``relaxed_loss``.
 
     Raises:
         RuntimeError: the products are not deterministic, so that no fixed point exists.
@@ -556,15 +537,9 @@ def settle_targets(
 
 
 def forward_targets(model: StackedMLP, x: Tensor, plan: RelaxationPlan) -> Targets:
-    """Targets equal to the plain forward pass, with residuals that are exactly 0.
+    """Targets equal to the plain forward pass of ``x``, with residuals that are exactly 0.
 
-    Args:
-        model: the networks.
-        x: inputs, (examples, l₀).
-        plan: which layers are relaxed.
-
-    Raises:
-        ValueError: the plan is of another architecture, or ``x`` does not fit the network.
+    A plan of another architecture, or inputs that do not fit it, are refused with a ValueError.
     """
     if plan.architecture != model.architecture:
         raise ValueError(
@@ -578,76 +553,8 @@ def forward_targets(model: StackedMLP, x: Tensor, plan: RelaxationPlan) -> Targe
     return Targets(plan, values, x)
 
 
-def sequential_gradients(
-    model: StackedMLP,
-    x: Tensor,
-    y: Tensor,
-    *,
-    hidden_weight: float = 1.0,
-    loss: OutputLoss = "cross_entropy",
-) -> tuple[Tensor, ...]:
-    """Gradients of the relaxed loss when its targets move one at a time, from the top down.
-
-    All hidden layers are relaxed, the output layer is not. The targets start as the forward pass,
-    with residuals of 0. Then, for t = T − 1 … 1, with n examples and l_t units,
-
-        z_t ← z_t − (n l_t / 2λ) ∂𝓛/∂z_t,        g(θ_t) = ∂𝓛/∂θ_t   right after it.
-
-    When its turn comes, z_t feels the residual above it alone, and the step is the one that makes
-    its own residual equal to the error it was sent: ẑ_t − z_t = (n l_t / 2λ) ∂𝓛/∂z_t. As z_{t−1} is
-    still where the forward pass left it, g is the gradient of backpropagation, for any λ. This is
-    the zero-divergence inference learning of predictive coding (Song et al., *Can the Brain Do
-    Backpropagation?*, NeurIPS 2020).
-
-    Args:
-        model: the networks.
-        x: inputs, (examples, l₀).
-        y: labels, (examples,).
-        hidden_weight: λ, above 0.
-        loss: the output error, see ``output_loss``.
-
-    Returns:
-        Gradients of ``model.weights``, then of ``model.biases``.
-
-    Raises:
-        ValueError: λ is not above 0 and finite, the network has skip connections, or ``x`` does
-            not fit it.
-    """
-    hidden_weight = number(hidden_weight, "hidden weight", above=0)
-    architecture = model.architecture
-    if architecture.skip_connections:
-        raise ValueError("targets that move one at a time need a plain chain, got skip connections")
-    targets = [x.expand(model.seeds, *x.shape), *pre_activations(model, x)]  # z_0 is the input
-    activation = architecture.activation.function
-    gradients = [torch.empty_like(part) for part in (*model.weights, *model.biases)]
-    layer = architecture.depth
-    for run in reversed(range(len(architecture.runs))):
-        weights, biases = model.weights[run].detach(), model.biases[run].detach()
-        for place in reversed(range(weights.shape[0])):
-            leaves = [weights[place], biases[place], targets[layer - 1]]
-            weight, bias, below = (leaf.detach().requires_grad_() for leaf in leaves)
-            h = below if layer == 1 else activation(below)
-            prediction = affine(h, weight, bias)  # (seeds, examples, l_t)
-            if layer == architecture.depth:
-                term = output_loss(prediction, y, architecture.output_activation, loss)
-            else:
-                term = hidden_weight * (prediction - targets[layer]).square().mean((1, 2))
-            found = torch.autograd.grad(term.sum(), (weight, bias, below))
-            gradients[run][place], gradients[len(model.weights) + run][place] = found[:2]
-            if layer > 1:
-                # Its own residual is 0 before the move and adds nothing to its gradient.
-                step = below[0].numel() / (2 * hidden_weight)
-                targets[layer - 1] = (below - step * found[2]).detach()
-            layer -= 1
-    return tuple(gradients)
-
-
 def check_examples(made_for: Tensor, x: Tensor) -> None:
-    """Refuse examples other than those the targets were made for.
-
-    Raises:
-        ValueError: the two differ in shape or in any value.
-    """
+    """Refuse, with a ValueError, examples other than those the targets were made for."""
     if made_for.shape != x.shape:
         raise ValueError(
             f"targets were made for examples of shape {tuple(made_for.shape)}, got {tuple(x.shape)}"
@@ -745,19 +652,14 @@ class Relaxation:
     def hidden_terms(self) -> dict[str, Tensor]:
         """Mean squared residual of each submodule in the last forward pass in training mode.
 
-        Raises:
-            ValueError: there was no such pass.
+        A ValueError if there was none.
         """
         if not self._terms:
             raise ValueError("hidden_terms needs a forward pass in training mode first, got none")
         return dict(self._terms)
 
     def hidden_loss(self) -> Tensor:
-        """Σ_t mean_{i,j} (ẑ_t − z_t)² of the last forward pass, the second sum of Eq. 4.
-
-        Raises:
-            ValueError: there was no forward pass in training mode.
-        """
+        """Σ_t mean_{i,j} (ẑ_t − z_t)² of the last pass in training mode, the last sum of Eq. 4."""
         return torch.stack(list(self.hidden_terms().values())).sum()
 
     def close(self) -> None:
@@ -769,12 +671,7 @@ class Relaxation:
     def __enter__(self) -> Relaxation:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -798,9 +695,6 @@ def relax(module: nn.Module, x: Tensor, select: Selection = nn.Linear) -> Relaxa
         module: any module that maps ``x`` to one tensor and runs each chosen submodule once.
         x: the training examples, (examples, …); the targets belong to them.
         select: submodules by type, by qualified names, or by a predicate of (name, submodule).
-
-    Returns:
-        The relaxation; close it, or use it as a context manager, to restore the module.
 
     Raises:
         TypeError: ``module`` is no module.

@@ -1,7 +1,10 @@
 """Fits by backpropagation, by RAI, and by hand-over, with a record of what happened.
 
-Full batch, torch's own optimisers, many seeds at once. A fit changes nothing that it is given:
-it trains a copy and returns it.
+Full batch, torch's own optimisers, many seeds at once. A fit changes nothing that it is given: it
+trains a copy and returns it. Everywhere ``x`` are inputs, (examples, features), ``y`` labels,
+(examples,), ``task`` is what they mean, and ``loss`` the output error, None for the task's default.
+What is out of range or does not fit together is refused with a ValueError, what is no number with a
+TypeError, before any work.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import chain, count, repeat
+from math import prod
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -43,12 +47,10 @@ from rai_utils.relaxation import (
     output_loss,
     relaxation_plan,
     relaxed_loss,
-    sequential_gradients,
     settle_targets,
 )
 
 if TYPE_CHECKING:
-    import pandas
     from tqdm import tqdm
 
 Objective = Callable[..., RelaxedLoss]
@@ -69,22 +71,24 @@ CUDA_GRAPHS: bool = True
 def configure(threads: int = 1) -> None:
     """Fix what the numbers of a run depend on: threads, and denormal numbers read as 0.
 
-    Call it before any other tensor work of the process: worker threads take over the treatment
-    of denormals when they start. In a deep sigmoid net most gradients of backpropagation are
-    denormal or smaller, and arithmetic on denormals is many times slower.
+    Call it before any other tensor work of the process: worker threads take over the treatment of
+    denormals when they start. In a deep sigmoid net most gradients of backpropagation are denormal
+    or smaller, and arithmetic on denormals is many times slower.
 
     Args:
         threads: threads of one tensor operation, at least 1; of NumPy's and SciPy's products too,
             which would take a thread a processor from the runs beside this one.
 
     Raises:
-        ValueError: ``threads`` is below 1.
         RuntimeError: the processor cannot flush denormals, or worker threads ran already.
     """
     from threadpoolctl import threadpool_limits
 
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
+    # Memory in huge pages, which torch asks for once, when it takes the first: page faults and
+    # address look-ups are a tenth of a step of a deep network.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     torch.set_num_threads(threads)
     threadpool_limits(threads, user_api="blas")
     if not torch.set_flush_denormal(True):
@@ -152,11 +156,7 @@ UPDATE_RULES: dict[str, UpdateRule] = {
 
 
 def update_rule(optimizer: str) -> UpdateRule:
-    """Return the rule of an optimiser.
-
-    Raises:
-        ValueError: the optimiser is unknown.
-    """
+    """Return the rule of an optimiser, a key of ``UPDATE_RULES``; a ValueError if it is unknown."""
     return UPDATE_RULES[one_of(optimizer, UPDATE_RULES, "optimizer")]
 
 
@@ -185,10 +185,6 @@ class Phase:
     Riedmiller & Braun (1993) also take the last move back after a change of sign: torch does not.
     The signs are those of gradient × previous gradient. In float32 that product is 0 where both
     are below 1e-19 or so, and a step then no longer adapts.
-
-    Raises:
-        ValueError: a value is out of range or the optimiser is unknown.
-        TypeError: a value is no number.
     """
 
     steps: int
@@ -226,11 +222,7 @@ def _one_or_each(value: Any, name: str, **limits: float) -> float | tuple[float,
 
 
 def check_rprop_rates(rates: Sequence[float], smallest_step: float) -> None:
-    """Refuse first steps that Rprop would move into its limits.
-
-    Raises:
-        ValueError: one is outside [``smallest_step``, ``LARGEST_STEP``].
-    """
+    """Refuse first steps outside [``smallest_step``, ``LARGEST_STEP``], where Rprop moves them."""
     for rate in rates:
         if not smallest_step <= rate <= LARGEST_STEP:
             raise ValueError(
@@ -240,11 +232,7 @@ def check_rprop_rates(rates: Sequence[float], smallest_step: float) -> None:
 
 
 def schedule(steps: int, points: int = 25) -> tuple[int, ...]:
-    """Return steps 0 … ``steps``, about ``points`` of them, evenly spaced on a log axis.
-
-    Raises:
-        ValueError: ``steps`` or ``points`` is no whole number, or below 1.
-    """
+    """Return steps 0 … ``steps``, about ``points`` of them, evenly spaced on a log axis."""
     steps, points = whole_number(steps, "steps", 1), whole_number(points, "points", 1)
     spaced = np.unique(np.geomspace(1, steps, points).round().astype(int))
     return (0, *spaced.tolist())
@@ -254,16 +242,11 @@ def schedule(steps: int, points: int = 25) -> tuple[int, ...]:
 class Watch:
     """At which steps a fit looks at itself; step k is after k updates.
 
-    Steps are whole numbers, at least 0, in any sequence or array.
-
     Attributes:
         evaluate_at: plain-forward loss and accuracy on training and held-out data; None for
-            ``schedule(steps)``.
+            ``schedule(steps)``. As the others, whole numbers, at least 0, in any sequence or array.
         inspect_at: gradient norm per layer and, for RAI, the parts of the relaxed loss.
         snapshot_at: keep a copy of the weights.
-
-    Raises:
-        ValueError: a step is no whole number, or below 0.
     """
 
     evaluate_at: Sequence[int] | None = None
@@ -334,25 +317,6 @@ class History:
     target_variance: NDArray[np.float64]
     failures: tuple[Failure, ...]
 
-    @property
-    def relative_gaps(self) -> NDArray[np.float64]:
-        """Root mean square residual over root mean square target, (I, relaxed layers, S)."""
-        return np.sqrt(self.hidden_terms / self.target_mean_square)
-
-    def frame(self) -> pandas.DataFrame:
-        """Return the evaluations as a tidy table, one row per evaluation and seed, E · S rows.
-
-        Columns: ``step``; ``seed``, the position among the seeds from 0; ``loss``, ``accuracy``,
-        ``held_out_loss`` and ``held_out_accuracy`` as above.
-        """
-        import pandas  # what the package offers else needs torch and numpy alone
-
-        evaluations, seeds = self.loss.shape
-        step, seed = np.repeat(self.evaluated_at, seeds), np.tile(range(seeds), evaluations)
-        names = ("loss", "accuracy", "held_out_loss", "held_out_accuracy")
-        values = {name: getattr(self, name).ravel() for name in names}
-        return pandas.DataFrame({"step": step, "seed": seed, **values})
-
 
 @dataclass(frozen=True)
 class Fit:
@@ -375,11 +339,7 @@ class Fit:
 
     @property
     def relaxed_targets(self) -> Targets:
-        """The trained targets of a fit by RAI.
-
-        Raises:
-            ValueError: the fit was by backpropagation.
-        """
+        """The trained targets of a fit by RAI; a ValueError after one by backpropagation."""
         if self.targets is None:
             raise ValueError("the fit must be one by RAI, got one without targets")
         return self.targets
@@ -388,8 +348,7 @@ class Fit:
 def loss_for(task: Task, loss: OutputLoss | None = None) -> OutputLoss:
     """Return ``loss``, or by default cross-entropy for classes and squared error for regression.
 
-    Raises:
-        ValueError: cross-entropy, of labels that are no classes.
+    Cross-entropy of labels that are no classes is refused with a ValueError.
     """
     if task == "regression" and loss == "cross_entropy":
         raise ValueError("regression must have the loss 'squared_error', got 'cross_entropy'")
@@ -417,18 +376,7 @@ def count_correct(z: Tensor, y: Tensor, output_activation: str) -> Tensor:
 def evaluate(
     model: StackedMLP, x: Tensor, y: Tensor, task: Task, loss: OutputLoss | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Loss and accuracy of the plain forward pass, see ``score``.
-
-    Args:
-        model: the networks.
-        x: inputs, (examples, features).
-        y: labels, (examples,).
-        task: what the labels mean.
-        loss: the output error; None for the task's default.
-
-    Raises:
-        ValueError: data, network and loss do not fit each other.
-    """
+    """Loss and accuracy of the plain forward pass, see ``score``."""
     with torch.no_grad():
         return score(model(x), y, task, model.architecture.output_activation, loss)
 
@@ -436,21 +384,14 @@ def evaluate(
 def score(
     z: Tensor, y: Tensor, task: Task, output_activation: str, loss: OutputLoss | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Loss and accuracy of what networks put out.
+    """Loss and accuracy of what networks put out, (seeds,) each.
+
+    Accuracy is NaN for regression, and for a network whose outputs are not finite.
 
     Args:
         z: pre-activations of the output layer, (seeds, examples, outputs).
-        y: labels, (examples,).
-        task: what the labels mean.
+        y, task, loss: as everywhere here.
         output_activation: as in ``count_correct``.
-        loss: the output error; None for the task's default.
-
-    Returns:
-        Loss and accuracy, (seeds,) each. Accuracy is NaN for regression, and for a network
-        whose outputs are not finite.
-
-    Raises:
-        ValueError: outputs, labels and loss do not fit each other.
     """
     classes = z.shape[-1]
     if task == "multiclass" and not 0 <= int(y.min()) <= int(y.max()) < classes:
@@ -471,8 +412,7 @@ def score(
 def resolve_device(device: str) -> torch.device:
     """Return the device; ``"auto"`` takes a CUDA GPU where there is one, else the CPU.
 
-    Raises:
-        ValueError: CUDA is asked for and there is none.
+    CUDA where there is none is refused with a ValueError.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -490,6 +430,8 @@ def fit_backprop(
     watch: Watch | None = None,
     loss: OutputLoss | None = None,
     device: str = "auto",
+    find: Callable[..., tuple[Tensor, ...]] | None = None,
+    compiled: bool = False,
 ) -> Fit:
     """Train by backpropagation: gradients of the network's own loss.
 
@@ -498,13 +440,19 @@ def fit_backprop(
         dataset: the examples, the same for all seeds.
         phase: steps, learning rate, optimiser.
         watch: when to record.
-        loss: the output error; None for the task's default.
+        loss: the output error.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-
-    Raises:
-        ValueError: data, network, loss and schedule do not fit each other.
+        find: other gradients to train by, those of the weights and then of the biases: (networks,
+            x, y, loss=) -> gradients.
+        compiled: whether loss and gradients are compiled as one. Steps of small networks are
+            some 3 times as fast, and equal to rounding; compiling takes some 10 s for each shape,
+            so it pays for thousands of steps. Not on a GPU, and not with ``find``.
     """
-    return _fit(model, dataset, phase, None, 1.0, None, watch, loss, device)
+    if compiled and find is not None:
+        raise ValueError("compiled must be False where find gives the gradients, got True")
+    return _fit(
+        model, dataset, phase, None, 1.0, None, watch, loss, device, find=find, compiled=compiled
+    )
 
 
 def fit_relaxed(
@@ -519,23 +467,25 @@ def fit_relaxed(
     watch: Watch | None = None,
     loss: OutputLoss | None = None,
     device: str = "auto",
+    compiled: bool = False,
 ) -> Fit:
     """Train by RAI: weights and targets together, gradients of the relaxed loss (Eq. 4).
 
     Args:
-        model, dataset, watch, loss, device: as in ``fit_backprop``.
+        model, dataset, watch, loss, device, compiled: as in ``fit_backprop``.
         phase: steps, learning rate, optimiser; one optimiser for weights and targets.
-        layers: numbers of the relaxed layers, from 1, or ``"all"``; with ``targets``, all of
-            those that they are of.
+        layers: numbers of the relaxed layers, from 1, or ``"all"``; with ``targets``, all of those
+            that they are of.
         hidden_weight: λ, at least 0.
-        targets: where the targets start; None for the plain forward pass, with residuals that
-            are exactly 0.
+        targets: where the targets start; None for the plain forward pass, with residuals that are
+            exactly 0.
         objective: what is minimised, called as ``relaxed_loss`` is at every step.
 
     Raises:
-        ValueError: data, network, loss, layers, targets and schedule do not fit each other, or
-            λ is negative.
+        ValueError: another objective is to be compiled.
     """
+    if compiled and objective is not relaxed_loss:
+        raise ValueError(f"what is compiled must be relaxed_loss, got {objective}")
     hidden_weight = number(hidden_weight, "hidden weight", least=0)
     plan = relaxation_plan(model.architecture, layers)
     if targets is not None:
@@ -553,33 +503,8 @@ def fit_relaxed(
                 f"got those of {targets.values[0].shape[1]}"
             )
         check_examples(targets.x, dataset.x)
-    return _fit(model, dataset, phase, plan, hidden_weight, targets, watch, loss, device, objective)
-
-
-def fit_sequential(
-    model: StackedMLP,
-    dataset: Dataset,
-    phase: Phase,
-    *,
-    hidden_weight: float = 1.0,
-    watch: Watch | None = None,
-    loss: OutputLoss | None = None,
-    device: str = "auto",
-) -> Fit:
-    """Train by RAI whose targets are renewed at every step and move one at a time.
-
-    The gradient of the weights is ``sequential_gradients``; the targets live for one step.
-
-    Args:
-        model, dataset, watch, loss, device: as in ``fit_backprop``.
-        phase: steps, learning rate, optimiser, of the weights.
-        hidden_weight: λ, above 0.
-
-    Raises:
-        ValueError: as ``fit_backprop`` and ``sequential_gradients``.
-    """
-    find = partial(sequential_gradients, hidden_weight=hidden_weight)
-    return _fit(model, dataset, phase, None, 1.0, None, watch, loss, device, find=find)
+    fitting = model, dataset, phase, plan, hidden_weight, targets, watch, loss, device
+    return _fit(*fitting, objective, compiled=compiled)
 
 
 @dataclass(frozen=True)
@@ -603,20 +528,10 @@ def fit_handover(
     loss: OutputLoss | None = None,
     device: str = "auto",
 ) -> HandOver:
-    """Train by RAI, then by backpropagation on the very same weights.
+    """Train by RAI, then by backpropagation on the very same weights, with a fresh optimiser.
 
-    The targets are dropped between the two; backpropagation starts with a fresh optimiser.
-
-    Args:
-        model, dataset, loss, device: as in ``fit_backprop``.
-        relaxed_phase: the RAI steps.
-        backprop_phase: the backpropagation steps.
-        layers, hidden_weight: as in ``fit_relaxed``.
-        relaxed_watch: when the first phase records.
-        backprop_watch: when the second phase records.
-
-    Raises:
-        ValueError: as ``fit_relaxed`` and ``fit_backprop``.
+    The targets are dropped between the two. Each phase has a watch of its own; all else is as in
+    ``fit_relaxed``.
     """
     relaxed = fit_relaxed(
         model,
@@ -635,11 +550,7 @@ def fit_handover(
 
 
 def check_data(architecture: Architecture, dataset: Dataset, loss: OutputLoss) -> None:
-    """Refuse networks, data and a loss that do not fit each other, before any work.
-
-    Raises:
-        ValueError: inputs, outputs or loss do not fit.
-    """
+    """Refuse networks, data and a loss that do not fit each other, before any work."""
     check_inputs(architecture, dataset.x)
     if dataset.outputs != architecture.widths[-1]:
         raise ValueError(
@@ -653,16 +564,8 @@ def check_data(architecture: Architecture, dataset: Dataset, loss: OutputLoss) -
 def batches(examples: int, batch: int, seed: int = 0) -> Iterator[Tensor]:
     """Yield the rows of each step, without end.
 
-    Each pass over the data has an order of its own, drawn without replacement; its last batch may
-    be smaller.
-
-    Args:
-        examples: how many there are.
-        batch: examples of a step, 1 … ``examples``.
-        seed: of the orders.
-
-    Raises:
-        ValueError: ``batch`` or ``seed`` is out of range.
+    Each pass over the data has an order of its own, drawn by ``seed`` without replacement; its last
+    batch may be smaller. ``batch`` lies in 1 … ``examples``.
     """
     batch, generator = whole_number(batch, "batch", 1, examples), seeded(seed, "order_seed")
     return chain.from_iterable(
@@ -762,14 +665,9 @@ def module_steps(
 
 def _check_fit(model: StackedMLP, watch: Watch, phase: Phase) -> None:
     for name in ("evaluate_at", "inspect_at", "snapshot_at"):
-        for step in getattr(watch, name) or ():
-            if not 0 <= step <= phase.steps:
-                raise ValueError(f"{name} must lie in 0 … {phase.steps}, got {step}")
-    for name, values in (
-        ("learning rate", phase.learning_rate),
-        ("weight decay", phase.weight_decay),
-    ):
-        if isinstance(values, tuple):
+        whole_numbers(getattr(watch, name) or (), name, most=phase.steps)
+    for name in ("learning rate", "weight decay"):
+        if isinstance(values := getattr(phase, name.replace(" ", "_")), tuple):
             one_each(values, model.seeds, name)
 
 
@@ -791,7 +689,7 @@ def _gather(into: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
 class _Recorder:
     """Collects rows of a ``History``."""
 
-    architecture: Architecture
+    depth: int
     seeds: int
     relaxed_layers: int
     evaluated: dict[int, tuple[NDArray[np.float64], ...]] = field(default_factory=dict)
@@ -799,37 +697,24 @@ class _Recorder:
     failures: list[Failure] = field(default_factory=list)
 
     def history(self) -> History:
-        seeds, depth = self.seeds, self.architecture.depth
-        layers = self.relaxed_layers
-        wide = (layers, seeds) if layers else (0,)
-        narrow = (seeds,) if layers else (0,)
-        shapes = ((depth, seeds), narrow, narrow, wide, wide, wide)
-        loss, accuracy, held_out_loss, held_out_accuracy = _columns(self.evaluated, ((seeds,),) * 4)
-        norms, total, output, hidden, squares, variances = _columns(self.inspected, shapes)
+        seeds, layers = self.seeds, self.relaxed_layers
+        narrow, wide = ((seeds,), (layers, seeds)) if layers else ((0,), (0,))
+        inspection = ((self.depth, seeds), narrow, narrow, wide, wide, wide)
         return History(
-            evaluated_at=np.array(list(self.evaluated), dtype=np.int64),
-            loss=loss,
-            accuracy=accuracy,
-            held_out_loss=held_out_loss,
-            held_out_accuracy=held_out_accuracy,
-            inspected_at=np.array(list(self.inspected), dtype=np.int64),
-            gradient_norms=norms,
-            relaxed_loss=total,
-            output_term=output,
-            hidden_terms=hidden,
-            target_mean_square=squares,
-            target_variance=variances,
+            *_columns(self.evaluated, ((seeds,),) * 4),
+            *_columns(self.inspected, inspection),
             failures=tuple(self.failures),
         )
 
 
 def _columns(
     rows: dict[int, tuple[NDArray[np.float64], ...]], shapes: tuple[tuple[int, ...], ...]
-) -> list[NDArray[np.float64]]:
-    return [
-        np.array([row[i] for row in rows.values()], dtype=float).reshape(len(rows), *shape)
-        for i, shape in enumerate(shapes)
-    ]
+) -> Iterator[NDArray[Any]]:
+    """Yield the steps of the rows, then each of their entries as an array over the steps."""
+    yield np.array(list(rows), dtype=np.int64)
+    for i, shape in enumerate(shapes):
+        column = [row[i] for row in rows.values()]
+        yield np.array(column, dtype=float).reshape(len(rows), *shape)
 
 
 def _fit(
@@ -844,6 +729,7 @@ def _fit(
     device: str,
     objective: Objective = relaxed_loss,
     find: Callable[..., tuple[Tensor, ...]] | None = None,
+    compiled: bool = False,
 ) -> Fit:
     """Train by gradients of the loss, or, without targets, by those that ``find`` returns."""
     watch = watch or Watch()
@@ -868,8 +754,9 @@ def _fit(
     gradient = torch.zeros_like(flat)
     parts_of_it = gradient.split([leaf.numel() for leaf in leaves])
     gradients = [part.view_as(leaf) for part, leaf in zip(parts_of_it, leaves, strict=True)]
+    compiled = compiled and place.type == "cpu" and compile_rprop() is not None
     # Rprop alone moves nothing whose gradient is 0 for good; a decaying weight moves all the same.
-    resting = plan is None and find is None and phase.optimizer == "rprop"
+    resting = plan is None and find is None and phase.optimizer == "rprop" and not compiled
     resting = resting and not any(_each(phase.weight_decay)) and place.type != "cuda"
     dead = [DeadLayers() for _ in range(runs - 1)] if resting else None
     advance = _stepper(phase, flat, gradient, leaves, dead)
@@ -880,7 +767,7 @@ def _fit(
         [b.detach() for b in biases],
         model.drawn_from,
     )
-    recorder = _Recorder(architecture, model.seeds, len(plan.layers) if plan else 0)
+    recorder = _Recorder(architecture.depth, model.seeds, len(plan.layers) if plan else 0)
     evaluate_at = set(schedule(phase.steps) if watch.evaluate_at is None else watch.evaluate_at)
     inspect_at, snapshot_at = set(watch.inspect_at), set(watch.snapshot_at)
     snapshots: dict[int, StackedMLP] = {}
@@ -916,6 +803,19 @@ def _fit(
             losses_of, gradients_of = _recorded(losses_of, gradients_of)
             advance = _recorded_update(advance, phase.optimizer)
         losses_of, advance = _awaited(losses_of), _awaited(advance)
+    if compiled:
+        both = _compiled_gradients(architecture, plan, hidden_weight, loss)
+        shapes = tuple(tuple(leaf.shape) for leaf in leaves)
+        tensors = flat, gradient, shapes, data.x, data.y
+        # Each shape is a variant of one function, of which torch would keep eight.
+        with torch._dynamo.config.patch(recompile_limit=1000):
+            both(*tensors)
+
+        def compiled_losses(_: None) -> Losses:
+            total, *parts = both(*tensors)
+            return total, RelaxedLoss(total, *parts) if parts else None
+
+        losses_of, gradients_of = compiled_losses, lambda _: None
     seconds: list[float] = []
     rows = repeat(None)
     with _progress_bar(phase.steps, "RAI" if plan else "backprop") as bar:
@@ -1107,13 +1007,8 @@ _compiled: dict[str, RpropStep | None] = {}
 def compile_rprop(device: str = "cpu") -> RpropStep | None:
     """Compile the Rprop step now, for vectors of any length; every later fit then uses it.
 
-    For a process that makes many fits, each too short to pay for it.
-
-    Args:
-        device: ``"cpu"`` or ``"cuda"``.
-
-    Returns:
-        The compiled step, or None, with a warning, where there is no compiler.
+    For a process that makes many fits, each too short to pay for it. Returns None, with a warning,
+    where there is no compiler; ``device`` is ``"cpu"`` or ``"cuda"``.
     """
     if device not in _compiled:
         # It would tell every reader with a CUDA compiler and no GPU, on stderr, that there is none.
@@ -1161,6 +1056,46 @@ def _recorded(
         return recorded
 
     return play, lambda _: None
+
+
+@cache
+def _compiled_gradients(
+    architecture: Architecture, plan: RelaxationPlan | None, hidden_weight: float, loss: OutputLoss
+) -> Callable[..., tuple[Tensor, ...]]:
+    """Return what writes the gradient of all numbers of a fit, in one compiled function.
+
+    It takes the vector of all trained numbers, memory for their gradient, the shapes of the
+    vector's parts, x and y, and returns the losses, (seeds,), and the parts of a relaxed one.
+    """
+    runs = len(architecture.runs)
+
+    def find(
+        flat: Tensor, shapes: tuple[tuple[int, ...], ...], x: Tensor, y: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        parts = flat.split([prod(shape) for shape in shapes])
+        leaves = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        weights, biases, values = leaves[:runs], leaves[runs : 2 * runs], leaves[2 * runs :]
+        if plan is None:
+            z = forward(architecture, weights, biases, x)
+            total = output_loss(z, y, architecture.output_activation, loss)
+            return total.sum(), (total,)
+        parameters = weights, biases, values
+        found = relaxed_loss(plan, *parameters, x, y, hidden_weight=hidden_weight, loss=loss)
+        return found.total.sum(), (found.total, found.output, found.hidden)
+
+    @partial(torch.compile, dynamic=False, fullgraph=True)
+    def both(
+        flat: Tensor,
+        gradient: Tensor,
+        shapes: tuple[tuple[int, ...], ...],
+        x: Tensor,
+        y: Tensor,
+    ) -> tuple[Tensor, ...]:
+        own, found = torch.func.grad(find, has_aux=True)(flat, shapes, x, y)
+        gradient.copy_(own)
+        return found
+
+    return both
 
 
 def _awaited(work: Callable[..., Result]) -> Callable[..., Result]:

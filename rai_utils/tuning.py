@@ -74,18 +74,12 @@ def tune(
         steps: updates of each network.
         learning_rates: the grid, at least one rate; ascending or descending and two or more where
             it may be widened.
-        optimizer: as in ``Phase``.
-        smallest_step: as in ``Phase``.
-        tie_margin: loss that makes no difference, at least 0; None: the lowest mean wins, by
-            however little.
+        tie_margin: loss that makes no difference, at least 0, for two networks or more; None: the
+            lowest mean wins, by however little.
         limits: lowest and highest rate that may be tried; None: the grid is all.
         options: further arguments of ``fit``, the same for every rate; not ``targets``, which
-            belong to networks, and not ``watch``.
-
-    Raises:
-        ValueError: the grid is empty, cannot be widened or passes its limits, ``tie_margin`` is
-            negative or there are fewer than two networks to find ties with, a network was drawn
-            from a seed that confirms, or as ``fit``.
+            belong to networks, and not ``watch``. ``optimizer`` and ``smallest_step`` are as in
+            ``Phase``.
     """
     grid = [*numbers(learning_rates, "learning rates", above=0)]
     if not grid:
@@ -191,19 +185,12 @@ def fit_tuned(
     """``tune`` on one set of networks and data, then fit another with the rate it chose.
 
     Args:
-        model: the networks to report.
-        dataset: their data.
-        tuning_model: networks of development seeds, of the same architecture.
-        tuning_dataset: other data; its held-out part is the validation data.
+        model, dataset: the networks to report, and their data.
+        tuning_model, tuning_dataset: networks of development seeds, of the same architecture, and
+            other data, whose held-out part is the validation data.
         steps: updates of each fit.
-        learning_rates: the grid, at least one.
-        fit: ``fit_backprop`` or ``fit_relaxed``.
-        optimizer: as in ``Phase``.
+        learning_rates, fit, optimizer, options: as in ``tune``.
         watch: when the reported fit records.
-        options: further arguments of ``fit``.
-
-    Raises:
-        ValueError: the grid is empty, the architectures differ, or as ``fit``.
     """
     if model.architecture != tuning_model.architecture:
         raise ValueError(
@@ -236,19 +223,11 @@ class EarlyStopping:
 
 
 def stop_early(fit: Fit, x: Tensor, y: Tensor, task: Task) -> EarlyStopping:
-    """Compare the snapshot of lowest validation loss with the last one, on test data.
+    """Compare the snapshot of lowest validation loss with the last one, on test data ``x``, ``y``.
 
     The held-out part of the data that the fit was given is the validation set: it chooses, so it
-    may not judge.
-
-    Args:
-        fit: a fit whose snapshots were taken at steps where it was evaluated too.
-        x: test inputs, (examples, features).
-        y: test labels, (examples,).
-        task: what the labels mean.
-
-    Raises:
-        ValueError: there is no snapshot, one has no evaluation, or a validation loss is NaN.
+    may not judge. Its losses must be numbers, and snapshots must have been taken at steps where the
+    fit was evaluated too, or a ValueError says so.
     """
     steps = np.array(sorted(fit.snapshots), dtype=np.int64)
     evaluated = fit.history.evaluated_at

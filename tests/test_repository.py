@@ -63,7 +63,7 @@ ROOMS = {
 }
 # What several experiments share, and the commands that run them; all else serves one notebook.
 SHARED = {"sweep", "timing"}
-COMMANDS = {"bench", "bench_cuda", "study"}
+COMMANDS = {"bench", "bench_cuda", "peers", "peers_jax", "study"}
 
 
 # --- published numbers ---

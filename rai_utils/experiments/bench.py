@@ -6,7 +6,10 @@ hits both sides; the milliseconds are of one machine and only an illustration.
 
 Backpropagation is timed from a start with a gradient in every layer. From torch's default
 initialisation the gradient of a deep sigmoid net is exactly 0 in most layers, and the stacked fit
-does no products there; that time stands in a row of its own and in no ratio.
+does no work there; those rows are called dead.
+
+Beside the ratios stand what the machine did in the same rounds: floating-point operations a second
+in one large product and in the step's own products, and bytes a second in a copy.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -34,7 +38,7 @@ from rai_utils.experiments.timing import (
     interleaved,
     steady,
 )
-from rai_utils.models import Architecture, StackedMLP, build_mlp
+from rai_utils.models import Architecture, StackedMLP, build_mlp, stack
 from rai_utils.publishing.claims import Study, root
 from rai_utils.publishing.intervals import Estimate
 from rai_utils.publishing.pipeline import publish_with_index, replace_unprintable
@@ -46,6 +50,8 @@ NOTHING = Watch(evaluate_at=())
 RPROP_TRANSFERS = 7  # parameter, gradient, previous gradient and step size in; three out
 DEEP_WIDTH = 100
 SMALL = 1e-6  # a first step that leaves backpropagation's gradient in every layer
+LARGE_PRODUCT = 2000  # rows and columns
+MOST_EXAMPLES = 10_000
 
 Steps = Callable[[int], Sequence[float] | NDArray[np.float64]]
 
@@ -66,12 +72,15 @@ def with_gradient(architecture: Architecture, seeds: Sequence[int] = (0,)) -> St
 
 
 def stacked_steps(
-    fit: Callable[..., training.Fit], model: StackedMLP, data: Dataset, rate: float = 0.1
+    fit: Callable[..., training.Fit],
+    model: StackedMLP,
+    data: Dataset,
+    rate: float = 0.1,
+    **options: Any,
 ) -> Steps:
     """Time the steps of a fit of this package."""
-    return lambda steps: (
-        fit(model, data, Phase(steps, rate), watch=NOTHING, device="cpu").step_seconds
-    )
+    options = {"watch": NOTHING, "device": "cpu"} | options
+    return lambda steps: fit(model, data, Phase(steps, rate), **options).step_seconds
 
 
 def reference_steps(model: StackedMLP, data: Dataset, relaxed: bool, rate: float = 0.1) -> Steps:
@@ -106,6 +115,18 @@ def _loop(
     return seconds
 
 
+def _clocked(work: Callable[[], object]) -> Steps:
+    def run(steps: int) -> list[float]:
+        seconds = []
+        for _ in range(steps):
+            started = perf_counter()
+            work()
+            seconds.append(perf_counter() - started)
+        return seconds
+
+    return run
+
+
 def product_steps(layers: int, examples: int, width: int, batch: int) -> Steps:
     """Time the three products that a step cannot do without, ``batch`` layers at a time."""
     generator = torch.Generator().manual_seed(0)
@@ -116,38 +137,31 @@ def product_steps(layers: int, examples: int, width: int, batch: int) -> Steps:
     out, weight_out = torch.empty_like(h), torch.empty_like(weight)
     windows = [slice(start, start + batch) for start in range(0, layers, batch)]
 
-    def run(steps: int) -> list[float]:
-        seconds = []
-        for _ in range(steps):
-            started = perf_counter()
-            for window in windows:
-                torch.bmm(h[window], weight[window].mT, out=out[window])
-                torch.bmm(delta[window], weight[window], out=out[window])
-                torch.bmm(delta[window].mT, h[window], out=weight_out[window])
-            seconds.append(perf_counter() - started)
-        return seconds
+    def multiply() -> None:
+        for window in windows:
+            torch.bmm(h[window], weight[window].mT, out=out[window])
+            torch.bmm(delta[window], weight[window], out=out[window])
+            torch.bmm(delta[window].mT, h[window], out=weight_out[window])
 
-    return run
+    return _clocked(multiply)
+
+
+def large_product_steps(size: int) -> Steps:
+    """Time one product of square matrices, large enough for the best that the machine does."""
+    left, right = (torch.ones(size, size) for _ in range(2))
+    out = torch.empty_like(left)
+    return _clocked(lambda: torch.mm(left, right, out=out))
 
 
 def copy_steps(numbers: int) -> Steps:
     """Time a copy that moves as many bytes as an Rprop step on so many float32 numbers."""
     source = torch.zeros(RPROP_TRANSFERS * numbers // 2)
     target = torch.empty_like(source)
-
-    def run(steps: int) -> list[float]:
-        seconds = []
-        for _ in range(steps):
-            started = perf_counter()
-            target.copy_(source)
-            seconds.append(perf_counter() - started)
-        return seconds
-
-    return run
+    return _clocked(lambda: target.copy_(source))
 
 
-def fitted_exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
-    """Exponent a of seconds ≈ c · sizeᵃ: the slope of the line through the logarithms.
+def power_law(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
+    """Exponent a and factor c of seconds ≈ c · sizeᵃ: the line through the logarithms.
 
     Raises:
         ValueError: there are not two sizes or more, with one time each.
@@ -156,7 +170,8 @@ def fitted_exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
         raise ValueError(
             f"sizes must be two or more with one time each, got {len(sizes)} and {len(seconds)}"
         )
-    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+    exponent, logarithm = np.polyfit(np.log(sizes), np.log(seconds), 1)
+    return float(exponent), float(np.exp(logarithm))
 
 
 @cache
@@ -175,8 +190,10 @@ def growth(
     cases: dict[str, dict[int, tuple[StackedMLP, Dataset]]] = {
         "depth": {n: (build(deep(n - 1), [0]), moons_of(100)) for n in (10, 30, 100, 300, 1000)},
         "width": {n: (build(deep(30, n), [0]), moons_of(100)) for n in (25, 50, 100, 200, 400)},
-        "examples": {n: (build(deep(30), [0]), moons_of(n)) for n in (50, 100, 200, 400, 800)},
-        "seeds": {n: (build(deep(30), range(n)), moons_of(100)) for n in (1, 2, 4, 8, 16)},
+        "examples": {
+            n: (build(deep(30), [0]), moons_of(n)) for n in (100, 300, 1000, 3000, MOST_EXAMPLES)
+        },
+        "seeds": {n: (build(deep(30), range(n)), moons_of(100)) for n in (1, 2, 4, 16, 64)},
     }
     result = {}
     for name, sizes in cases.items():
@@ -251,59 +268,102 @@ def _compile_first() -> None:
 
 
 def _deep_and_shallow(study: Study, data: Dataset, rounds: int, steps: int) -> None:
+    timed = _work(data)
+    timed = {name: steady(run, steps) for name, run in timed.items()}
+    of = interleaved(timed, rounds, warm_up=0)
+    for ending in ("", "_10_seeds"):
+        products = (of[f"{way}{ending}"] for way in ("products_at_once", "products_in_windows"))
+        of[f"rai_floor{ending}"] = min(products, key=np.median) + of[f"copy_rai{ending}"]
+        one_by_one = of[f"products_one_by_one{ending}"]
+        of[f"backprop_floor{ending}"] = one_by_one + of[f"copy_backprop{ending}"]
+    seconds = {name: float(np.median(values)) for name, values in of.items()}
+    study.record(
+        within=0.5, **{f"{name}_milliseconds": 1e3 * value for name, value in seconds.items()}
+    )
+    numbers = sum(p.numel() for p in build_mlp(deep(), [0]).parameters())
+    rates = {
+        "large_product_gflops": 2 * LARGE_PRODUCT**3 / 1e9 / of["large_product"],
+        "own_products_gflops": 6 * 99 * DEEP_WIDTH**3 / 1e9 / of["products_in_windows"],
+        "copy_gigabytes": 4 * RPROP_TRANSFERS * numbers / 1e9 / of["copy_backprop"],
+    }  # each (rounds,), a second
+    rates_of = {name: float(np.median(values)) for name, values in rates.items()}
+    ratios = {name: float(np.median(of[above] / of[below])) for name, above, below in RATIOS}
+    study.record(within=0.5, **ratios, **rates_of)
+    rows = [[name, f"{1e3 * value:.2f}"] for name, value in seconds.items()]
+    print("\n" + markdown_table(["one step", "ms"], rows))
+    beside = [f"{value:.0f}" for value in rates_of.values()]
+    rows = [[name, f"{value:.2f}", *beside] for name, value in ratios.items()]
+    header = ["ratio", "", "GFLOP/s, large product", "GFLOP/s, the step's own", "GB/s, copy"]
+    print("\n" + markdown_table(header, rows), flush=True)
+    _draw_steps(study, seconds)
+
+
+RATIOS = (
+    ("rai_speedup", "rai_reference", "rai_stacked"),
+    ("rai_speedup_compiled", "rai_reference", "rai_compiled"),
+    ("rai_speedup_10000_examples", "rai_reference_10000_examples", "rai_stacked_10000_examples"),
+    ("rai_over_floor", "rai_stacked", "rai_floor"),
+    ("rai_over_floor_compiled", "rai_compiled", "rai_floor"),
+    ("rai_over_floor_10_seeds", "rai_stacked_10_seeds", "rai_floor_10_seeds"),
+    ("backprop_speedup", "backprop_reference", "backprop_stacked"),
+    ("backprop_over_floor", "backprop_stacked", "backprop_floor"),
+    ("backprop_over_floor_10_seeds", "backprop_stacked_10_seeds", "backprop_floor_10_seeds"),
+    ("dead_backprop_over_backprop", "backprop_dead", "backprop_stacked"),
+    ("dead_backprop_over_backprop_10_seeds", "backprop_dead_10_seeds", "backprop_stacked_10_seeds"),
+    ("shallow_rai_16_over_1", "shallow_rai_16_seeds", "shallow_rai_1_seed"),
+    ("shallow_backprop_16_over_1", "shallow_backprop_16_seeds", "shallow_backprop_1_seed"),
+    ("shallow_rai_over_compiled_1_seed", "shallow_rai_1_seed", "shallow_rai_compiled_1_seed"),
+    ("shallow_rai_over_compiled_16_seeds", "shallow_rai_16_seeds", "shallow_rai_compiled_16_seeds"),
+)
+
+
+def _work(data: Dataset) -> dict[str, Steps]:
+    """Return all that is timed in the same rounds."""
     model, alive = build_mlp(deep(), [0]), with_gradient(deep())
-    few, many = build_mlp(shallow(), [0]), build_mlp(shallow(), range(16))
+    long, many_examples = build_mlp(deep(30), [0]), moons_of(MOST_EXAMPLES)
     weights = sum(p.numel() for p in model.parameters())
     targets = sum(len(data.x) * width for width in deep().widths[1:])
     timed = {
         "rai_reference": reference_steps(model, data, relaxed=True),
         "rai_stacked": stacked_steps(fit_relaxed, model, data),
+        "rai_compiled": stacked_steps(fit_relaxed, model, data, compiled=True),
+        "rai_reference_10000_examples": reference_steps(long, many_examples, relaxed=True),
+        "rai_stacked_10000_examples": stacked_steps(fit_relaxed, long, many_examples),
         "backprop_reference": reference_steps(alive, data, relaxed=False, rate=SMALL),
         "backprop_stacked": stacked_steps(fit_backprop, alive, data, SMALL),
-        "backprop_stacked_without_gradient": stacked_steps(fit_backprop, model, data),
-        "products_at_once": product_steps(99, 100, DEEP_WIDTH, batch=99),
-        "products_in_windows": product_steps(99, 100, DEEP_WIDTH, batch=33),
-        "products_one_by_one": product_steps(99, 100, DEEP_WIDTH, batch=1),
-        "copy_rai": copy_steps(weights + targets),
-        "copy_backprop": copy_steps(weights),
-        "shallow_rai_1_seed": stacked_steps(fit_relaxed, few, data, 0.01),
-        "shallow_rai_16_seeds": stacked_steps(fit_relaxed, many, data, 0.01),
-        "shallow_backprop_1_seed": stacked_steps(fit_backprop, few, data, 0.01),
-        "shallow_backprop_16_seeds": stacked_steps(fit_backprop, many, data, 0.01),
+        "backprop_dead": stacked_steps(fit_backprop, model, data),
+        "large_product": large_product_steps(LARGE_PRODUCT),
     }
-    timed = {name: steady(run, steps) for name, run in timed.items()}
-    rounds_of = interleaved(timed, rounds, warm_up=0)
-    products = min((rounds_of["products_at_once"], rounds_of["products_in_windows"]), key=np.median)
-    rounds_of["rai_floor"] = products + rounds_of["copy_rai"]
-    rounds_of["backprop_floor"] = rounds_of["products_one_by_one"] + rounds_of["copy_backprop"]
-    seconds = {name: float(np.median(values)) for name, values in rounds_of.items()}
-    study.record(
-        within=0.5, **{f"{name}_milliseconds": 1e3 * value for name, value in seconds.items()}
-    )
-    ratios = {
-        name: float(np.median(rounds_of[above] / rounds_of[below]))
-        for name, above, below in (
-            ("rai_speedup", "rai_reference", "rai_stacked"),
-            ("rai_over_floor", "rai_stacked", "rai_floor"),
-            ("backprop_speedup", "backprop_reference", "backprop_stacked"),
-            ("backprop_over_floor", "backprop_stacked", "backprop_floor"),
-            ("shallow_rai_16_over_1", "shallow_rai_16_seeds", "shallow_rai_1_seed"),
-            ("shallow_backprop_16_over_1", "shallow_backprop_16_seeds", "shallow_backprop_1_seed"),
-        )
-    }
-    study.record(within=0.5, **ratios)
-    print(
-        "\n"
-        + markdown_table(
-            ["one step", "ms"], [[name, f"{1e3 * value:.2f}"] for name, value in seconds.items()]
-        )
-    )
-    print(
-        "\n"
-        + markdown_table(["ratio", ""], [[name, f"{value:.2f}"] for name, value in ratios.items()]),
-        flush=True,
-    )
-    _draw_steps(study, seconds)
+    for ending, seeds in (("", 1), ("_10_seeds", 10)):
+        several, several_alive = (stack([one] * seeds) for one in (model, alive))
+        if seeds > 1:
+            timed |= {
+                f"rai_stacked{ending}": stacked_steps(fit_relaxed, several, data),
+                f"backprop_stacked{ending}": stacked_steps(
+                    fit_backprop, several_alive, data, SMALL
+                ),
+                f"backprop_dead{ending}": stacked_steps(fit_backprop, several, data),
+            }
+        timed |= {
+            f"products_{way}{ending}": product_steps(99 * seeds, 100, DEEP_WIDTH, batch)
+            for way, batch in (
+                ("at_once", 99 * seeds),
+                ("in_windows", 33),
+                ("one_by_one", seeds),
+            )
+        }
+        timed[f"copy_rai{ending}"] = copy_steps(seeds * (weights + targets))
+        timed[f"copy_backprop{ending}"] = copy_steps(seeds * weights)
+    for ending, seeds in (("1_seed", 1), ("16_seeds", 16)):
+        few = build_mlp(shallow(), range(seeds))
+        timed |= {
+            f"shallow_rai_{ending}": stacked_steps(fit_relaxed, few, data, 0.01),
+            f"shallow_rai_compiled_{ending}": stacked_steps(
+                fit_relaxed, few, data, 0.01, compiled=True
+            ),
+            f"shallow_backprop_{ending}": stacked_steps(fit_backprop, few, data, 0.01),
+        }
+    return timed
 
 
 def _draw_steps(study: Study, seconds: Mapping[str, float]) -> None:
@@ -326,11 +386,12 @@ def _growth(study: Study, steps: int) -> None:
     figure, panels = plotting.figure(columns=2, rows=2, panel_height=2.2)
     rows = []
     for axes, quantity in zip(panels.flat, results["RAI"], strict=True):
-        exponents, curves = [], {}
+        exponents, curves, fits = [], {}, []
         for method, result in results.items():
             sizes, seconds = result[quantity]
-            exponent = fitted_exponent(sizes, [seconds[size] for size in sizes])
+            exponent, factor = power_law(sizes, [seconds[size] for size in sizes])
             curves[method] = [1e3 * seconds[size] for size in sizes]
+            fits.append([1e3 * factor * size**exponent for size in sizes])
             study.record(within=0.5, **{f"{method.lower()}_exponent_of_{quantity}": exponent})
             exponents.append(f"{method}: $n^{{{exponent:.2f}}}$")
             rows.append(
@@ -341,6 +402,7 @@ def _growth(study: Study, steps: int) -> None:
         plotting.relation(
             axes, sizes, curves, x_label=about, label="one step, ms", log_x=True, log_y=True
         )
+        axes.plot(sizes, np.transpose(fits), color="black", linestyle="-", linewidth=0.6)
         axes.set_title("\n".join(exponents))
     plotting.shared_key(figure, panels)
     header = ["growth", "exponent", *(f"ms at size {i}" for i in range(1, 6))]

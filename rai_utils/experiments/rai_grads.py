@@ -162,7 +162,7 @@ def tuned_cell(method: str, steps: int, relaxed_steps: int, networks: int) -> di
         tried = fit_relaxed(tried, tuning_data, first).model
     found = search(fit, tried)
     begin = relaxed_steps if method in ("hand-over", "orthogonal", "skips") else 0
-    marks = [mark - begin for mark in sorted({*range(0, steps, 50), steps}) if mark >= begin]
+    marks = [mark - begin for mark in sorted({*range(0, steps, 50), begin, steps}) if mark >= begin]
     watch = Watch(marks, range(min(T + 20, steps - begin)), snapshot_at=[marks[-1]])
     if layers is not None:
         watch = replace(watch, snapshot_at=[relaxed_steps])

@@ -15,16 +15,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rai_utils.checks import one_of
+from rai_utils.checks import number, one_of
 from rai_utils.data import Dataset, circles, moons, spirals
-from rai_utils.diagnostics import loss_gradients
-from rai_utils.experiments.sweep import Cell, Sweep
-from rai_utils.models import ACTIVATIONS, Architecture, StackedMLP, affine, build_mlp
+from rai_utils.diagnostics import hidden_slopes, loss_gradients
+from rai_utils.experiments.sweep import Sweep, grid
+from rai_utils.models import (
+    ACTIVATIONS,
+    Architecture,
+    StackedMLP,
+    affine,
+    build_mlp,
+    pre_activations,
+)
 from rai_utils.relaxation import (
+    OutputLoss,
     Targets,
     forward_targets,
+    output_loss,
     relaxation_plan,
-    sequential_gradients,
 )
 from rai_utils.training import (
     LARGEST_STEP,
@@ -36,7 +44,6 @@ from rai_utils.training import (
     fit_backprop,
     fit_handover,
     fit_relaxed,
-    fit_sequential,
     module_steps,
     score,
 )
@@ -176,32 +183,39 @@ def smallest_step_cell(
 
 
 def layer_sequential(model: StackedMLP, x: Tensor) -> StackedMLP:
-    """Scale each layer in turn so that its pre-activations have variance 1 (LSUV).
+    """Scale each layer in turn so that its pre-activations have variance 1 (LSUV); returns a copy.
 
-    z_t is taken over examples and units of the forward pass through the layers already scaled, and
-    W_t ← W_t / std(z_t) (Mishkin & Matas 2016, Algorithm 1, which starts from orthonormal weights
-    and no biases).
-
-    Args:
-        model: networks to scale; left as they are.
-        x: inputs, (examples, l₀).
-
-    Returns:
-        The scaled networks.
+    z_t is taken over examples and units of the forward pass of ``x`` through the layers already
+    scaled, and W_t ← W_t / std(z_t) (Mishkin & Matas 2016, Algorithm 1, which starts from
+    orthonormal weights and no biases).
     """
     scaled = model.select(range(model.seeds))
     activation = ACTIVATIONS[model.architecture.hidden_activation].function
     with torch.no_grad():
         h = x.expand(model.seeds, *x.shape)
-        for run, weight, bias in zip(
-            scaled.architecture.runs, scaled.weights, scaled.biases, strict=True
-        ):
-            for layer in range(run.layers):
-                z = affine(h, weight[layer], bias[layer])  # (seeds, examples, l_t)
-                deviation = z.std((1, 2), keepdim=True)
-                weight[layer] /= deviation
-                h = activation(affine(h, weight[layer], bias[layer]))
+        for weight, bias in scaled.layers():
+            z = affine(h, weight, bias)  # (seeds, examples, l_t)
+            weight /= z.std((1, 2), keepdim=True)
+            h = activation(affine(h, weight, bias))
     return scaled
+
+
+def layer_singular_values(model: StackedMLP, x: Tensor) -> list[np.ndarray]:
+    """Singular values of each layer's Jacobian ∂z_{t+1}/∂z_t = W_{t+1} diag(φ′(z_t)).
+
+    At 1 a layer hands a gradient on as it is (dynamical isometry, Saxe et al. 2014); the largest
+    one bounds how much it can grow, and directions far below it are lost on the way down. One
+    Jacobian an example: for t = 1 … T − 1, from the greatest down, (seeds, examples, min(l_t,
+    l_{t+1})). Skip connections, or an activation that mixes units, are refused with a ValueError.
+    """
+    if model.architecture.skip_connections:
+        raise ValueError("the network must be a plain chain, got one with skip connections")
+    slopes = hidden_slopes(model, x)  # each (seeds, examples, l_t)
+    weights = [weight.detach() for weight, _ in model.layers()]
+    return [
+        torch.linalg.svdvals(weight[:, None] * slope[:, :, None]).double().numpy()
+        for weight, slope in zip(weights[1:], slopes, strict=True)
+    ]
 
 
 WAYS = ("default", "orthogonal", "he", "layer_sequential", "skip", "batch_norm")
@@ -280,12 +294,8 @@ def alternative_cell(
     Args:
         way: ``"default"`` (no remedy), ``"orthogonal"`` (gain-matched, centred), ``"he"``,
             ``"layer_sequential"``, ``"skip"`` (skip connections) or ``"batch_norm"``.
-        hidden_layers: depth.
-        activation: of the hidden layers.
-        width: of the hidden layers.
-        seeds: networks to report.
-        learning_rates: the grid, tried on a network and data of their own.
-        tuning_steps: updates of each trial.
+        hidden_layers, activation, width, seeds: of the networks to report.
+        learning_rates: the grid, tried for ``tuning_steps`` on a network and data of their own.
         steps: updates of the reported networks.
 
     Returns:
@@ -491,7 +501,9 @@ def sequential_cell(hidden_layers: int, width: int, seed: int, steps: int) -> di
     first, second = relaxed_phase(hidden_layers, "sigmoid"), backprop_phase(hidden_layers, steps)
     compile_rprop()
     relaxed = fit_relaxed(start, data, first, watch=_end(first.steps))
-    sequential = fit_sequential(relaxed.model, data, second, watch=_end(steps))
+    sequential = fit_backprop(
+        relaxed.model, data, second, watch=_end(steps), find=sequential_gradients
+    )
     histories = [fit.history for fit in (relaxed, sequential)]
     return {
         "train": [_last(history.accuracy) for history in histories],
@@ -500,16 +512,64 @@ def sequential_cell(hidden_layers: int, width: int, seed: int, steps: int) -> di
     }
 
 
+def sequential_gradients(
+    model: StackedMLP,
+    x: Tensor,
+    y: Tensor,
+    *,
+    hidden_weight: float = 1.0,
+    loss: OutputLoss = "cross_entropy",
+) -> tuple[Tensor, ...]:
+    """Gradients of the relaxed loss when its targets move one at a time, from the top down.
+
+    All hidden layers are relaxed, the output layer is not. The targets start as the forward pass,
+    with residuals of 0. Then, for t = T − 1 … 1, with n examples, l_t units and λ, the
+    ``hidden_weight``, above 0,
+
+        z_t ← z_t − (n l_t / 2λ) ∂𝓛/∂z_t,        g(θ_t) = ∂𝓛/∂θ_t   right after it.
+
+    When its turn comes, z_t feels the residual above it alone, and the step is the one that makes
+    its own residual equal to the error it was sent: ẑ_t − z_t = (n l_t / 2λ) ∂𝓛/∂z_t. As z_{t−1} is
+    still where the forward pass left it, g is the gradient of backpropagation, for any λ. This is
+    the zero-divergence inference learning of predictive coding (Song et al., *Can the Brain Do
+    Backpropagation?*, NeurIPS 2020).
+
+    Returns the gradients of ``model.weights``, then of ``model.biases``; skip connections are
+    refused with a ValueError.
+    """
+    hidden_weight = number(hidden_weight, "hidden weight", above=0)
+    architecture = model.architecture
+    if architecture.skip_connections:
+        raise ValueError("targets that move one at a time need a plain chain, got skip connections")
+    targets = [x.expand(model.seeds, *x.shape), *pre_activations(model, x)]  # z_0 is the input
+    activation = architecture.activation.function
+    gradients = [torch.empty_like(part) for part in (*model.weights, *model.biases)]
+    layer = architecture.depth
+    for run in reversed(range(len(architecture.runs))):
+        weights, biases = model.weights[run].detach(), model.biases[run].detach()
+        for place in reversed(range(weights.shape[0])):
+            leaves = [weights[place], biases[place], targets[layer - 1]]
+            weight, bias, below = (leaf.detach().requires_grad_() for leaf in leaves)
+            h = below if layer == 1 else activation(below)
+            prediction = affine(h, weight, bias)  # (seeds, examples, l_t)
+            if layer == architecture.depth:
+                term = output_loss(prediction, y, architecture.output_activation, loss)
+            else:
+                term = hidden_weight * (prediction - targets[layer]).square().mean((1, 2))
+            found = torch.autograd.grad(term.sum(), (weight, bias, below))
+            gradients[run][place], gradients[len(model.weights) + run][place] = found[:2]
+            if layer > 1:
+                # Its own residual is 0 before the move and adds nothing to its gradient.
+                step = below[0].numel() / (2 * hidden_weight)
+                targets[layer - 1] = (below - step * found[2]).detach()
+            layer -= 1
+    return tuple(gradients)
+
+
 def sequential_deviation(model: StackedMLP, data: Dataset, hidden_weight: float = 1.0) -> float:
     """Distance of the gradient by sequential targets from backpropagation's, relative, in float64.
 
-    Args:
-        model: one or more networks.
-        data: the training examples.
-        hidden_weight: λ of the targets.
-
-    Returns:
-        ‖g − g'‖/‖g'‖ over all weights and biases.
+    It is ‖g − g'‖/‖g'‖ over all weights and biases of one or more networks.
     """
     exact = model.select(range(model.seeds)).double()
     examples = data.to(torch.device("cpu"), torch.float64)
@@ -549,125 +609,82 @@ def _median(fit: Fit) -> float:
     return float(np.median(fit.step_seconds))
 
 
-def _handover_cells() -> tuple[Cell, ...]:
-    # The longest first: beside it the others fill the second processor.
-    shapes = [
-        *((depth, "sigmoid", 100, "moons", range(5)) for depth in (1000, 300)),
-        *((depth, "sigmoid", 100, "moons", range(10)) for depth in (100, 30, 10)),
-        *(
-            (depth, activation, 100, "moons", range(3))
-            for activation in ("tanh", "relu")
-            for depth in (10, 30, 100)
-        ),
-        *((100, "sigmoid", 100, name, range(3)) for name in ("circles", "spirals")),
-        *((100, "sigmoid", width, "moons", range(3)) for width in (20, 50, 200)),
-    ]
-    return tuple(
-        {
-            "hidden_layers": depth,
-            "activation": activation,
-            "width": width,
-            "dataset": name,
-            "seed": seed,
-            "backprop_steps": 400,
-        }
-        for depth, activation, width, name, seeds in shapes
-        for seed in seeds
-    )
-
-
-def _alternative_cells() -> tuple[Cell, ...]:
-    remedies = ("default", "orthogonal", "layer_sequential", "skip", "batch_norm")
-    ways = [
-        *((way, 100, "sigmoid", 3) for way in remedies),
+_MOONS: dict[str, Any] = {"width": [100], "dataset": ["moons"], "backprop_steps": [400]}
+_SIGMOID = {"activation": ["sigmoid"]}
+_DEEP_SIGMOID = {"hidden_layers": [100], "backprop_steps": [400], **_SIGMOID}
+# The longest first: beside it the others fill the second processor.
+HANDOVER_CELLS = (
+    *grid(hidden_layers=(1000, 300), seed=range(5), **_SIGMOID, **_MOONS),
+    *grid(hidden_layers=(100, 30, 10), seed=range(10), **_SIGMOID, **_MOONS),
+    *grid(activation=("tanh", "relu"), hidden_layers=(10, 30, 100), seed=range(3), **_MOONS),
+    *grid(dataset=("circles", "spirals"), seed=range(3), width=[100], **_DEEP_SIGMOID),
+    *grid(width=(20, 50, 200), seed=range(3), dataset=["moons"], **_DEEP_SIGMOID),
+)
+_REMEDIES = ("default", "orthogonal", "layer_sequential", "skip", "batch_norm")
+ALTERNATIVE_CELLS = tuple(
+    {
+        "way": way,
+        "hidden_layers": depth,
+        "activation": activation,
+        "width": 100,
+        "seeds": list(range(count)),
+        "learning_rates": [1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7],
+        "tuning_steps": 100,
+        "steps": 400,
+    }
+    for way, depth, activation, count in (
+        *((way, 100, "sigmoid", 3) for way in _REMEDIES),
         ("orthogonal", 300, "sigmoid", 2),
         ("orthogonal", 1000, "sigmoid", 2),
         ("he", 100, "relu", 3),
         ("orthogonal", 100, "tanh", 3),
-    ]
-    return tuple(
-        {
-            "way": way,
-            "hidden_layers": depth,
-            "activation": activation,
-            "width": 100,
-            "seeds": list(range(count)),
-            "learning_rates": [1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7],
-            "tuning_steps": 100,
-            "steps": 400,
-        }
-        for way, depth, activation, count in ways
     )
-
-
-def _start_cells() -> tuple[Cell, ...]:
-    return tuple(
-        {
-            "initialisation": initialisation,
-            "gain": gain,
-            "hidden_layers": 50,
-            "width": 50,
-            "seeds": list(range(5)),
-            "steps": 300,
-        }
-        for initialisation in ("torch_default", "xavier", "orthogonal_centred")
-        for gain in (0.5, 1.0, 2.0, 4.0, 8.0)
+)
+START_CELLS = grid(
+    initialisation=("torch_default", "xavier", "orthogonal_centred"),
+    gain=(0.5, 1.0, 2.0, 4.0, 8.0),
+    hidden_layers=[50],
+    width=[50],
+    seeds=[[0, 1, 2, 3, 4]],
+    steps=[300],
+)
+RESIDUAL_CELLS = tuple(
+    {
+        "residual": residual,
+        "optimizer": optimizer,
+        "learning_rate": rate,
+        "hidden_layers": depth,
+        "width": 100,
+        "seeds": [0, 1, 2],
+        "steps": depth + 120,
+    }
+    for optimizer, rate, depth in (
+        ("rprop", 0.1, 100),
+        ("rprop", 0.1, 30),
+        ("adam", 0.01, 30),
+        ("sgd", 0.1, 30),
     )
-
-
-def _residual_cells() -> tuple[Cell, ...]:
-    ways = [("rprop", 0.1, 100), ("rprop", 0.1, 30), ("adam", 0.01, 30), ("sgd", 0.1, 30)]
-    return tuple(
-        {
-            "residual": residual,
-            "optimizer": optimizer,
-            "learning_rate": rate,
-            "hidden_layers": depth,
-            "width": 100,
-            "seeds": [0, 1, 2],
-            "steps": depth + 120,
-        }
-        for optimizer, rate, depth in ways
-        for residual in (0.0, 1e-8, 1e-6)
+    for residual in (0.0, 1e-8, 1e-6)
+)
+_SEVERAL, _ENDS = [1e-6, 1e-7, 1e-8, 1e-9, SMALLEST_STEP], [1e-6, SMALLEST_STEP]
+SMALLEST_STEP_CELLS = tuple(
+    cell
+    for depth, seeds, steps in ((1000, 1, _ENDS), (300, 10, _SEVERAL), (100, 3, _SEVERAL))
+    for cell in grid(
+        hidden_layers=[depth],
+        width=[100],
+        seed=range(seeds),
+        smallest_steps=[steps],
+        backprop_steps=[400],
     )
-
-
-def _schedule_cells() -> tuple[Cell, ...]:
-    return tuple(
-        {"schedule": name, "hidden_layers": 100, "width": 100, "seed": seed}
-        for seed in range(3)
-        for name in SCHEDULES
-    )
-
-
-def _sequential_cells() -> tuple[Cell, ...]:
-    return tuple(
-        {"hidden_layers": 100, "width": 100, "seed": seed, "steps": 400} for seed in range(3)
-    )
-
-
-def _smallest_step_cells() -> tuple[Cell, ...]:
-    several, ends = [1e-6, 1e-7, 1e-8, 1e-9, SMALLEST_STEP], [1e-6, SMALLEST_STEP]
-    shapes = [(1000, 1, ends), (300, 10, several), (100, 3, several)]
-    return tuple(
-        {
-            "hidden_layers": depth,
-            "width": 100,
-            "seed": seed,
-            "smallest_steps": smallest_steps,
-            "backprop_steps": 400,
-        }
-        for depth, seeds, smallest_steps in shapes
-        for seed in range(seeds)
-    )
-
-
+)
+_DEEP = {"hidden_layers": [100], "width": [100]}
 SWEEPS = (
-    Sweep("handover", _handover_cells(), handover_cell),
-    Sweep("initialisations", _start_cells(), start_cell),
-    Sweep("alternatives", _alternative_cells(), alternative_cell),
-    Sweep("residuals", _residual_cells(), residual_cell),
-    Sweep("schedules", _schedule_cells(), schedule_cell),
-    Sweep("sequential", _sequential_cells(), sequential_cell),
-    Sweep("smallest-steps", _smallest_step_cells(), smallest_step_cell),
+    Sweep("handover", HANDOVER_CELLS, handover_cell),
+    Sweep("initialisations", START_CELLS, start_cell),
+    Sweep("alternatives", ALTERNATIVE_CELLS, alternative_cell),
+    Sweep("residuals", RESIDUAL_CELLS, residual_cell),
+    Sweep("schedules", grid(seed=range(3), schedule=SCHEDULES, **_DEEP), schedule_cell),
+    Sweep("sequential", grid(seed=range(3), steps=[400], **_DEEP), sequential_cell),
+    Sweep("smallest-steps", SMALLEST_STEP_CELLS, smallest_step_cell),
 )

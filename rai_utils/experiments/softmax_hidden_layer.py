@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rai_utils.checks import number, one_of, whole_number
+from rai_utils.data import spirals
+from rai_utils.diagnostics import first_nonzero
+from rai_utils.experiments.sweep import Cell, Sweep
 from rai_utils.models import (
     ACTIVATIONS,
     Architecture,
     StackedMLP,
     affine,
+    build_mlp,
     check_inputs,
     compared_activations,
 )
 from rai_utils.relaxation import OutputLoss
+from rai_utils.training import Watch, schedule
+from rai_utils.tuning import fit_tuned
 
 Array = NDArray[np.float64]
+
+# The sweep over widths and depths, in hidden layers: a grid, and one depth more at its middle.
+WIDTHS, DEPTHS, DEEPEST = (4, 12, 36), (1, 2, 4), 8
+MIDDLE = WIDTHS[1]
+ACTIVATIONS_COMPARED = ("relu", "tanh", "sigmoid", "softmax")
+CONTROLS = ("softmax_times_width", "softmax_cold", "softmax_layer_norm", "sigmoid_flat")
+# Steps, and the learning rates that are tried.
+OPTIMIZERS = {
+    "sgd": (500, (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)),
+    "adam": (300, (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)),
+}
+NETWORKS, TUNING_NETWORKS = 24, 8
+SET_LOSS = 0.3  # to be reached on the training data; 1.1 at the start
 
 
 def softmax_jacobian(s: Tensor) -> Tensor:
@@ -300,3 +321,76 @@ def placed_network(activation: str, width: int, x: Tensor, y: Tensor) -> Stacked
         [slope.view(1, 1, width, 1), solution[:-1].view(1, 1, 1, width)],
         [offset.view(1, 1, 1, width), solution[-1:].view(1, 1, 1, 1)],
     )
+
+
+def initialisation(activation: str) -> str:
+    """Return the start of an activation: He's for ReLU, Xavier's for all others."""
+    return "he" if activation == "relu" else "xavier"
+
+
+def depth_cell(
+    optimizer: str, activation: str, width: int, depth: int, networks: int, steps: int
+) -> dict[str, Any]:
+    """Train networks of one shape on three spirals, at a learning rate tuned for them.
+
+    The rate is chosen by the loss on held-out data, with ``TUNING_NETWORKS`` networks of seeds
+    from 1000 and another draw of the data.
+
+    Args:
+        optimizer: a key of ``OPTIMIZERS``, which has the rates to try.
+        activation: of the hidden layers.
+        width: units of each.
+        depth: how many there are, at least 1.
+        networks: of seeds from 0.
+        steps: updates, full batch.
+
+    Returns:
+        ``learning_rate``, the one chosen; ``accuracy``: held-out accuracy after the last step,
+        (networks,), chance where a network failed; ``steps_to_set_loss``: first of the evaluated
+        steps with a training loss below ``SET_LOSS``, (networks,), None where there is none.
+
+    Raises:
+        ValueError: a name is unknown or a number out of range.
+    """
+    rates = OPTIMIZERS[one_of(optimizer, OPTIMIZERS, "optimizer")][1]
+    depth = whole_number(depth, "depth", 1)
+    architecture = Architecture((2, *[width] * depth, 3), activation, "softmax")
+    reported, tried = (
+        build_mlp(architecture, draw, initialisation(activation))
+        for draw in (range(networks), range(1000, 1000 + TUNING_NETWORKS))
+    )
+    data = spirals(150, 0.15, held_out=1000)
+    other = spirals(150, 0.15, seed=7, held_out=1000, held_out_seed=1007)
+    watch = Watch(evaluate_at=schedule(steps, 30))
+    tuned = fit_tuned(
+        reported, data, tried, other, steps, rates, optimizer=optimizer, watch=watch, device="cpu"
+    )
+    history = tuned.fit.history
+    reached = first_nonzero(history.evaluated_at, (history.loss < SET_LOSS).astype(np.float64))
+    return {
+        "learning_rate": tuned.learning_rate,
+        "accuracy": np.nan_to_num(history.held_out_accuracy[-1], nan=1 / 3).tolist(),
+        "steps_to_set_loss": [int(step) if np.isfinite(step) else None for step in reached],
+    }
+
+
+def _depth_cells() -> tuple[Cell, ...]:
+    """The grid and the deepest networks of four activations, and the controls at the middle."""
+    shapes = [(width, depth) for width in WIDTHS for depth in DEPTHS] + [(MIDDLE, DEEPEST)]
+    kinds = [(name, *shape) for shape in shapes for name in ACTIVATIONS_COMPARED]
+    kinds += [(name, MIDDLE, depth) for depth in (DEPTHS[0], DEPTHS[-1]) for name in CONTROLS]
+    return tuple(
+        {
+            "optimizer": optimizer,
+            "activation": name,
+            "width": width,
+            "depth": depth,
+            "networks": NETWORKS,
+            "steps": steps,
+        }
+        for optimizer, (steps, _) in OPTIMIZERS.items()
+        for name, width, depth in kinds
+    )
+
+
+SWEEPS = (Sweep("softmax-depth", _depth_cells(), depth_cell),)

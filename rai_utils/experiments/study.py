@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 from time import perf_counter
 
-from rai_utils.experiments import rai_demo, rai_grads
+from rai_utils.experiments import rai_demo, rai_grads, softmax_hidden_layer
 from rai_utils.experiments import rai_questions_initialisation as limits
+from rai_utils.experiments.activation_saturation import convergence
 from rai_utils.experiments.rai_questions_generalisation import generalisation, regularisers
 from rai_utils.experiments.rai_questions_minibatches import minibatches
 from rai_utils.experiments.sweep import Sweep, adopt, run
@@ -18,7 +19,16 @@ from rai_utils.publishing.pipeline import interruptible
 
 SCHEDULER_SECONDS = 5
 INTERRUPTED = 130
-_MODULES = (rai_demo, rai_grads, limits, generalisation, regularisers, minibatches)
+_MODULES = (
+    rai_demo,
+    rai_grads,
+    limits,
+    generalisation,
+    regularisers,
+    minibatches,
+    softmax_hidden_layer,
+    convergence,
+)
 SWEEPS: dict[str, Sweep] = {sweep.name: sweep for module in _MODULES for sweep in module.SWEEPS}
 
 

@@ -14,8 +14,10 @@ import inspect
 import json
 import os
 import signal
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 from threading import get_ident
 from time import perf_counter
@@ -32,6 +34,12 @@ from rai_utils.training import configure
 Cell = dict[str, Any]
 Record = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def grid(**choices: Iterable[Any]) -> tuple[Cell, ...]:
+    """Return a cell for every combination of the choices; the last name changes fastest."""
+    names = choices.keys()
+    return tuple(dict(zip(names, each, strict=True)) for each in product(*choices.values()))
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ def run(
     folder: Path | None = None,
     replace: bool = False,
 ) -> Path:
-    """Run the cells that this code has not finished yet, and publish all of them.
+    """Run the cells that this code has not finished yet, and publish all; return the file.
 
     Each process uses one thread, so that a cell's numbers do not depend on ``jobs``. A sweep that
     lacks settings of the published data is a trial: its data goes to ``build/study/<name>.json``,
@@ -101,9 +109,6 @@ def run(
             active ``distributed.Client``), or another that is registered.
         folder: the checkout to write to; None for this one.
         replace: publish even where published settings are left out.
-
-    Returns:
-        The file with the data of all cells.
 
     Raises:
         ValueError: ``jobs`` is below 1, or a result holds NaN or infinity.
@@ -162,18 +167,8 @@ def run(
 def adopt(sweep: Sweep, folder: Path | None = None) -> Path:
     """Say that published data is what the present code makes, without computing it again.
 
-    For a change of the code that changes no number.
-
-    Args:
-        sweep: whose data.
-        folder: the checkout; None for this one.
-
-    Returns:
-        The published file.
-
-    Raises:
-        ValueError: there is no published data.
-        TypeError: work that no module file defines.
+    For a change of the code that changes no number. Returns the published file; where there is
+    none, a ValueError says so.
     """
     file = _published_file(sweep.name, root() if folder is None else folder)
     data = _record(file)
@@ -186,15 +181,7 @@ def adopt(sweep: Sweep, folder: Path | None = None) -> Path:
 
 
 def read(name: str, folder: Path | None = None) -> Published:
-    """Return what a sweep published.
-
-    Args:
-        name: the sweep's name.
-        folder: the checkout to read from; None for this one.
-
-    Raises:
-        ValueError: there is no such file, or it is not one that ``run`` writes.
-    """
+    """Return what a sweep published; a ValueError where there is nothing that ``run`` writes."""
     file = _published_file(name, root() if folder is None else folder)
     if not file.is_file():
         raise ValueError(

@@ -120,8 +120,7 @@ def run_tests(setting: Setting, folder: Path) -> tuple[str, list[str]]:
 def run_notebook(setting: Setting, notebook: str, profile: str, folder: Path) -> Outcome:
     """Run a notebook under a setting in a folder of its own; return it and what it published.
 
-    Raises:
-        RuntimeError: the run failed.
+    A run that fails is a RuntimeError.
     """
     source = folder / "notebooks" / f"{notebook}.ipynb"
     place = folder / "build" / "arithmetic" / setting.name.replace(" ", "-") / profile

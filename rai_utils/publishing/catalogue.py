@@ -47,10 +47,7 @@ _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight
 
 
 def notebook_order(folder: Path) -> list[str]:
-    """Return the names of the notebooks as ``NOTEBOOKS`` of the Makefile has them.
-
-    A folder without a Makefile has no order: an empty list.
-    """
+    """Return the notebooks as ``NOTEBOOKS`` of the Makefile has them; none without a Makefile."""
     makefile = folder / "Makefile"
     text = makefile.read_text(encoding="utf-8") if makefile.is_file() else ""
     found = re.search(r"^NOTEBOOKS := ((?:.*\\\n)*.*)$", text, re.MULTILINE)
@@ -61,9 +58,7 @@ def published_sets(folder: Path) -> dict[str, dict[str, Any]]:
     """Return each published set by its name: notebooks in their order, then all others.
 
     A set that is being swapped is waited for, and one whose swap was cut short is repaired first.
-
-    Raises:
-        ValueError: a set that `rai_utils.publishing.claims.read_metrics` refuses.
+    One that ``claims.read_metrics`` refuses is a ValueError.
     """
     # Where nothing can be written, nothing is being swapped.
     writable = os.access(folder / "figures", os.W_OK)
@@ -170,8 +165,8 @@ def claims_in_short(records: Records) -> str:
 def badges(folder: Path) -> str:
     """Return the badges that start the study on Binder and on Colab, as Markdown.
 
-    They need the public address, which is told once, as ``repository-code`` in ``CITATION.cff``
-    (a repository on GitHub). Without one, the text says so.
+    They need the public address, which is told once, as ``repository-code`` in ``CITATION.cff`` (a
+    repository on GitHub). Without one, the text says so.
     """
     citation = yaml.safe_load((folder / "CITATION.cff").read_text(encoding="utf-8"))
     address = str(citation.get("repository-code", ""))
@@ -245,8 +240,7 @@ def tex_value(value: Number | str) -> str:
 def numbers_tex(records: Records) -> str:
     r"""Return ``figures/numbers.tex``: ``\newcommand{\RaiGradsPEightLow}{0.874}`` and so on.
 
-    Raises:
-        ValueError: two numbers whose names give the same macro.
+    Two numbers whose names give the same macro are refused with a ValueError.
     """
     lines = [
         "% Generated from figures/*/metrics.json: \\input this file and write, for example,",

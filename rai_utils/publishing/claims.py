@@ -2,7 +2,9 @@
 
 A notebook makes one :class:`Study`, hands it every figure and number that it publishes, and ends
 with :meth:`Study.publish`. Rules that judge are in :mod:`rai_utils.publishing.rules`, intervals in
-:mod:`rai_utils.publishing.intervals`.
+:mod:`rai_utils.publishing.intervals`. A value of the wrong kind is refused with a TypeError; a name
+in another style or used already, a number that is not finite, ends of an interval out of order, and
+all else that does not fit, with a ValueError.
 """
 
 import importlib.metadata
@@ -116,21 +118,17 @@ class Null:
 class Study:
     """Collects what one notebook publishes, and writes it into one folder.
 
+    A set of an earlier run in that folder is removed at once, so that what stands there after a
+    failure is never taken for the result of this run.
+
     Args:
         notebook: the notebook's name, in kebab-case.
         namespace: where the notebook's parameters have their values: its ``globals()``. Their names
             are those of the cell tagged ``parameters`` in ``notebooks/<notebook>.ipynb``; where
             there is no such notebook, every name of the namespace is a parameter. ``publish_to``
-            among them is the folder to write to, where a relative path starts at :func:`root`.
-
-    A set of an earlier run in that folder is removed at once, so that what stands there after a
-    failure is never taken for the result of this run.
-
-    Raises:
-        ValueError: a name that is not in kebab-case, a parameter that has no value, is not finite
-            or is out of the range that the notebook declares for it.
-        TypeError: a parameter that is no number, text, ``None``, or list or mapping of these, or
-            not of the type of its default in the notebook.
+            among them is the folder to write to, where a relative path starts at :func:`root`. All
+            must be numbers, texts, ``None``, or lists or mappings of these, as the notebook
+            declares them.
     """
 
     def __init__(self, notebook: str, namespace: Mapping[str, Any]) -> None:
@@ -163,21 +161,15 @@ class Study:
         that does not exist is given as ``None``; NaN and infinity are refused.
 
         The tolerance is the absolute difference within which another run's number must lie. It is
-        at most half of the effect that the number stands for: its own size, or what ``effect``
-        says (its distance from chance, from a limit, or between two methods; what a deviation of
+        at most half of the effect that the number stands for: its own size, or what ``effect`` says
+        (its distance from chance, from a limit, or between two methods; what a deviation of
         rounding must stay below).
 
         Args:
             tolerance: absolute; 0 for numbers that must be the same. One of this and ``within``.
             within: tolerance as a share of the effect, from 0 to 0.5.
             effect: what each number stands for, above 0; None for its absolute value.
-            numbers: name -> number.
-
-        Raises:
-            ValueError: a name that is not snake_case or is used already, a number that is not
-                finite, a tolerance that is negative or above half of the effect, an interval
-                whose ends are out of order, or seeds below 1.
-            TypeError: a value that is not a number, or not one of ``tolerance`` and ``within``.
+            numbers: name -> number; names are new.
         """
         recorded = {}
         for name, measured in numbers.items():
@@ -204,18 +196,12 @@ class Study:
         effect: float | None = None,
         null: Null | None = None,
     ) -> None:
-        """Judge a claim by ``rule`` and record it.
+        """Judge a claim by ``rule`` and record it under an id like ``P8``.
 
         ``statement`` is the claim in one plain sentence and ``null`` what would be measured if it
         were false; ``measured``, ``tolerance``, ``within`` and ``effect`` are as for
         :meth:`record`. Under :func:`rai_utils.publishing.rules.identity` the effect is the limit of
         the identity.
-
-        Raises:
-            ValueError: an id that does not look like ``P8`` or is used already, an empty
-                statement, numbers as :meth:`record` refuses them, or a null with a number that the
-                rule does not have.
-            TypeError: a value that is not a number, or a rule that is not a ``Rule``.
         """
         _check_name(id, _CLAIM_ID, "a claim", "capital letters and a number", "P8")
         _check_new(id, self._claims, "claim")
@@ -247,13 +233,10 @@ class Study:
     def figure(self, name: str, figure: Figure) -> None:
         """Save a figure as ``name.png`` (200 dpi) and ``name.pdf``, the same bytes in each run.
 
-        Text that is cut off or overlaps is warned of, since it may depend on the numbers shown.
-        What :func:`described` reads off it is published too, for readers who do not see it.
-
-        Raises:
-            ValueError: a name that is not kebab-case or is used already, or a text that is too
-                small at half a page's width (:func:`rai_utils.publishing.legibility.check_size`).
-            TypeError: something that is not a matplotlib figure.
+        Text that is cut off or overlaps is warned of, since it may depend on the numbers shown;
+        text that is too small at half a page's width is refused
+        (:func:`rai_utils.publishing.legibility.check_size`). What :func:`described` reads off it is
+        published too, for readers who do not see it. Names are kebab-case.
         """
         _check_name(name, _KEBAB_CASE, "a figure", "kebab-case", "deep-mlp-landscape")
         _check_new(name, self._figures, "figure")
@@ -350,8 +333,7 @@ def rule_shown(claim: Mapping[str, Any]) -> str:
 def read_metrics(path: str | Path) -> dict[str, Any]:
     """Return what :meth:`Study.publish` wrote; ``path`` is the file or its folder.
 
-    Raises:
-        ValueError: no such file, not JSON, or other keys than those that ``publish`` writes.
+    A file that is not there, not JSON, or of other keys, is refused with a ValueError.
     """
     file = Path(path)
     if file.is_dir():

@@ -1,4 +1,8 @@
-"""Numbers with their 95 % intervals: means over networks, shares, and other statistics."""
+"""Numbers with their 95 % intervals: means over networks, shares, and other statistics.
+
+Samples are finite and have one axis, of two or more values for an interval; all else is refused
+with a ValueError.
+"""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -30,14 +34,9 @@ class Estimate:
 def estimate(measured: Any, name: str = "number") -> Estimate:
     """Return what was measured as an :class:`Estimate`.
 
-    Args:
-        measured: an :class:`Estimate`, which is returned; an array or a list over networks, shape
-            ``(n,)``, of which the mean, its interval (where ``n ≥ 2``) and ``n`` are taken; or one
-            number, which has neither interval nor seeds.
-        name: what it is, for the messages.
-
-    Raises:
-        ValueError: an array that is empty, has several axes, or holds NaN or infinity.
+    One is returned as it is. Of an array or a list over networks, shape ``(n,)``, the mean, its
+    interval (where ``n ≥ 2``) and ``n`` are taken; one number has neither interval nor seeds.
+    ``name`` is what it is, for the messages.
     """
     if isinstance(measured, Estimate):
         return measured
@@ -49,12 +48,7 @@ def estimate(measured: Any, name: str = "number") -> Estimate:
 
 
 def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Interval:
-    """Return Student's t interval for the mean of ``values``, shape ``(n,)`` with ``n ≥ 2``.
-
-    Raises:
-        ValueError: fewer than two values, more than one axis, a value that is not finite, or a
-            level outside (0, 1).
-    """
+    """Return Student's t interval for the mean of ``values``, shape ``(n,)`` with ``n ≥ 2``."""
     sample = _sample(values, "values", least=2)
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")
@@ -91,11 +85,7 @@ def corrected_interval(
 
 
 def share(successes: int, trials: int) -> Estimate:
-    """Return the share of ``successes`` in ``trials``, with Wilson's interval inside [0, 1].
-
-    Raises:
-        ValueError: no trial, or successes outside ``0 … trials``.
-    """
+    """Return the share of ``successes`` in ``trials``, with Wilson's interval inside [0, 1]."""
     low, high = scipy.stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
     return Estimate(successes / trials, (float(low), float(high)), trials)
 
@@ -107,9 +97,6 @@ def bootstrap(
 
     Each of 2000 resamples draws ``n`` values with replacement, by a generator of its own that
     ``seed`` starts.
-
-    Raises:
-        ValueError: fewer than two values, more than one axis, or a value that is not finite.
     """
     sample = _sample(values, "values", least=2)
     low, high = scipy.stats.bootstrap(

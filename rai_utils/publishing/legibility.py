@@ -1,7 +1,8 @@
 """Whether a figure can be read where it is printed: at half the width of a page.
 
 Half a page is 3.25 inches (8.3 cm) wide. A figure drawn wider is shrunk to it, and its text with
-it, so what counts is not the size that a text was given but the size that is left.
+it, so what counts is not the size that a text was given but the size that is left. What is no
+`Figure` is refused with a TypeError.
 """
 
 from collections.abc import Iterator
@@ -29,9 +30,6 @@ def drawn_texts(figure: Figure) -> list[Text]:
     """Return each text that a figure shows: what is hidden, empty or beyond an axis is left out.
 
     The layout of the figure is settled by this, as drawing it would.
-
-    Raises:
-        TypeError: it is not a `Figure`.
     """
     if not isinstance(figure, Figure):
         raise TypeError(f"figure must be a matplotlib Figure, got {type(figure).__name__}")
@@ -50,9 +48,7 @@ def size_at_half_page(text: Text, figure: Figure) -> float:
 def check_size(figure: Figure) -> None:
     """Check that no text of a figure is below `LEAST_TEXT` at half a page's width.
 
-    Raises:
-        TypeError: it is not a `Figure`.
-        ValueError: a text is; the smallest one is named, with its size there.
+    Else a ValueError names the smallest one, with its size there.
     """
     sizes = {text: size_at_half_page(text, figure) for text in drawn_texts(figure)}
     smallest = min(sizes, key=sizes.__getitem__, default=None)
@@ -67,11 +63,7 @@ def check_size(figure: Figure) -> None:
 
 
 def collisions(figure: Figure) -> list[str]:
-    """Return a line for each text that the figure's edge cuts off and each pair that overlaps.
-
-    Raises:
-        TypeError: it is not a `Figure`.
-    """
+    """Return a line for each text that the figure's edge cuts off and each pair that overlaps."""
     texts, edge = drawn_texts(figure), figure.bbox
     extents = [(repr(text.get_text()), text.get_window_extent()) for text in texts]
     slack = _TOUCHING * figure.dpi / 72

@@ -10,7 +10,8 @@ comment the range and what it is::
 
 A square bracket includes its bound, a round one does not. A list holds one entry or more, where
 nothing else is said; a bound that names a list stands for each of its entries. A parameter without
-a range may be anything of its type.
+a range may be anything of its type. What does not fit is refused with a ValueError that names it, a
+value of another type than its default with a TypeError.
 """
 
 import ast
@@ -64,12 +65,8 @@ class Range:
 def declared_parameters(notebook: Mapping[str, Any]) -> dict[str, Any]:
     """Return the names and defaults of the one code cell that is tagged ``parameters``.
 
-    Args:
-        notebook: as ``nbformat.read`` or ``json.load`` returns it.
-
-    Raises:
-        ValueError: no such cell or several, a line in it that is not ``name = literal``, or no
-            ``publish_to``.
+    The notebook is as ``nbformat.read`` or ``json.load`` returns it. Each line of the cell must be
+    ``name = literal``, one of them ``publish_to``.
     """
     parameters = {name: default for name, default, _ in _declarations(notebook)}
     if not isinstance(parameters.get(PUBLISH_TO), str):
@@ -80,9 +77,7 @@ def declared_parameters(notebook: Mapping[str, Any]) -> dict[str, Any]:
 def declared_ranges(notebook: Mapping[str, Any]) -> dict[str, Range]:
     """Return the range of each parameter that has one.
 
-    Raises:
-        ValueError: as :func:`declared_parameters`, a comment that opens like a range and is none,
-            or a bound that is neither a number nor a parameter.
+    A comment that opens like a range must be one, with numbers or parameters as its bounds.
     """
     declarations = list(_declarations(notebook))
     names = {name for name, _, _ in declarations}
@@ -176,8 +171,7 @@ def _bound(name: str, text: str, names: set[str]) -> float | str:
 def parse_assignments(text: str) -> dict[str, Any]:
     """Return ``"depth=50 rates=[0.1, 0.01]"`` as a mapping; values are Python literals or text.
 
-    Raises:
-        ValueError: a word before the first ``name=``, or a name that comes twice.
+    Each name comes once, and no word before the first of them.
     """
     starts = [found.start() for found in _ASSIGNMENT.finditer(text)]
     opening = text[: starts[0]] if starts else text
@@ -209,13 +203,10 @@ def parse_assignments(text: str) -> dict[str, Any]:
 def checked_parameters(
     declared: Mapping[str, Any], overrides: Mapping[str, Any], where: str
 ) -> dict[str, Any]:
-    """Return ``overrides`` with each value in the type of its default.
+    """Return ``overrides`` with each value in the type of its default (a float may be given whole).
 
-    ``where`` names the place that the overrides come from, for the messages.
-
-    Raises:
-        ValueError: a name that the notebook does not declare, ``publish_to``, or NaN or infinity.
-        TypeError: a value of another type than its default (a whole number may stand for a float).
+    ``where`` names the place that the overrides come from, for the messages. Names must be declared
+    and not ``publish_to``, numbers finite.
     """
     checked: dict[str, Any] = {}
     for name, value in overrides.items():
@@ -231,15 +222,7 @@ def checked_parameters(
 
 
 def check_ranges(values: Mapping[str, Any], ranges: Mapping[str, Range]) -> None:
-    """Refuse values that are not in their ranges.
-
-    Args:
-        values: every parameter of the notebook, of the right types.
-        ranges: as :func:`declared_ranges` returns them.
-
-    Raises:
-        ValueError: a value out of range; the message names it, its range, and what the bounds are.
-    """
+    """Refuse values, those of every parameter, that are not in their ranges."""
     for name, limits in ranges.items():
         value = values[name]
         entries = value if isinstance(value, list | tuple) else [value]
@@ -255,12 +238,8 @@ def check_ranges(values: Mapping[str, Any], ranges: Mapping[str, Range]) -> None
 def study_parameters(path: Path, namespace: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values that the parameters of the notebook at ``path`` have in ``namespace``.
 
-    Where there is no notebook, all of ``namespace`` is taken for parameters.
-
-    Raises:
-        ValueError: a parameter without a value, a value out of range, or as
-            :func:`declared_parameters`.
-        TypeError: a value of another type than its default.
+    Where there is no notebook, all of ``namespace`` is taken for parameters. Each must have a
+    value, of its type and in its range.
     """
     if PUBLISH_TO not in namespace:
         raise ValueError(f"{PUBLISH_TO} must be a folder to write to, got none")

@@ -161,12 +161,7 @@ def execute(
 def run_parameters(
     source: Path, profile: str, overrides: Mapping[str, Any], folder: Path = ROOT
 ) -> dict[str, Any]:
-    """Return the parameters of a run that differ from the defaults, after checking all of them.
-
-    Raises:
-        ValueError: as `execute`.
-        TypeError: as `execute`.
-    """
+    """Return the parameters of a run that differ from the defaults; errors as `execute`."""
     if profile not in PROFILES:
         raise ValueError(f"the profile must be {' or '.join(PROFILES)}, got {profile!r}")
     if not source.is_file():
@@ -186,11 +181,7 @@ def run_parameters(
 
 
 def read_profile(path: Path) -> dict[str, Any]:
-    """Return the parameters that a profile file sets.
-
-    Raises:
-        ValueError: no such file, or not a YAML mapping.
-    """
+    """Return the parameters that a profile file sets; a ValueError if it is no YAML mapping."""
     try:
         profile = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
@@ -450,10 +441,8 @@ def write_back(notebook: str, folder: Path = ROOT) -> bool:
 
     Sources, cell ids and tags stay as committed, numbers in the prose are made from the published
     metrics, and execution counts run from 1. Timings and everything else that papermill adds stay
-    out. The executed notebooks that were up to date stay so for make.
-
-    Raises:
-        ValueError: no full run, or one of other code than the committed notebook's.
+    out. The executed notebooks that were up to date stay so for make. Without a full run, or with
+    one of other code than the committed notebook's, a ValueError says so.
     """
     run = _run_of(notebook, "full", folder)
     for path, what in ((run.source, "a notebook"), (run.executed, "a finished full run")):
@@ -503,11 +492,7 @@ def write_back(notebook: str, folder: Path = ROOT) -> bool:
 
 
 def filled_readme(folder: Path = ROOT) -> str:
-    """Return README.md with its numbers, its claims and its badges made from what is published.
-
-    Raises:
-        ValueError: a marker that ``prose.fill`` refuses, or a block that is not closed.
-    """
+    """Return README.md with its numbers, its claims and its badges made from what is published."""
     records = catalogue.published_sets(folder)
     text = prose.fill((folder / "README.md").read_text(encoding="utf-8"), records)
     if "<!--claims-->" in text:

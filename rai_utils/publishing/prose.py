@@ -30,14 +30,10 @@ _AT_THE_START = re.compile(r"^ {0,3}<!--=", re.MULTILINE)
 def fill(text: str, metrics: Mapping[str, Any]) -> str:
     """Return ``text`` with the generated part of each marker made anew; filling twice is the same.
 
-    Args:
-        text: Markdown.
-        metrics: what `rai_utils.publishing.claims.read_metrics` returns, or a mapping from the
-            name of a notebook to that.
-
-    Raises:
-        ValueError: a marker that is not closed, is malformed, opens a line, names a number that
-            does not exist (the nearest names are given), or has a format that does not fit.
+    ``metrics`` is what `rai_utils.publishing.claims.read_metrics` returns, or a mapping from the
+    name of a notebook to that. A marker that is not closed, is malformed, opens a line, names a
+    number that does not exist (the nearest names are given), or has a format that does not fit, is
+    a ValueError.
     """
     names(text)
     values: dict[str, Any] = {}
@@ -51,11 +47,7 @@ def fill(text: str, metrics: Mapping[str, Any]) -> str:
 
 
 def names(text: str) -> list[str]:
-    """Return the names that the markers of ``text`` ask for, in order, known or not.
-
-    Raises:
-        ValueError: a marker that is not closed, is malformed, or opens a line.
-    """
+    """Return the names that the markers of ``text`` ask for, in order; a ValueError as ``fill``."""
     # What is left of markers where each whole one is blotted out, is part of a wrong one.
     rest = _MARKER.sub(lambda marker: "x" * len(marker[0]), text)
     if wrong := _AT_THE_START.search(text) or re.search("<!--=|<!--/-->", rest):
@@ -106,11 +98,8 @@ def without_markers(text: str) -> str:
 def fill_block(text: str, name: str, content: str) -> str:
     """Return ``text`` with ``content`` between ``<!--name-->`` and ``<!--/name-->``.
 
-    Each of the two comments stands on a line of its own; blank lines keep them apart from
-    ``content``, so that Markdown reads it as Markdown.
-
-    Raises:
-        ValueError: the two comments are not there once each, in this order.
+    Each of the two comments stands once, on a line of its own, or a ValueError says so; blank lines
+    keep them apart from ``content``, so that Markdown reads it as Markdown.
     """
     opening, closing = f"<!--{name}-->\n", f"<!--/{name}-->"
     before, found, rest = text.partition(opening)
@@ -125,8 +114,7 @@ def fill_block(text: str, name: str, content: str) -> str:
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table: the first column is text, the others are set flush right.
 
-    Raises:
-        ValueError: a row has another number of cells than the header.
+    A row of another number of cells than the header is refused with a ValueError.
     """
     for row in rows:
         if len(row) != len(header):

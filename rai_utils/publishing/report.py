@@ -89,11 +89,8 @@ def read_chapter(folder: Path, name: str, records: Records) -> Chapter:
 
     It shows each published figure at the cell that makes it, in place of the notebook's picture,
     and the others at the end. Code is folded. ``#<notebook>-<claim>`` leads to where a claim is
-    judged, ``#<notebook>-figure-<figure>`` to a figure.
-
-    Raises:
-        ValueError: no such notebook, a marker that ``prose.fill`` refuses, or an image that is no
-            published figure.
+    judged, ``#<notebook>-figure-<figure>`` to a figure. No such notebook, a marker that
+    ``prose.fill`` refuses, or an image that is no published figure, is a ValueError.
     """
     path, record = folder / "notebooks" / f"{name}.ipynb", records[name]
     if not path.is_file():
@@ -265,12 +262,7 @@ def _environment(records: Records) -> str:
 
 
 def report_page(folder: Path) -> str:
-    """Return the whole report as one HTML page.
-
-    Raises:
-        ValueError: nothing is published, or a notebook, figure, equation or marker that does not
-            fit what is published.
-    """
+    """Return the whole report as one HTML page; a ValueError where notebook and set do not fit."""
     records = published_sets(folder)
     names = [name for name in notebook_order(folder) if name in records]
     if not names:
@@ -324,11 +316,7 @@ def browser_command(browser: str, profile: str) -> list[str]:
 
 
 def print_page(page: Path, target: Path) -> None:
-    """Print an HTML page as PDF.
-
-    Raises:
-        OSError: there is no browser, or it did not write the PDF, or not in time.
-    """
+    """Print an HTML page as PDF; an OSError without a browser, or if it does not write in time."""
     browser = find_browser()
     if browser is None:
         raise OSError("no Chromium or Chrome was found to print the page with")

@@ -1,7 +1,9 @@
 """How verdicts follow from numbers: rules, their conditions, and limits that are measured.
 
 A verdict is never typed: a :class:`Rule` computes it from the number and its interval, and the text
-of the rule is made from the same limits that decide. The words:
+of the rule is made from the same limits that decide. Typed limits must be finite, one for *partly*
+weaker than the one for *reproduced* and one for *contradicted* weaker than both; all else is
+refused with a ValueError. The words:
 
 - *verified*: an identity that holds to rounding at the points tried; *proved* where a derivation
   stands beside it and is checked symbolically.
@@ -73,9 +75,6 @@ class Measured:
         value: its number; None where it is missing.
         plus: typed margin that the limit lies above it, or below if negative.
         within: tolerance of the number, as a share of it, from 0 to 0.5.
-
-    Raises:
-        ValueError: ``within`` is out of range, or ``plus`` not finite.
     """
 
     name: str
@@ -129,10 +128,6 @@ def at_least(
     Where that end misses every limit and the upper end meets one, the verdict is *undecided*;
     where the upper end lies below ``against``, the value of no effect, it is *contradicted*.
     Without an interval the number itself is judged.
-
-    Raises:
-        ValueError: a typed limit is not finite, ``partly`` is not below ``reproduced``, or
-            ``against`` not below or equal to either.
     """
     return _bounded("≥", reproduced, partly, against)
 
@@ -140,12 +135,7 @@ def at_least(
 def at_most(
     reproduced: Limit, partly: Limit | None = None, *, against: float | None = None
 ) -> Rule:
-    """Return the rule "the number is at most this": :func:`at_least` the other way round.
-
-    Raises:
-        ValueError: a typed limit is not finite, ``partly`` is not above ``reproduced``, or
-            ``against`` not above or equal to either.
-    """
+    """Return the rule "the number is at most this": :func:`at_least` the other way round."""
     return _bounded("≤", reproduced, partly, against)
 
 
@@ -190,10 +180,7 @@ def identity(tolerance: float, points: int | None = None, *, derived: bool = Fal
     The verdict is *verified* where its absolute value is at most ``tolerance`` (at the far end of
     the interval, if there is one), and *proved* if the equality is ``derived`` beside it and the
     derivation is checked symbolically; otherwise it is *not reproduced*. The deviation itself is
-    rounding; what it stands for is ``tolerance``.
-
-    Raises:
-        ValueError: ``tolerance`` is negative or not finite.
+    rounding; what it stands for is ``tolerance``, at least 0.
     """
     check_tolerance(tolerance)
     holds: Verdict = "proved" if derived else "verified"
@@ -219,9 +206,6 @@ def compare(
     The value is published beside the rule; what it stands for is its distance from the limit, so
     its tolerance is half of that. A missing number, None or NaN, makes the condition neither hold
     nor fail.
-
-    Raises:
-        ValueError: ``relation`` is none of ``>=``, ``<=``, ``>``, ``<``, ``==``.
     """
     if relation not in _RELATIONS:
         raise ValueError(f"relation must be one of {', '.join(_RELATIONS)}, got {relation!r}")
@@ -238,11 +222,9 @@ def compare(
 def all_of(*conditions: Condition, partly: int | None = None) -> Rule:
     """Return the rule "all conditions hold"; with ``partly``, that many of them hold it in part.
 
-    The conditions decide alone: the measured number and its interval are only shown. Where a
-    number of a condition is missing, the verdict is *not measured*.
-
-    Raises:
-        ValueError: no condition, or ``partly`` outside ``1 … number of conditions − 1``.
+    The conditions, one or more, decide alone: the measured number and its interval are only shown.
+    Where a number of a condition is missing, the verdict is *not measured*. ``partly`` lies in ``1
+    … number of conditions − 1``.
     """
     if not conditions:
         raise ValueError("conditions must be one or more, got none")

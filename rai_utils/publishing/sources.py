@@ -22,23 +22,14 @@ _INNER = ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorE
 
 
 def notebook_sources(notebook: Path, folder: Path) -> list[Path]:
-    """Return the files that the results of a notebook depend on, besides itself.
+    """Return the files that the results of a notebook depend on, besides itself, sorted.
 
     These are the modules that it imports, those that they import, and so on, each name that a
-    package passes on (``__init__.pyi``) standing for the module it is from; ``figures/<name>/
-    metrics.json`` for each text ``figures/<name>`` in its code; and ``figures/study/<name>.json``
-    for each ``sweep.read("<name>")`` in its code. Where that name is no literal, every sweep that
-    a text of the code names counts, or every sweep there is. Data that is not there is left out.
-
-    Args:
-        notebook: the notebook.
-        folder: the checkout that it belongs to, with ``rai_utils/`` and ``figures/``.
-
-    Returns:
-        Paths below ``folder``, sorted, each once.
-
-    Raises:
-        SyntaxError: code that this Python cannot parse.
+    package passes on (``__init__.pyi``) standing for the module it is from;
+    ``figures/<name>/metrics.json`` for each text ``figures/<name>`` in its code; and
+    ``figures/study/<name>.json`` for each ``sweep.read("<name>")`` in its code. Where that name is
+    no literal, every sweep that a text of the code names counts, or every sweep there is. Data that
+    is not there is left out. ``folder`` is the checkout, with ``rai_utils/`` and ``figures/``.
     """
     tree = ast.parse(notebook_code(notebook))
     found = {path for name in imported(tree) for path in _files(name, [folder])}
@@ -57,12 +48,7 @@ def notebook_code(notebook: Path) -> str:
 def module_sources(files: set[Path], folders: Sequence[Path]) -> set[Path]:
     """Return modules and all that they import, directly or not, from the folders.
 
-    Args:
-        files: the modules to start from.
-        folders: where top-level modules and packages of our own lie; others are left out.
-
-    Raises:
-        SyntaxError: code that this Python cannot parse.
+    These are where top-level modules and packages of our own lie; others are left out.
     """
     found: set[Path] = set()
     waiting = set(files)
@@ -79,12 +65,8 @@ def module_sources(files: set[Path], folders: Sequence[Path]) -> set[Path]:
 def imported(tree: ast.AST, package: str = "") -> Iterator[str]:
     """Yield the dotted names that a tree imports, ``rai_utils.data.moons`` for ``from … import``.
 
-    Imports within functions count, and ``import_module("…")`` does; what stands under
-    ``if TYPE_CHECKING`` does not, as it never runs.
-
-    Args:
-        tree: of a module, a notebook or a part.
-        package: the dotted name that relative imports start from.
+    Imports within functions count, and ``import_module("…")`` does; what stands under ``if
+    TYPE_CHECKING`` does not, as it never runs. Relative imports start from ``package``.
     """
     children = list(ast.iter_child_nodes(tree))
     if isinstance(tree, ast.If) and "TYPE_CHECKING" in ast.unparse(tree.test):
@@ -136,17 +118,10 @@ def fingerprint(file: Path, name: str, folders: Sequence[Path]) -> str:
 
     It covers the definitions and constants that the function names, those that these name, and so
     on through all modules of the folders; and what the modules do when they are imported besides
-    defining names. Comments, docstrings, layout and other definitions do not change it, nor does
-    a move of code to another module. What code finds by a name made at run time (``getattr``) is
-    not seen.
-
-    Args:
-        file: the module.
-        name: a name at its top level; all of the module counts if it is not there.
-        folders: where top-level modules and packages of our own lie.
-
-    Raises:
-        SyntaxError: code that this Python cannot parse.
+    defining names. Comments, docstrings, layout and other definitions do not change it, nor does a
+    move of code to another module. What code finds by a name made at run time (``getattr``) is not
+    seen. Where the name is not at the top level, all of the module counts; ``folders`` are as in
+    ``module_sources``.
     """
     for kept in (_module, _bindings, _digest):
         kept.cache_clear()  # a file may have changed since the last call

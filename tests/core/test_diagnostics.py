@@ -12,11 +12,10 @@ from rai_utils.diagnostics import (
     disagreement,
     first_nonzero,
     gradient_norms,
-    layer_singular_values,
     logistic_regression,
     mean_pairwise,
 )
-from rai_utils.models import Architecture, build_mlp, pre_activations
+from rai_utils.models import Architecture, build_mlp
 
 
 def test_decision_map_rows_are_the_second_input():
@@ -107,23 +106,3 @@ def test_a_map_needs_two_inputs_and_one_output():
     for limits, message in (((-1, np.nan), "must be finite"), ((1, 1), "ascending")):
         with pytest.raises(ValueError, match=message):
             decision_map(build_mlp(Architecture((2, 1)), [0]), limits)
-
-
-def test_singular_values_are_those_of_the_jacobian_between_layers():
-    architecture = Architecture((2, 5, 4, 3, 1), "tanh")
-    model = build_mlp(architecture, [0, 1], gain=2.0, dtype=torch.float64)
-    x = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    values = layer_singular_values(model, x)
-    module = model.as_module(1)
-    for t, measured in enumerate(values, start=1):
-        upper = torch.nn.Sequential(
-            *(dict(module.named_children())[n] for n in (f"activation{t}", f"linear{t + 1}"))
-        )
-        below = pre_activations(model, x)[t - 1][1]  # (examples, l_t)
-        for example, z in enumerate(below):
-            jacobian = torch.autograd.functional.jacobian(upper, z)
-            expected = torch.linalg.svdvals(jacobian)
-            np.testing.assert_allclose(measured[1, example], expected, atol=1e-14)
-    skips = build_mlp(Architecture((2, 5, 5, 1), skip_connections=True), [0])
-    with pytest.raises(ValueError, match="plain chain"):
-        layer_singular_values(skips, x.float())

@@ -19,7 +19,6 @@ from rai_utils.relaxation import (
     relax,
     relaxation_plan,
     relaxed_loss,
-    sequential_gradients,
 )
 
 SUBSETS = ["all", (2, 4, 6), (1, 2, 3), (4, 5, 6, 7), (3,), (7,)]
@@ -455,52 +454,3 @@ def test_output_losses_equal_torch():
 def test_an_activation_without_a_backward_rule_cannot_be_relaxed():
     with pytest.raises(ValueError, match="needs an activation with a backward rule"):
         relaxation_plan(Architecture((2, 4, 4, 1), "softmax_layer_norm"))
-
-
-@pytest.mark.parametrize("hidden_weight", [0.01, 1.0, 50.0])
-@pytest.mark.parametrize("activation", ["sigmoid", "relu", "softmax"])
-def test_targets_that_move_one_at_a_time_give_the_gradient_of_backpropagation(
-    data, activation, hidden_weight
-):
-    model = build_mlp(Architecture(WIDTHS, activation), [0, 1], "xavier", dtype=torch.float64)
-    found = sequential_gradients(model, data.x, data.y, hidden_weight=hidden_weight)
-    leaves = [*model.weights, *model.biases]
-    loss = nn.functional.binary_cross_entropy_with_logits(
-        model(data.x)[..., 0], data.y.expand(2, -1), reduction="none"
-    )
-    expected = torch.autograd.grad(loss.mean(1).sum(), leaves)
-    for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-14)
-
-
-def test_one_at_a_time_is_a_sequence_of_gradient_steps_on_the_relaxed_loss(data):
-    architecture = Architecture((2, 5, 5, 5, 1))
-    model = build_mlp(architecture, [0], dtype=torch.float64)
-    plan = relaxation_plan(architecture, (1, 2, 3))
-    values = [value.clone() for value in forward_targets(model, data.x, plan).values]
-    weights, biases = [*model.weights], [*model.biases]
-    found = sequential_gradients(model, data.x, data.y, hidden_weight=3.0)
-    for layer in (3, 2, 1):
-        group, position = plan.locate(layer)
-        leaves = [value.requires_grad_() for value in values]
-        total = relaxed_loss(plan, weights, biases, leaves, data.x, data.y, hidden_weight=3.0).total
-        gradient = torch.autograd.grad(total.sum(), leaves)[group][position]
-        values = [value.detach().clone() for value in leaves]
-        values[group][position] -= len(data.x) * 5 / (2 * 3.0) * gradient
-        total = relaxed_loss(plan, weights, biases, values, data.x, data.y, hidden_weight=3.0).total
-        now = torch.autograd.grad(total.sum(), weights)
-        run, place = (0, 0) if layer == 1 else (1, layer - 2)
-        torch.testing.assert_close(found[run][place], now[run][place])
-
-
-def test_one_at_a_time_refuses_what_it_cannot_do(data):
-    model = build_mlp(Architecture((2, 5, 1)), [0], dtype=torch.float64)
-    with pytest.raises(ValueError, match="hidden weight must be above 0, got 0"):
-        sequential_gradients(model, data.x, data.y, hidden_weight=0)
-    with pytest.raises(ValueError, match="hidden weight must be finite, got inf"):
-        sequential_gradients(model, data.x, data.y, hidden_weight=np.inf)
-    skips = build_mlp(Architecture((2, 5, 5, 1), skip_connections=True), [0], dtype=torch.float64)
-    with pytest.raises(ValueError, match="plain chain, got skip connections"):
-        sequential_gradients(skips, data.x, data.y)
-    with pytest.raises(ValueError, match=r"got \(12, 1\)"):
-        sequential_gradients(model, data.x[:, :1], data.y)

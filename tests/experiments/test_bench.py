@@ -5,16 +5,16 @@ import pytest
 
 from rai_utils.diagnostics import gradient_norms
 from rai_utils.experiments import bench
-from rai_utils.experiments.bench import fitted_exponent, moons_of, reference_steps
+from rai_utils.experiments.bench import moons_of, power_law, reference_steps
 from rai_utils.models import Architecture, build_mlp
 from rai_utils.training import Phase, fit_backprop
 
 
 def test_exponent_is_the_power_of_the_growth():
     sizes = [1, 2, 4, 8]
-    assert fitted_exponent(sizes, [3 * n**1.7 for n in sizes]) == pytest.approx(1.7)
+    assert power_law(sizes, [3 * n**1.7 for n in sizes]) == pytest.approx((1.7, 3))
     with pytest.raises(ValueError, match="sizes must be two or more"):
-        fitted_exponent([1], [1])
+        power_law([1], [1])
 
 
 @pytest.mark.parametrize("relaxed", [True, False])
@@ -34,7 +34,8 @@ def test_backprop_is_timed_where_every_layer_has_a_gradient():
 
 
 def test_every_measuring_function_reports_one_time_a_step():
-    for run in (bench.product_steps(5, 4, 3, batch=2), bench.copy_steps(100)):
+    products = bench.product_steps(5, 4, 3, batch=2), bench.large_product_steps(20)
+    for run in (*products, bench.copy_steps(100)):
         seconds = run(4)
         assert len(seconds) == 4
         assert np.all(np.array(seconds) > 0)

@@ -256,19 +256,18 @@ def test_fresh_gradients_are_those_of_the_hooks(data, model, inner_steps):
         data.y,
         torch.tensor([rate, rate], dtype=torch.float64),
         inner_steps=inner_steps,
-        hidden_weight=0.6,
     )
     module = model.as_module(1)
     with relax(module, data.x) as relaxed:
         targets = list(relaxed.targets.values())
         for _ in range(inner_steps):
             loss = nn.functional.cross_entropy(module(data.x), data.y)
-            gradients = torch.autograd.grad(loss + 0.6 * relaxed.hidden_loss(), targets)
+            gradients = torch.autograd.grad(loss + relaxed.hidden_loss(), targets)
             with torch.no_grad():
                 for target, gradient in zip(targets, gradients, strict=True):
                     target -= rate * len(data.x) * gradient
         loss = nn.functional.cross_entropy(module(data.x), data.y)
-        (loss + 0.6 * relaxed.hidden_loss()).backward()
+        (loss + relaxed.hidden_loss()).backward()
     for layer, (run, offset) in enumerate([(0, 0), (1, 0), (2, 0), (3, 0)], start=1):
         linear = module.get_submodule(f"linear{layer}")
         torch.testing.assert_close(found[run][offset, 1], linear.weight.grad)
@@ -422,9 +421,7 @@ def test_a_fit_leaves_what_it_was_given(data, model):
             r"must lie in \[1e-06, 50\], .*, got 1e-07",
         ),
         ({"optimizer": "rprop", "target_rates": [51, 0.1]}, r"must lie in .*, got 51"),
-        ({"hidden_weight": np.inf}, "hidden weight must be finite"),
         ({"renew_every": 1.5}, "renew_every must be a whole number"),
-        ({"hidden_weight": -1.0}, "hidden weight must be at least 0"),
         ({"renew_every": 0}, "renew_every must be at least 1"),
         ({"budget": Budget(1, 21)}, "batch must lie in 1 … 20, got 21"),
     ],

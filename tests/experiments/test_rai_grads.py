@@ -1,13 +1,15 @@
 """What rai-grads measures."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from rai_utils.data import moons
+from rai_utils.diagnostics import gradient_norms
 from rai_utils.experiments import rai_grads
 from rai_utils.experiments.rai_grads import spread_across_examples
-from rai_utils.diagnostics import gradient_norms
 from rai_utils.models import Architecture, build_mlp, development_seeds
 from rai_utils.training import Phase, Watch, fit_backprop, fit_relaxed
 from rai_utils.tuning import tune
@@ -114,5 +116,10 @@ def test_a_hand_over_after_some_steps_is_that_of_each_network_at_each_rate(small
 def test_a_network_whose_forward_pass_overflows_is_lost(small, monkeypatch):
     found = rai_grads.activation_cell("relu", 0.01, 5, 2)
     assert all(0 <= accuracy <= 1 for values in found.values() for accuracy in values)
-    monkeypatch.setattr(rai_grads, "DEEP", Architecture((2, *[4] * 40, 1), "tanh"))
-    assert rai_grads.activation_cell("relu", 50.0, 60, 1) == {"train": [None], "held_out": [None]}
+    ends = [np.full((1, 1), np.nan), np.zeros((0, 1))]
+    for accuracy in ends:  # not finite at the end, or given up before it
+        history = SimpleNamespace(accuracy=accuracy, held_out_accuracy=accuracy)
+        failed = SimpleNamespace(history=history)
+        monkeypatch.setattr(rai_grads, "fit_relaxed", lambda *_, failed=failed, **__: failed)
+        found = rai_grads.activation_cell("relu", 0.1, 5, 2)
+        assert found == {"train": [None, None], "held_out": [None, None]}

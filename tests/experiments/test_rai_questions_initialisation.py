@@ -2,10 +2,12 @@
 
 import inspect
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from rai_utils.data import moons
 from rai_utils.experiments import rai_questions_initialisation as limits
@@ -17,18 +19,21 @@ from rai_utils.experiments.rai_questions_initialisation import (
     fit_module,
     handover_cell,
     layer_sequential,
+    layer_singular_values,
     relaxed_phase,
     residual_cell,
     schedule_cell,
     sequential_cell,
     sequential_deviation,
+    sequential_gradients,
     shape,
     smallest_step_cell,
     start_cell,
     with_batch_norm,
 )
 from rai_utils.models import Architecture, build_mlp, pre_activations
-from rai_utils.training import Phase, Watch, fit_backprop, fit_relaxed, fit_sequential
+from rai_utils.relaxation import forward_targets, relaxation_plan, relaxed_loss
+from rai_utils.training import Phase, Watch, fit_backprop, fit_relaxed
 
 SMALL = {"hidden_layers": 4, "width": 8}
 SMALL_FIRST_STEP = backprop_phase(1000, 10)
@@ -103,7 +108,9 @@ def test_a_sequential_cell_goes_on_from_rai_as_backpropagation_does():
     assert cell["train"][0] == relaxed.history.accuracy[0, 0]
     assert cell["held_out"][0] == relaxed.history.held_out_accuracy[0, 0]
     second = backprop_phase(10, 40)
-    history = fit_sequential(relaxed.model, moons(), second, watch=Watch((40,))).history
+    history = fit_backprop(
+        relaxed.model, moons(), second, find=sequential_gradients, watch=Watch((40,))
+    ).history
     assert cell["train"][1] == history.accuracy[0, 0]
     assert cell["held_out"][1] == history.held_out_accuracy[0, 0]
     assert cell["deviation"] < 1e-12
@@ -119,6 +126,95 @@ def test_the_deviation_of_another_gradient_is_seen(monkeypatch):
 
     monkeypatch.setattr(limits, "sequential_gradients", scaled)
     assert sequential_deviation(model, moons()) == pytest.approx(0.01)
+
+
+@pytest.fixture
+def data():
+    return moons(examples=12, held_out=4).to("cpu", torch.float64)
+
+
+@pytest.mark.parametrize("hidden_weight", [0.01, 1.0, 50.0])
+@pytest.mark.parametrize("activation", ["sigmoid", "relu", "softmax"])
+def test_targets_that_move_one_at_a_time_give_the_gradient_of_backpropagation(
+    data, activation, hidden_weight
+):
+    model = build_mlp(
+        Architecture((2, 5, 5, 5, 5, 4, 4, 1), activation), [0, 1], "xavier", dtype=torch.float64
+    )
+    found = sequential_gradients(model, data.x, data.y, hidden_weight=hidden_weight)
+    leaves = [*model.weights, *model.biases]
+    loss = nn.functional.binary_cross_entropy_with_logits(
+        model(data.x)[..., 0], data.y.expand(2, -1), reduction="none"
+    )
+    expected = torch.autograd.grad(loss.mean(1).sum(), leaves)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-14)
+
+
+def test_one_at_a_time_is_a_sequence_of_gradient_steps_on_the_relaxed_loss(data):
+    architecture = Architecture((2, 5, 5, 5, 1))
+    model = build_mlp(architecture, [0], dtype=torch.float64)
+    plan = relaxation_plan(architecture, (1, 2, 3))
+    values = [value.clone() for value in forward_targets(model, data.x, plan).values]
+    weights, biases = [*model.weights], [*model.biases]
+    found = sequential_gradients(model, data.x, data.y, hidden_weight=3.0)
+    for layer in (3, 2, 1):
+        group, position = plan.locate(layer)
+        leaves = [value.requires_grad_() for value in values]
+        total = relaxed_loss(plan, weights, biases, leaves, data.x, data.y, hidden_weight=3.0).total
+        gradient = torch.autograd.grad(total.sum(), leaves)[group][position]
+        values = [value.detach().clone() for value in leaves]
+        values[group][position] -= len(data.x) * 5 / (2 * 3.0) * gradient
+        total = relaxed_loss(plan, weights, biases, values, data.x, data.y, hidden_weight=3.0).total
+        now = torch.autograd.grad(total.sum(), weights)
+        run, place = (0, 0) if layer == 1 else (1, layer - 2)
+        torch.testing.assert_close(found[run][place], now[run][place])
+
+
+def test_one_at_a_time_refuses_what_it_cannot_do(data):
+    model = build_mlp(Architecture((2, 5, 1)), [0], dtype=torch.float64)
+    with pytest.raises(ValueError, match="hidden weight must be above 0, got 0"):
+        sequential_gradients(model, data.x, data.y, hidden_weight=0)
+    with pytest.raises(ValueError, match="hidden weight must be finite, got inf"):
+        sequential_gradients(model, data.x, data.y, hidden_weight=np.inf)
+    skips = build_mlp(Architecture((2, 5, 5, 1), skip_connections=True), [0], dtype=torch.float64)
+    with pytest.raises(ValueError, match="plain chain, got skip connections"):
+        sequential_gradients(skips, data.x, data.y)
+    with pytest.raises(ValueError, match=r"got \(12, 1\)"):
+        sequential_gradients(model, data.x[:, :1], data.y)
+
+
+@pytest.mark.parametrize("hidden_weight", [0.1, 1.0])
+def test_training_by_targets_that_move_one_at_a_time_is_backpropagation(data, hidden_weight):
+    model = build_mlp(Architecture((2, 6, 6, 6, 1), "tanh"), [3, 4], dtype=torch.float64)
+    phase, watch = Phase(15, 0.5, "sgd"), Watch(evaluate_at=range(16), inspect_at=range(15))
+    find = partial(sequential_gradients, hidden_weight=hidden_weight)
+    fit = fit_backprop(model, data, phase, find=find, watch=watch)
+    expected = fit_backprop(model, data, phase, watch=watch)
+    np.testing.assert_allclose(fit.history.loss, expected.history.loss, rtol=1e-9)
+    np.testing.assert_allclose(
+        fit.history.gradient_norms, expected.history.gradient_norms, rtol=1e-9
+    )
+
+
+def test_singular_values_are_those_of_the_jacobian_between_layers():
+    architecture = Architecture((2, 5, 4, 3, 1), "tanh")
+    model = build_mlp(architecture, [0, 1], gain=2.0, dtype=torch.float64)
+    x = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    values = layer_singular_values(model, x)
+    module = model.as_module(1)
+    for t, measured in enumerate(values, start=1):
+        upper = torch.nn.Sequential(
+            *(dict(module.named_children())[n] for n in (f"activation{t}", f"linear{t + 1}"))
+        )
+        below = pre_activations(model, x)[t - 1][1]  # (examples, l_t)
+        for example, z in enumerate(below):
+            jacobian = torch.autograd.functional.jacobian(upper, z)
+            expected = torch.linalg.svdvals(jacobian)
+            np.testing.assert_allclose(measured[1, example], expected, atol=1e-14)
+    skips = build_mlp(Architecture((2, 5, 5, 1), skip_connections=True), [0])
+    with pytest.raises(ValueError, match="plain chain"):
+        layer_singular_values(skips, x.float())
 
 
 def test_several_classes_get_a_softmax_output():

@@ -40,6 +40,8 @@ SMALLEST = {
     "regularisers": {"draws": 1, "seeds": 3, "hidden_layers": 2, "width": 3, "steps": 8},
     "minibatches": {"work": 0.1, "batch": 256},
     "minibatch-durations": {"rounds": 1, "work": 0.1, "rows": [100, 200]},
+    "convergence": {"networks": 2, "most_steps": 4},
+    "softmax-depth": {"width": 4, "networks": 2, "steps": 4},
 }
 
 
@@ -95,6 +97,8 @@ def test_the_durations_are_those_of_every_method_and_table():
         ("regularisers", {"regulariser": "hope"}, "regulariser must be one of"),
         ("regularisers", {"seeds": 2}, "seeds must be at least 3, got 2"),
         ("minibatches", {"method": "lion"}, "method must be one of"),
+        ("convergence", {"recipe": "step"}, "recipe must be one of sigmoid"),
+        ("softmax-depth", {"optimizer": "lion"}, "optimizer must be one of sgd, adam"),
     ],
 )
 def test_a_cell_that_makes_no_sense_is_refused_before_any_fit(sweep, wrong, message):

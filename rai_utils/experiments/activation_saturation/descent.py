@@ -64,6 +64,9 @@ def descend(
 ) -> Descent:
     """Run gradient descent; with a goal, until every network has reached it or failed.
 
+    Each of the networks has a learning rate, above 0, of its own; all have the same examples. What
+    is out of range or does not fit is refused with a ValueError.
+
     Args:
         model: the networks to start from; left as they are.
         dataset: the examples, the same for all networks.
@@ -77,9 +80,6 @@ def descend(
         order_seed: seed of that order.
         snapshot_at: steps at which the networks are kept. An early end leaves later ones out.
         enough: with a goal, ends the run too; it is given ``reached_at`` as it stands.
-
-    Raises:
-        ValueError: a value is out of range, or data and networks do not fit.
     """
     architecture = model.architecture
     loss_name = loss_for(dataset.task)
@@ -176,22 +176,13 @@ def race(
     *,
     initial_slope: float | None = None,
 ) -> Race:
-    """Find the learning rate that first brings 90 % of the seeds to a training loss.
+    """Find the learning rate that first brings 90 % of the seeds to a training loss, the goal.
 
-    All rates run side by side from the same networks, and the race ends with the first one that
-    is there: no other can be faster. If none gets there, the one with the most seeds there wins,
-    and among equals the one with the lowest median loss at the end.
-
-    Args:
-        model: one network a seed; use seeds that no reported number uses.
-        dataset: the examples.
-        grid: learning rates, at least one, each above 0.
-        steps: updates at most.
-        goal: the loss to reach.
-        initial_slope: as in ``descend``.
-
-    Raises:
-        ValueError: the grid is empty, or as ``descend``.
+    All rates of the grid run side by side from the same networks, one a seed (use seeds that no
+    reported number uses), and the race ends with the first one that is there: no other can be
+    faster. If none gets there in so many steps, the one with the most seeds there wins, and among
+    equals the one with the lowest median loss at the end. An empty grid is refused with a
+    ValueError.
     """
     grid = numbers(grid, "learning rates", above=0)
     if not grid:

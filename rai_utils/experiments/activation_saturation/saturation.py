@@ -1,4 +1,8 @@
-"""Saturated, dead and off-centre units, and what they do to the gradients that pass them."""
+"""Saturated, dead and off-centre units, and what they do to the gradients that pass them.
+
+``model`` are stacked networks whose activation works unit by unit, ``x`` inputs, (examples,
+features); all else is refused with a ValueError. Results are by layer, from the input.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +30,7 @@ SATURATED_BELOW = 0.05
 
 
 def saturation_limit(activation: str) -> float:
-    """Slope below which a unit counts as saturated: 5 % of the activation's greatest.
-
-    Raises:
-        ValueError: the activation mixes units.
-    """
+    """Slope below which a unit counts as saturated: 5 % of the activation's greatest."""
     greatest = ACTIVATIONS[activation].greatest_slope
     if greatest is None:
         raise ValueError(f"activation must work unit by unit, got {activation}")
@@ -38,15 +38,7 @@ def saturation_limit(activation: str) -> float:
 
 
 def saturated_share(model: StackedMLP, x: Tensor) -> Array:
-    """Share of (example, unit) pairs whose slope is below 5 % of the activation's greatest.
-
-    Args:
-        model: the networks.
-        x: inputs, (examples, features).
-
-    Returns:
-        (hidden layers, seeds), in 0 … 1.
-    """
+    """Share of (example, unit) pairs that are saturated, in 0 … 1, (hidden layers, seeds)."""
     limit = saturation_limit(model.architecture.hidden_activation)
     shares = [(values < limit).double().mean((1, 2)) for values in hidden_slopes(model, x)]
     return torch.stack(shares).cpu().numpy()
@@ -55,27 +47,15 @@ def saturated_share(model: StackedMLP, x: Tensor) -> Array:
 def without_gradient(model: StackedMLP, x: Tensor) -> Tensor:
     """Which hidden units have a slope of exactly 0 on every example: no gradient reaches them.
 
-    Args:
-        model: networks whose hidden layers have one width.
-        x: inputs, (examples, features).
-
-    Returns:
-        (hidden layers, seeds, units), true where a unit is dead on these examples.
+    Shape (hidden layers, seeds, units); hidden layers have one width.
     """
     return torch.stack([(values == 0).all(1) for values in hidden_slopes(model, x)])
 
 
 def off_centre(model: StackedMLP, x: Tensor) -> Array:
-    """Mean activation of each hidden layer over its root mean square.
+    """Mean activation of each hidden layer over its root mean square, (hidden layers, seeds).
 
-    0 where outputs are balanced around zero, ±1 where all are the same number.
-
-    Args:
-        model: the networks.
-        x: inputs, (examples, features).
-
-    Returns:
-        (hidden layers, seeds); 0 where a layer gives only zeros.
+    0 where outputs are balanced around zero or are all 0, ±1 where all are the same number.
     """
     rows = []
     for z in pre_activations(model, x)[:-1]:
@@ -89,17 +69,11 @@ def backward_signals(model: StackedMLP, dataset: Dataset) -> tuple[list[Tensor],
     """What each layer reads, and the gradient of each example's own loss at what it computes.
 
     The gradient of example e on the weight from unit j to unit i of layer t is δ_{t,e,i} h_{e,j}.
-
-    Args:
-        model: plain networks, without skip connections.
-        dataset: losses are on its training part.
+    Losses are on the training part. Skip connections are refused with a ValueError.
 
     Returns:
         h_0 … h_{T−1}, each (seeds, examples, l_{t−1}), and δ_1 … δ_T with δ_t = ∂L_e/∂z_t, each
-        (seeds, examples, l_t).
-
-    Raises:
-        ValueError: the networks have skip connections.
+            (seeds, examples, l_t).
     """
     if model.architecture.skip_connections:
         raise ValueError(f"networks must be without skips, got {model.architecture}")
@@ -113,7 +87,7 @@ def backward_signals(model: StackedMLP, dataset: Dataset) -> tuple[list[Tensor],
     # The loss is a mean over examples; times their number it is a sum of each one's own.
     (delta,) = torch.autograd.grad(loss.sum() * len(x), z[-1])
     deltas = [delta]
-    weights = [w[k].detach() for w in model.weights for k in range(len(w))]  # T × (seeds, m, n)
+    weights = [weight.detach() for weight, _ in model.layers()]  # T × (seeds, m, n)
     for layer in range(len(z) - 2, -1, -1):
         upstream = delta @ weights[layer + 1]  # (seeds, examples, units)
         kept = activation.kept(z[layer].detach(), inputs[layer + 1])
@@ -125,16 +99,13 @@ def backward_signals(model: StackedMLP, dataset: Dataset) -> tuple[list[Tensor],
 def sign_coherence(inputs: Tensor, deltas: Tensor) -> tuple[Array, Array]:
     """How much the gradient on one unit's weights has a single sign, |mean of the signs|.
 
-    1 where all its components have one sign, 0 where half of them are positive. With as many
-    random signs as inputs n it is about √(2 / πn).
-
-    Args:
-        inputs: what the layer reads, (seeds, examples, inputs).
-        deltas: gradients at its pre-activations, (seeds, examples, units).
+    1 where all its components have one sign, 0 where half of them are positive. With as many random
+    signs as inputs n it is about √(2 / πn). A layer reads ``inputs``, (seeds, examples, inputs),
+    and has gradients ``deltas`` at its pre-activations, (seeds, examples, units).
 
     Returns:
         Mean over units and examples, for one example's gradient, and mean over units for that of
-        all examples together; (seeds,) each. Gradients that are 0 everywhere are left out.
+            all examples together; (seeds,) each. Gradients that are 0 everywhere are left out.
     """
     h_signs = inputs.sign().double().mean(2).abs()  # (seeds, examples): δ only flips all of them
     alive = (deltas != 0) & (inputs != 0).any(2, keepdim=True)  # (seeds, examples, units)
@@ -146,16 +117,10 @@ def sign_coherence(inputs: Tensor, deltas: Tensor) -> tuple[Array, Array]:
 
 
 def backward_gains(deltas: list[Tensor]) -> Array:
-    """Root mean square of δ_t over that of δ_{t+1}, for the hidden layers t = 1 … T − 2.
+    """Root mean square of δ_t over that of δ_{t+1}, (T − 2, seeds), for t = 1 … T − 2.
 
     Below 1 the gradient shrinks on its way down. The step below the output layer is left out: it
-    depends on the output's width.
-
-    Args:
-        deltas: δ_1 … δ_T, each (seeds, examples, l_t).
-
-    Returns:
-        (T − 2, seeds).
+    depends on the output's width. δ_1 … δ_T are (seeds, examples, l_t) each.
     """
     sizes = torch.stack([d.double().square().mean((1, 2)).sqrt() for d in deltas[:-1]])
     return (sizes[:-1] / sizes[1:]).cpu().numpy()
@@ -180,9 +145,6 @@ def predicted_gains(
 
     Returns:
         Gain from layer t + 1 to layer t, for t = 1 … layers − 1, (layers − 1,).
-
-    Raises:
-        ValueError: a value is out of range or the activation is unknown.
     """
     weight_variance = number(weight_variance, "variance of the weights", least=0)
     bias_variance = number(bias_variance, "variance of the biases", least=0)
@@ -206,21 +168,9 @@ def two_weight_descent(
 ) -> Array:
     """Gradient descent on the two weights of one linear unit, one example a step, in turn.
 
-    Loss of example e: ½ (w · h_e − y_e)². Its gradient is (w · h_e − y_e) h_e, so where both
-    inputs are positive both weights move up or both move down.
-
-    Args:
-        inputs: h, (examples, 2).
-        outputs: y, (examples,).
-        start: the two weights.
-        rate: learning rate, above 0.
-        steps: updates, at least 1.
-
-    Returns:
-        The weights before each step and after the last, (steps + 1, 2).
-
-    Raises:
-        ValueError: shapes do not fit, or a value is out of range.
+    Loss of example e: ½ (w · h_e − y_e)². Its gradient is (w · h_e − y_e) h_e, so where both inputs
+    are positive both weights move up or both move down. ``inputs`` h are (examples, 2), ``outputs``
+    y (examples,). Returns the weights before each step and after the last, (steps + 1, 2).
     """
     if inputs.ndim != 2 or inputs.shape[1] != 2 or outputs.shape != inputs.shape[:1]:
         raise ValueError(

@@ -64,16 +64,9 @@ def approximation_errors(
 
     Thresholds t are uniform on [−1.1, 1.1]; steepnesses |s| are log-uniform from 1 to 3 × width
     with either sign, because a bounded activation needs steep units for fine detail. For ReLU the
-    steepness is a factor that c absorbs.
-
-    Args:
-        target: a key of ``TARGETS``.
-        activation: a key of ``HIDDEN``.
-        widths: hidden units, each at least 1.
-        seeds: one draw of the hidden layer each.
-
-    Raises:
-        ValueError: a name is unknown, or a width is below 1 or missing, or there is no seed.
+    steepness is a factor that c absorbs. ``target`` is a key of ``TARGETS``, ``activation`` of
+    ``HIDDEN``; there is one draw of the hidden layer for each of the widths (at least 1) and seeds.
+    All else is refused with a ValueError.
     """
     one_of(target, TARGETS, "target")
     one_of(activation, HIDDEN, "activation")
@@ -110,13 +103,7 @@ def polynomial_limits(target: str, degree: int) -> tuple[float, float]:
     """Least errors that any polynomial of a degree can have: root mean square and greatest.
 
     The first is least squares; the second is the minimax polynomial, by linear programming.
-
-    Args:
-        target: a key of ``TARGETS``.
-        degree: at least 0.
-
-    Raises:
-        ValueError: the target is unknown or the degree is negative.
+    ``target`` is a key of ``TARGETS``.
     """
     one_of(target, TARGETS, "target")
     degree = whole_number(degree, "degree")
@@ -137,15 +124,7 @@ def polynomial_limits(target: str, degree: int) -> tuple[float, float]:
 def log_log_slope(widths: Sequence[int], errors: Array) -> Array:
     """Least-squares slope of log error against log width, one a seed: −1 means error ~ 1/width.
 
-    Args:
-        widths: (widths,), at least two different ones.
-        errors: above 0, (widths, seeds).
-
-    Returns:
-        (seeds,).
-
-    Raises:
-        ValueError: shapes do not fit, or an error is not above 0.
+    Two different widths at least, (widths,), and errors above 0, (widths, seeds).
     """
     if len(set(widths)) < 2 or errors.ndim != 2 or len(errors) != len(widths):
         raise ValueError(

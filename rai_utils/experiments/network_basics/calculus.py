@@ -131,18 +131,9 @@ DERIVATIVES: tuple[DerivativeRule, ...] = (
 def rule_deviation(rule: DerivativeRule, points: int = 101) -> float:
     """Greatest relative deviation of a rule from automatic differentiation in float64.
 
-    u = 1 + x²/4, v = 2 + sin x and w = eˣ on x from 0.1 to 1: u and v stay above 0, and sin u
-    and cos u away from 0, so every row of the table is defined.
-
-    Args:
-        rule: a row of the table.
-        points: how many x, at least 1.
-
-    Returns:
-        Greatest |rule − autograd| / max(1, |autograd|).
-
-    Raises:
-        ValueError: ``points`` is below 1.
+    It is |rule − autograd| / max(1, |autograd|), with u = 1 + x²/4, v = 2 + sin x and w = eˣ at so
+    many points x from 0.1 to 1: u and v stay above 0, and sin u and cos u away from 0, so every row
+    of the table is defined.
     """
     if points < 1:
         raise ValueError(f"points must be at least 1, got {points}")
@@ -157,16 +148,8 @@ def rule_deviation(rule: DerivativeRule, points: int = 101) -> float:
 def sigmoid_unit_gradient(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Gradient of one sigmoid unit's cross-entropy by the lecture's formula, (ŷ − y) x.
 
-    Args:
-        w: weights, (features,).
-        x: inputs, (examples, features).
-        y: labels 0 or 1, (examples,).
-
-    Returns:
-        One gradient an example, (examples, features).
-
-    Raises:
-        ValueError: the shapes do not fit.
+    Weights w (features,), inputs x (examples, features) and labels y 0 or 1 (examples,) give one
+    gradient an example, (examples, features).
     """
     if w.ndim != 1 or x.shape[1:] != w.shape or y.shape != x.shape[:1]:
         raise ValueError(
@@ -232,20 +215,12 @@ LECTURE_GRAPH: tuple[Node, ...] = (
 def backpropagate(
     nodes: Sequence[Node], inputs: dict[str, float]
 ) -> tuple[dict[str, float], dict[str, float], tuple[Edge, ...]]:
-    """Forward values and backward gradients of a computational graph.
+    """Forward values and backward gradients of a computational graph, and its edges.
 
     The gradient of a node is the sum over the edges that leave it of (gradient of the reader) ×
-    (local derivative): the chain rule with all its paths.
-
-    Args:
-        nodes: each after the nodes that it reads; the last one is the output.
-        inputs: value of each input node.
-
-    Returns:
-        Value of each node, gradient of the output with respect to each, and the edges.
-
-    Raises:
-        ValueError: an input has no value, or a node reads one that does not come before it.
+    (local derivative): the chain rule with all its paths. Each node comes after the nodes that it
+    reads, the last one is the output, and ``inputs`` give the value of each input node, or a
+    ValueError says so.
     """
     values: dict[str, float] = {}
     for node in nodes:

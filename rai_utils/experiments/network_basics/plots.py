@@ -1,4 +1,7 @@
-"""The plots of the notebook network-basics; as in `plotting`, they draw on the axes given."""
+"""The plots of the notebook network-basics; as in `plotting`, they draw on the axes given.
+
+What does not fit is refused as there.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +38,6 @@ def expression_graph(
         labels: Name of a node to what is written above it, such as a formula.
         values: Name of a node to its forward value, written into it.
         edges: Source, target and the gradient carried from the target back to the source.
-
-    Returns:
-        The axes given.
-
-    Raises:
-        TypeError: If `axes` is not an `Axes`.
-        ValueError: If a node lacks a label or a value, or an edge names an unknown node.
     """
     check_axes(axes)
     edges = list(edges)
@@ -88,19 +84,11 @@ def power_law(
     """Draw errors against size on two logarithmic axes: a thin line a seed, the median thick.
 
     Args:
-        axes: The axes to draw on.
         sizes: Sizes, shape (n,), increasing, above 0.
         errors_by_name: Name to errors, each of shape (n, seeds), above 0.
         xlabel: What the sizes are.
         ylabel: What the errors are.
         references: Name to value of the horizontal lines, such as a limit.
-
-    Returns:
-        The axes given.
-
-    Raises:
-        TypeError: If `axes` is not an `Axes`.
-        ValueError: If shapes do not fit, a size or an error is not above 0.
     """
     check_axes(axes)
     for name, errors in errors_by_name.items():

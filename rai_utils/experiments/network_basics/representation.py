@@ -21,14 +21,8 @@ def best_linear_accuracy(x: Array, y: Array) -> float:
 
     Exact: the order in which a line meets the points as it sweeps over them changes only at the
     directions perpendicular to the line through two points, so one direction between every two
-    neighbouring ones, with every threshold and both sides, covers all lines.
-
-    Args:
-        x: points, (n, 2).
-        y: labels 0 or 1, (n,).
-
-    Raises:
-        ValueError: the shapes do not fit, or a label is neither 0 nor 1.
+    neighbouring ones, with every threshold and both sides, covers all lines. Points are (n, 2),
+    labels 0 or 1, (n,).
     """
     if x.ndim != 2 or x.shape[1] != 2 or y.shape != x.shape[:1] or not len(x):
         raise ValueError(f"points must be (n, 2) and labels (n,), got {x.shape} and {y.shape}")
@@ -52,15 +46,8 @@ def best_linear_accuracy(x: Array, y: Array) -> float:
 def last_hidden_layer(model: StackedMLP, x: Tensor) -> Array:
     """Activations of the last hidden layer, the features that the output layer reads.
 
-    Args:
-        model: networks with one hidden layer or more, without skip connections.
-        x: inputs, (examples, features).
-
-    Returns:
-        (seeds, examples, units).
-
-    Raises:
-        ValueError: there is no hidden layer, or there are skip connections.
+    Shape (seeds, examples, units). Networks without a hidden layer, or with skip connections, are
+    refused with a ValueError.
     """
     if model.architecture.depth < 2 or model.architecture.skip_connections:
         raise ValueError(f"the network must be plain with a hidden layer, got {model.architecture}")
@@ -69,17 +56,9 @@ def last_hidden_layer(model: StackedMLP, x: Tensor) -> Array:
 
 
 def logistic_regression_on_features(model: StackedMLP, dataset: Dataset) -> Array:
-    """Held-out accuracy of logistic regression on each network's last hidden layer.
+    """Held-out accuracy of logistic regression on each network's last hidden layer, (seeds,).
 
-    Args:
-        model: the networks, trained or not.
-        dataset: a classification problem.
-
-    Returns:
-        (seeds,).
-
-    Raises:
-        ValueError: the problem is a regression, or as ``last_hidden_layer``.
+    A regression problem is refused with a ValueError, networks as by ``last_hidden_layer``.
     """
     if dataset.task == "regression":
         raise ValueError("logistic regression needs a classification problem, got a regression")
@@ -100,24 +79,13 @@ def logistic_regression_on_features(model: StackedMLP, dataset: Dataset) -> Arra
 def composed_weights(model: StackedMLP) -> tuple[Tensor, Tensor]:
     """Weight and bias of the one linear layer that a stack of linear layers equals.
 
-    Args:
-        model: networks with the activation ``"identity"``, without skip connections.
-
-    Returns:
-        W_T … W_1, (seeds, outputs, inputs), and the bias, (seeds, 1, outputs).
-
-    Raises:
-        ValueError: the networks have another activation or skip connections.
+    W_T … W_1, (seeds, outputs, inputs), and the bias, (seeds, 1, outputs). Networks with another
+    activation than ``"identity"``, or with skip connections, are refused with a ValueError.
     """
     architecture = model.architecture
     if architecture.hidden_activation != "identity" or architecture.skip_connections:
         raise ValueError(f"the network must be plain and of linear layers, got {architecture}")
-    layers = [
-        (weight[offset].detach(), bias[offset].detach())
-        for run, weight, bias in zip(architecture.runs, model.weights, model.biases, strict=True)
-        for offset in range(run.layers)
-    ]
-    product, shift = layers[0]
-    for weight, bias in layers[1:]:
+    (product, shift), *rest = model.layers()
+    for weight, bias in rest:
         product, shift = weight @ product, shift @ weight.mT + bias
-    return product, shift
+    return product.detach(), shift.detach()

@@ -90,22 +90,18 @@ class Split:
 def benchmark(name: str, split: int, examples: int | None = None) -> Split:
     """One of ``BENCHMARKS``, split at random into 3/5 training, 1/5 validation, 1/5 test.
 
-    Generated problems are drawn anew for each split; bundled ones are only split anew. Classes
-    are shared out evenly over the parts. Inputs, and the labels of regression, are scaled to mean
-    0 and standard deviation 1 by the training part alone; an input that is the same in every
-    training example becomes 0. float32.
+    Generated problems are drawn anew for each split; bundled ones are only split anew. Classes are
+    shared out evenly over the parts. Inputs, and the labels of regression, are scaled to mean 0 and
+    standard deviation 1 by the training part alone; an input that is the same in every training
+    example becomes 0. float32.
 
-    The noise of the Friedman problems (Friedman 1991) is a third of the standard deviation that
-    the function itself has in the second and third, and 1 in the first, as in its paper.
+    The noise of the Friedman problems (Friedman 1991) is a third of the standard deviation that the
+    function itself has in the second and third, and 1 in the first, as in its paper.
 
     Args:
         name: a key of ``BENCHMARKS``.
         split: random state of the draw and of the split, at least 0.
-        examples: how many to keep, for all three parts together; None for all.
-
-    Raises:
-        ValueError: the name is unknown, the split is negative, or more examples than there are,
-            or fewer than 30, are asked for.
+        examples: how many to keep, 30 or more, for all three parts together; None for all.
     """
     one_of(name, BENCHMARKS, "benchmark")
     split = whole_number(split, "split", most=LAST_SEED // 4)

@@ -44,27 +44,12 @@ NOTHING = Watch(evaluate_at=())
 
 
 def r_squared(mean_squared_error: NDArray[np.float64], y: Tensor) -> NDArray[np.float64]:
-    """R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)²: 1 is perfect, 0 as good as the mean of these labels.
-
-    Args:
-        mean_squared_error: of the predictions of ``y``, any shape.
-        y: labels, (examples,), not all equal.
-    """
+    """R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)²: 1 is perfect, 0 as good as the mean of these labels."""
     return 1 - mean_squared_error / y.double().var(correction=0).item()
 
 
 def score(model: StackedMLP, x: Tensor, y: Tensor, task: Task) -> NDArray[np.float64]:
-    """Accuracy, or R² for regression, of the plain forward pass.
-
-    Args:
-        model: the networks.
-        x: inputs, (examples, features).
-        y: labels, (examples,).
-        task: what the labels mean.
-
-    Returns:
-        One score a network, (seeds,); NaN where the forward pass is not finite.
-    """
+    """Accuracy, or R² for regression, of the plain forward pass, (seeds,); NaN where not finite."""
     loss, accuracy = evaluate(model, x, y, task)
     return r_squared(loss, y) if task == "regression" else accuracy
 
@@ -147,15 +132,10 @@ def _relaxed(networks: Networks, data: Dataset) -> StackedMLP:
 
 def _handover(networks: Networks, data: Dataset) -> StackedMLP:
     first = networks.steps // 2
-    return fit_handover(
-        networks.start(data, "torch_default"),
-        data,
-        networks.phase(first),
-        networks.phase(networks.steps - first),
-        relaxed_watch=NOTHING,
-        backprop_watch=NOTHING,
-        device="cpu",
-    ).backprop.model
+    start = networks.start(data, "torch_default")
+    phases = networks.phase(first), networks.phase(networks.steps - first)
+    watches: dict[str, Any] = {"relaxed_watch": NOTHING, "backprop_watch": NOTHING}
+    return fit_handover(start, data, *phases, **watches, device="cpu").backprop.model
 
 
 # All start from the same weights but for the second, whose start is the one that Glorot & Bengio
@@ -169,16 +149,7 @@ METHODS: dict[str, Callable[[Networks, Dataset], StackedMLP]] = {
 
 
 def try_method(split: Split, method: str, networks: Networks) -> Trial:
-    """Train one network for each setting of the grid, and score all of them.
-
-    Args:
-        split: the data.
-        method: a key of ``METHODS``.
-        networks: their shape and their settings.
-
-    Raises:
-        ValueError: the method is unknown.
-    """
+    """Train one network for each setting of the grid by one of ``METHODS``; score all of them."""
     one_of(method, METHODS, "method")
     data = split.validation
     model = METHODS[method](networks, data)
@@ -220,38 +191,25 @@ REFERENCES: dict[str, Callable[[Task], list[tuple[dict[str, float], Estimator]]]
 
 
 def try_reference(split: Split, reference: str) -> Trial:
-    """Fit a model of scikit-learn with each setting of its grid, and score all of them.
+    """Fit one of ``REFERENCES``, models of scikit-learn, with each setting of its grid; score all.
 
     - ``"linear model"``: logistic regression, or ridge for regression, over 7 penalties.
     - ``"gradient boosting"``: 50 trees, over 3 rates and 2 depths (Friedman 2001).
 
     Of equal validation scores the first setting counts.
-
-    Args:
-        split: the data.
-        reference: a key of ``REFERENCES``.
-
-    Raises:
-        ValueError: the reference is unknown.
     """
     one_of(reference, REFERENCES, "reference")
     data, test = split.validation, split.test
     grid = REFERENCES[reference](data.task)
-    parts = [
-        (x.numpy(), y.numpy())
-        for x, y in (
-            (data.x, data.y),
-            (data.held_out_x, data.held_out_y),
-            (test.held_out_x, test.held_out_y),
-        )
-    ]
-    scores = np.array(
-        [
-            [fitted.score(x, y) for x, y in parts]
-            for fitted in (estimator.fit(*parts[0]) for _, estimator in grid)
-        ]
-    )  # (settings, parts)
-    training, validation, judged = scores.T
+    examples = (
+        (data.x, data.y),
+        (data.held_out_x, data.held_out_y),
+        (test.held_out_x, test.held_out_y),
+    )
+    parts = [(x.numpy(), y.numpy()) for x, y in examples]
+    fitted = [estimator.fit(*parts[0]) for _, estimator in grid]
+    scores = np.array([[model.score(x, y) for x, y in parts] for model in fitted])
+    training, validation, judged = scores.T  # each (settings,)
     settings = tuple(setting for setting, _ in grid)
     return Trial(settings, training, validation, np.zeros(len(settings)), judged)
 
@@ -279,42 +237,23 @@ def compare(
     learning_rates: Sequence[float],
     weight_decays: Sequence[float],
 ) -> dict[str, Any]:
-    """One cell of the comparison: a method on every split of a problem.
+    """One cell of the comparison, see ``summary``: a method on splits 0 … splits − 1 of a problem.
 
-    Args:
-        problem, examples: as in ``benchmark``.
-        splits: how many, 0 … splits − 1; split k starts from weights of seed k.
-        method: a key of ``METHODS``.
-        hidden_layers, width, steps, learning_rates, weight_decays: as in ``Networks``.
-
-    Returns:
-        See ``summary``; one trial a split.
+    Split k starts from weights of seed k; the arguments are those of ``benchmark`` and
+    ``Networks``.
     """
     rates, decays = tuple(learning_rates), tuple(weight_decays)
-    return summary(
-        [
-            try_method(
-                benchmark(problem, split, examples),
-                method,
-                Networks(hidden_layers, width, steps, rates, decays, seed=split),
-            )
-            for split in range(splits)
-        ]
-    )
+    trials = []
+    for split in range(splits):
+        networks = Networks(hidden_layers, width, steps, rates, decays, seed=split)
+        trials.append(try_method(benchmark(problem, split, examples), method, networks))
+    return summary(trials)
 
 
 def compare_reference(
     problem: str, examples: int | None, splits: int, reference: str
 ) -> dict[str, Any]:
-    """One cell of the sanity line: a model of scikit-learn on every split of a problem.
-
-    Args:
-        problem, examples, splits: as in ``compare``.
-        reference: a key of ``REFERENCES``.
-
-    Returns:
-        See ``summary``; one trial a split.
-    """
+    """One cell of the sanity line, as ``compare``: a model of scikit-learn on every split."""
     return summary(
         [try_reference(benchmark(problem, split, examples), reference) for split in range(splits)]
     )
@@ -323,15 +262,10 @@ def compare_reference(
 def differences(
     cells: Sequence[dict[str, Any]], method: str, baseline: str, hidden_layers: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Test score of one method less that of another, on the same splits.
+    """Test score of one method less that of a baseline, on the same splits.
 
-    Args:
-        cells: arguments and results of ``compare`` in one mapping each.
-        method, baseline: keys of ``METHODS``.
-        hidden_layers: of both.
-
-    Returns:
-        Problem to differences, (splits,), in the order of the cells.
+    The cells are arguments and results of ``compare`` in one mapping each; of them those with so
+    many hidden layers count. Returns problem to differences, (splits,), in the order of the cells.
     """
     scores = {
         (cell["problem"], cell["method"]): np.array(cell["test"])

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rai_utils.checks import number, one_of, whole_number
+from rai_utils.checks import number, one_of, seeded, whole_number
 from rai_utils.data import Dataset, exclusive_or, moons
 from rai_utils.diagnostics import decision_map, disagreement, mean_pairwise
 from rai_utils.experiments.sweep import Sweep
@@ -32,6 +32,7 @@ from rai_utils.relaxation import (
     relaxed_loss,
 )
 from rai_utils.training import (
+    Fit,
     Objective,
     Phase,
     Watch,
@@ -42,7 +43,8 @@ from rai_utils.training import (
 )
 from rai_utils.tuning import stop_early
 
-NOTHING = Watch(evaluate_at=())
+# Nothing is recorded, and networks this small are no work for a GPU.
+_QUIET: dict[str, Any] = {"watch": Watch(evaluate_at=()), "device": "cpu"}
 
 
 def residuals(
@@ -54,15 +56,8 @@ def residuals(
 ) -> list[Tensor]:
     """Residuals r_t = ẑ_t − z_t of a circuit whose layers are all relaxed, differentiable.
 
-    Args:
-        plan: must relax every layer.
-        weights, biases, values, x: as in ``relaxed_loss``.
-
-    Returns:
-        One tensor a layer, input to output, (seeds, examples, l_t).
-
-    Raises:
-        ValueError: a layer is not relaxed.
+    One tensor a layer, input to output, (seeds, examples, l_t); arguments as of ``relaxed_loss``. A
+    layer that is not relaxed is refused with a ValueError.
     """
     architecture = plan.architecture
     if len(plan.layers) < architecture.depth:
@@ -82,20 +77,15 @@ def residuals(
 
 
 def with_multipliers(multipliers: Sequence[Tensor]) -> Objective:
-    """Augmented Lagrangian of the constraints r_t = 0, with scaled multipliers u_t.
+    """Augmented Lagrangian of the constraints r_t = 0, with scaled multipliers u_t of every layer.
 
         total = L_y + λ Σ_t mean_{i,j} (r_tⁱ_j + u_tⁱ_j)²
 
     The augmented Lagrangian of Nocedal & Wright (2006, section 17.3) with the square completed
     (Boyd et al. 2011, section 3.1.1); the constant − λ Σ_t mean u_t² is left out. The multiplier
-    itself is 2 λ u_t / (examples × width). For neural networks: Carreira-Perpiñán & Wang (2014);
-    Taylor et al. (2016) keep the multiplier of the output layer alone.
-
-    Args:
-        multipliers: u_t of every layer, (seeds, examples, l_t).
-
-    Returns:
-        What ``fit_relaxed`` takes as its objective. The recorded hidden terms are mean r_t².
+    itself is 2 λ u_t / (examples × width), u_t being (seeds, examples, l_t). For neural networks:
+    Carreira-Perpiñán & Wang (2014); Taylor et al. (2016) keep the multiplier of the output layer
+    alone. The recorded hidden terms are mean r_t².
     """
 
     def objective(
@@ -122,33 +112,20 @@ def with_multipliers(multipliers: Sequence[Tensor]) -> Objective:
 
 
 def with_target_noise(deviation: float, generator: torch.Generator) -> Objective:
-    """Relaxed loss at z_t + ε_t, with ε_t ~ N(0, deviation²) drawn anew at every step.
+    """Relaxed loss at z_t + ε_t, with ε_t ~ N(0, deviation²) drawn anew at every step, on the CPU.
 
     A layer that reads z_t + ε_t is trained on noisy inputs, which for the squared error is a
-    penalty on its slope (Bishop 1995).
-
-    Args:
-        deviation: standard deviation of the noise on each pre-activation, at least 0.
-        generator: where it comes from; on the CPU.
-
-    Raises:
-        ValueError: the deviation is negative or not finite.
+    penalty on its slope (Bishop 1995). The deviation, of each pre-activation, is at least 0.
     """
     deviation = number(deviation, "deviation", least=0)
 
-    def objective(
-        plan: RelaxationPlan,
-        weights: Sequence[Tensor],
-        biases: Sequence[Tensor],
-        values: Sequence[Tensor],
-        *examples: Tensor,
-        **options: Any,
-    ) -> RelaxedLoss:
+    def objective(*arguments: Any, **options: Any) -> RelaxedLoss:
+        *circuit, values, x, y = arguments  # those of relaxed_loss
         noisy = [
             v + deviation * torch.randn(v.shape, generator=generator, dtype=v.dtype).to(v.device)
             for v in values
         ]
-        return relaxed_loss(plan, weights, biases, noisy, *examples, **options)
+        return relaxed_loss(*circuit, noisy, x, y, **options)
 
     return objective
 
@@ -156,29 +133,24 @@ def with_target_noise(deviation: float, generator: torch.Generator) -> Objective
 def with_target_decay(decay: float) -> Objective:
     """Relaxed loss with an L2 penalty on the targets: total + decay · Σ_t mean_{i,j} (z_tⁱ_j)².
 
-    The sum is over the relaxed layers, the mean over examples and units.
-
-    Args:
-        decay: at least 0.
-
-    Raises:
-        ValueError: the decay is negative or not finite.
+    The sum is over the relaxed layers, the mean over examples and units; the decay is at least 0.
     """
     decay = number(decay, "decay", least=0)
 
-    def objective(
-        plan: RelaxationPlan,
-        weights: Sequence[Tensor],
-        biases: Sequence[Tensor],
-        values: Sequence[Tensor],
-        *examples: Tensor,
-        **options: Any,
-    ) -> RelaxedLoss:
-        parts = relaxed_loss(plan, weights, biases, values, *examples, **options)
+    def objective(*arguments: Any, **options: Any) -> RelaxedLoss:
+        parts, values = relaxed_loss(*arguments, **options), arguments[3]
         squares = torch.cat([v.square().mean((2, 3)) for v in values]).sum(0)  # (seeds,)
         return replace(parts, total=parts.total + decay * squares)
 
     return objective
+
+
+def _fit(model: StackedMLP, dataset: Dataset, phase: Phase, **options: Any) -> Fit:
+    return fit_relaxed(model, dataset, phase, **{**_QUIET, **options})
+
+
+def _relaxed(model: StackedMLP, dataset: Dataset, phase: Phase, **options: Any) -> StackedMLP:
+    return _fit(model, dataset, phase, **options).model
 
 
 def _share_out(phase: Phase, rounds: int) -> list[Phase]:
@@ -193,26 +165,17 @@ def fit_growing(
 ) -> tuple[StackedMLP, Targets]:
     """Train by RAI in rounds of equal length, one hidden weight λ a round: the penalty method.
 
-    Weights and targets go on from where they were; the optimiser starts afresh in each round.
-    With a growing λ it is Framework 17.1 of Nocedal & Wright (2006) with a fixed number of steps
-    in place of a tolerance, and with one λ throughout the control for the fresh optimiser.
-
-    Args:
-        model: the networks to start from; left as they are.
-        dataset: the examples.
-        phase: the steps of all rounds together, learning rate, optimiser.
-        hidden_weights: λ of each round.
-
-    Raises:
-        ValueError: there are more rounds than steps or none, or as ``fit_relaxed``.
+    Weights and targets go on from where they were; the optimiser starts afresh in each round. With
+    a growing λ it is Framework 17.1 of Nocedal & Wright (2006) with a fixed number of steps in
+    place of a tolerance, and with one λ throughout the control for the fresh optimiser. The steps
+    of ``phase`` are those of all rounds together; more rounds than steps, or none, are refused with
+    a ValueError.
     """
     if not hidden_weights:
         raise ValueError("hidden_weights must hold one λ or more, got none")
     targets: Targets | None = None
     for part, weight in zip(_share_out(phase, len(hidden_weights)), hidden_weights, strict=True):
-        fit = fit_relaxed(
-            model, dataset, part, hidden_weight=weight, targets=targets, watch=NOTHING, device="cpu"
-        )
+        fit = _fit(model, dataset, part, hidden_weight=weight, targets=targets)
         model, targets = fit.model, fit.targets
     return model, fit.relaxed_targets
 
@@ -222,100 +185,54 @@ def fit_with_multipliers(
 ) -> tuple[StackedMLP, Targets, list[Tensor]]:
     """Train by RAI on the augmented Lagrangian: after each round, u_t ← u_t + r_t.
 
-    Framework 17.3 of Nocedal & Wright (2006) with λ held and a fixed number of steps in place of
-    a tolerance. u_t starts at 0; the optimiser starts afresh in each round.
-
-    Args:
-        model, dataset, phase: as in ``fit_growing``.
-        rounds: updates of the multipliers, plus one.
-        hidden_weight: λ.
-
-    Returns:
-        The networks, their targets, and the multipliers of the last round.
-
-    Raises:
-        ValueError: as ``fit_growing``.
+    Framework 17.3 of Nocedal & Wright (2006) with λ held and a fixed number of steps in place of a
+    tolerance. u_t starts at 0; rounds as in ``fit_growing``. Returns the networks, their targets,
+    and the multipliers of the last round.
     """
     targets = None
     multipliers: list[Tensor] = []
     for part in _share_out(phase, rounds):
         if targets is not None:
-            owed = residuals(
-                targets.plan, [*model.weights], [*model.biases], targets.values, dataset.x
-            )
+            circuit = targets.plan, [*model.weights], [*model.biases], targets.values
+            owed = residuals(*circuit, dataset.x)
             multipliers = [
                 u + r.detach() for u, r in zip(multipliers or [0.0] * len(owed), owed, strict=True)
             ]
-        fit = fit_relaxed(
-            model,
-            dataset,
-            part,
-            hidden_weight=hidden_weight,
-            targets=targets,
-            objective=with_multipliers(multipliers) if multipliers else relaxed_loss,
-            watch=NOTHING,
-            device="cpu",
-        )
+        objective = with_multipliers(multipliers) if multipliers else relaxed_loss
+        own: dict[str, Any] = {
+            "hidden_weight": hidden_weight,
+            "targets": targets,
+            "objective": objective,
+        }
+        fit = _fit(model, dataset, part, **own)
         model, targets = fit.model, fit.targets
     return model, fit.relaxed_targets, multipliers
 
 
 def fit_renewed(model: StackedMLP, dataset: Dataset, phase: Phase, rounds: int) -> StackedMLP:
-    """Train by RAI in rounds; each starts with targets from a fresh forward pass.
+    """Train by RAI in rounds, as in ``fit_growing``, each with targets from a fresh forward pass.
 
     The optimiser starts afresh with them, so the new targets are the ones that it trains.
-
-    Args:
-        model, dataset, phase: as in ``fit_growing``.
-        rounds: renewals, plus one.
-
-    Raises:
-        ValueError: as ``fit_growing``.
     """
     for part in _share_out(phase, rounds):
-        model = fit_relaxed(model, dataset, part, watch=NOTHING, device="cpu").model
+        model = _relaxed(model, dataset, part)
     return model
 
 
 def fit_stopped(model: StackedMLP, dataset: Dataset, phase: Phase, points: int) -> StackedMLP:
     """Train by RAI and return each network as it was when its held-out loss was lowest.
 
-    Args:
-        model, dataset, phase: as in ``fit_growing``; the held-out part chooses, so it may not
-            judge.
-        points: about how many steps are compared, evenly spaced on a log axis.
+    About so many ``points`` are compared, evenly spaced on a log axis. The held-out part chooses,
+    so it may not judge.
     """
     steps = schedule(phase.steps, points)
-    fit = fit_relaxed(
-        model, dataset, phase, watch=Watch(evaluate_at=steps, snapshot_at=steps), device="cpu"
-    )
+    fit = _fit(model, dataset, phase, watch=Watch(evaluate_at=steps, snapshot_at=steps))
     stopped = stop_early(fit, dataset.held_out_x, dataset.held_out_y, dataset.task).stopped_at
     return stack([fit.snapshots[int(step)].select([i]) for i, step in enumerate(stopped)])
 
 
 Train = Callable[[StackedMLP, Dataset, Phase, float], StackedMLP]
-
-
-def _relaxed(objective: Objective = relaxed_loss, hidden_weight: float = 1.0) -> Train:
-    return lambda model, data, phase, _: (
-        fit_relaxed(
-            model,
-            data,
-            phase,
-            objective=objective,
-            hidden_weight=hidden_weight,
-            watch=NOTHING,
-            device="cpu",
-        ).model
-    )
-
-
 GROWTH_ROUNDS = 5
-
-
-def _noisy(model: StackedMLP, data: Dataset, phase: Phase, deviation: float) -> StackedMLP:
-    generator = torch.Generator().manual_seed(0)
-    return _relaxed(with_target_noise(deviation, generator))(model, data, phase, deviation)
 
 
 @dataclass(frozen=True)
@@ -335,23 +252,17 @@ class Regulariser:
 
 REGULARISERS: dict[str, Regulariser] = {
     "none": Regulariser(
-        lambda model, data, phase, rate: _relaxed()(
-            model, data, replace(phase, learning_rate=rate), rate
-        ),
+        lambda model, data, phase, rate: _relaxed(model, data, replace(phase, learning_rate=rate)),
         (0.003, 0.01, 0.03),
         "learning rate",
     ),
     "weight decay": Regulariser(
-        lambda model, data, phase, decay: _relaxed()(
-            model, data, replace(phase, weight_decay=decay), decay
-        ),
+        lambda model, data, phase, decay: _relaxed(model, data, replace(phase, weight_decay=decay)),
         (1e-4, 1e-3, 1e-2),
         "penalty on the weights",
     ),
     "fixed λ": Regulariser(
-        lambda model, data, phase, weight: _relaxed(hidden_weight=weight)(
-            model, data, phase, weight
-        ),
+        lambda model, data, phase, weight: _relaxed(model, data, phase, hidden_weight=weight),
         (0.1, 10.0, 100.0),
         "λ",
     ),
@@ -367,10 +278,16 @@ REGULARISERS: dict[str, Regulariser] = {
         (2, 5, 10),
         "rounds",
     ),
-    "target noise": Regulariser(_noisy, (0.03, 0.1, 0.3), "standard deviation"),
+    "target noise": Regulariser(
+        lambda model, data, phase, deviation: _relaxed(
+            model, data, phase, objective=with_target_noise(deviation, seeded(0))
+        ),
+        (0.03, 0.1, 0.3),
+        "standard deviation",
+    ),
     "target decay": Regulariser(
-        lambda model, data, phase, decay: _relaxed(with_target_decay(decay))(
-            model, data, phase, decay
+        lambda model, data, phase, decay: _relaxed(
+            model, data, phase, objective=with_target_decay(decay)
         ),
         (1e-4, 1e-3, 1e-2),
         "penalty on the targets",
@@ -393,9 +310,7 @@ REGULARISERS: dict[str, Regulariser] = {
     ),
     "backprop": Regulariser(
         lambda model, data, phase, rate: (
-            fit_backprop(
-                model, data, replace(phase, learning_rate=rate), watch=NOTHING, device="cpu"
-            ).model
+            fit_backprop(model, data, replace(phase, learning_rate=rate), **_QUIET).model
         ),
         (0.003, 0.01, 0.03),
         "learning rate",
@@ -425,23 +340,15 @@ def measure(
 ) -> dict[str, Any]:
     """One cell: one strength of one regulariser, on several draws of 100 training examples.
 
-    On each draw the same seeds' networks are trained. 500 validation examples are there to stop
-    early and to choose a strength; 2 000 others judge.
-
-    Args:
-        problem: a key of ``PROBLEMS``.
-        regulariser: a key of ``REGULARISERS``.
-        strength: what its ``meaning`` says.
-        draws: of the data, 0 … draws − 1.
-        seeds: networks on each draw, at least 3.
-        hidden_layers, width: of ReLU networks with default initialisation.
-        steps, learning_rate: of Adam.
+    On each draw, 0 … draws − 1, the same seeds' ReLU networks with default initialisation are
+    trained by Adam. 500 validation examples are there to stop early and to choose a strength; 2 000
+    others judge. Three seeds at least: disagreements of pairs need them.
 
     Returns:
         Mean over the seeds, one number a draw: ``training``, ``validation``, ``validation_loss``
-        and ``test`` (accuracies of the plain forward pass, and the loss), and ``disagreement``,
-        the share of the square [−3, 3]² that two networks of one draw decide differently, mean
-        over their pairs.
+            and ``test`` (accuracies of the plain forward pass, and the loss), and ``disagreement``,
+            the share of the square [−3, 3]² that two networks of one draw decide differently, mean
+            over their pairs.
     """
     one_of(problem, PROBLEMS, "problem")
     one_of(regulariser, REGULARISERS, "regulariser")
@@ -452,12 +359,8 @@ def measure(
     for draw in range(draws):
         data = PROBLEMS[problem](draw, 500, 1)
         test = PROBLEMS[problem](draw, 2000, 2)
-        model = REGULARISERS[regulariser].train(
-            build_mlp(architecture, range(seeds)),
-            data,
-            Phase(steps, learning_rate, "adam"),
-            strength,
-        )
+        start, phase = build_mlp(architecture, range(seeds)), Phase(steps, learning_rate, "adam")
+        model = REGULARISERS[regulariser].train(start, data, phase, strength)
         _, training = evaluate(model, data.x, data.y, data.task)
         loss, validation = evaluate(model, data.held_out_x, data.held_out_y, data.task)
         _, judged = evaluate(model, test.held_out_x, test.held_out_y, data.task)
@@ -471,12 +374,9 @@ def measure(
 def chosen_strengths(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
     """Take each regulariser at the strength that did best on the validation examples.
 
-    Args:
-        cells: arguments and results of ``measure`` in one mapping each.
-
-    Returns:
-        Problem to regulariser to the cell with the highest validation accuracy, mean over the
-        draws; the lower validation loss decides between equals.
+    The cells are arguments and results of ``measure`` in one mapping each. Returns problem to
+    regulariser to the cell with the highest validation accuracy, mean over the draws; the lower
+    validation loss decides between equals.
     """
     chosen: dict[str, dict[str, dict[str, Any]]] = {}
 
@@ -492,11 +392,9 @@ def chosen_strengths(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, dic
 
 
 def change(cell: dict[str, Any], reference: dict[str, Any], quantity: str) -> NDArray[np.float64]:
-    """Return what a cell has more of a quantity than another one, draw by draw, (draws,).
+    """Return what a cell has more of a quantity than a reference on the same draws, (draws,).
 
-    Args:
-        cell, reference: results of ``measure`` on the same draws.
-        quantity: a key of both, or ``"gap"``, training less test accuracy.
+    The quantity is a key of both, or ``"gap"``, training less test accuracy.
     """
 
     def values(of: dict[str, Any]) -> NDArray[np.float64]:
@@ -507,21 +405,13 @@ def change(cell: dict[str, Any], reference: dict[str, Any], quantity: str) -> ND
     return values(cell) - values(reference)
 
 
+NETWORKS = {"draws": 10, "seeds": 8, "hidden_layers": 3, "width": 32}
+TRAINING = {"steps": 400, "learning_rate": 0.01}
 SWEEPS = (
     Sweep(
         "regularisers",
         tuple(
-            {
-                "problem": problem,
-                "regulariser": name,
-                "strength": strength,
-                "draws": 10,
-                "seeds": 8,
-                "hidden_layers": 3,
-                "width": 32,
-                "steps": 400,
-                "learning_rate": 0.01,
-            }
+            {"problem": problem, "regulariser": name, "strength": strength, **NETWORKS, **TRAINING}
             for problem in PROBLEMS
             for name, regulariser in REGULARISERS.items()
             for strength in regulariser.strengths

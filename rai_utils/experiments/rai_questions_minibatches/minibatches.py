@@ -3,8 +3,8 @@
 A target belongs to one example, so a loop that changes its batch cannot go on with the tensor of
 targets that it has. There are three ways around that, and what happens without one:
 
-- ``fit_table``: a table keyed by example keeps the targets and their optimiser state. A batch
-  takes its rows out, makes one step of weights and targets together, and puts them back. With
+- ``fit_table``: a table keyed by example keeps the targets and their optimiser state. A batch takes
+  its rows out, makes one step of weights and targets together, and puts them back. With
   ``renew_every`` the rows are made anew from a forward pass every so many passes over the data,
   with fresh optimiser state, so that the optimiser trains the new ones.
 - ``fit_fresh``: nothing is kept. Each batch makes its targets by a forward pass, moves them for
@@ -12,14 +12,16 @@ targets that it has. There are three ways around that, and what happens without 
 - ``fit_shared``: one tensor for whatever batch comes, which ``fit_table`` refuses. The control.
 
 ``fit_backprop_batches`` is the baseline. A table whose batch is all of the examples is
-``training.fit_relaxed``, step by step. Many networks are trained at once, each with learning
-rates of its own, on the same batches.
+``training.fit_relaxed``, step by step. Many networks are trained at once, each with learning rates
+of its own, on the same batches: ``model`` are the networks to start from, left as they are,
+``weight_rates`` and ``target_rates`` one number for each of them. What is out of range or does not
+fit is refused with a ValueError before any work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import pairwise, product
 from typing import Any
@@ -31,8 +33,8 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from rai_utils.checks import LAST_SEED, number, one_each, one_of, seeded, whole_number
-from rai_utils.data import Dataset, Task, digits
-from rai_utils.experiments.sweep import Sweep
+from rai_utils.data import Dataset, digits
+from rai_utils.experiments.sweep import Sweep, grid
 from rai_utils.experiments.timing import Timed, clocked, interleaved, summarise
 from rai_utils.models import Architecture, StackedMLP, build_mlp, check_inputs
 from rai_utils.relaxation import (
@@ -88,10 +90,6 @@ class TargetTable:
         states: optimiser state, the same shapes.
         updates: updates that each row has had since it was filled, −1 where it is empty,
             (examples,).
-
-    Raises:
-        ValueError: the inputs do not fit the plan's architecture, there is no network, or the
-            optimiser is unknown.
     """
 
     def __init__(self, plan: RelaxationPlan, x: Tensor, networks: int, rule: str = "adam") -> None:
@@ -109,24 +107,18 @@ class TargetTable:
     @property
     def bytes(self) -> int:
         """Bytes of targets and optimiser state, see ``table_bytes``; counters left out."""
-        kept = [*self.values, *(part for state in self.states for part in state)]
-        return sum(part.numel() * part.element_size() for part in kept)
+        return sum(part.numel() * part.element_size() for part in _tensors(self))
 
     def renew(self) -> None:
         """Empty every row: targets and optimiser state start afresh when its example comes."""
         self.updates.fill_(-1)
 
     def take(self, rows: Tensor, x: Tensor, model: StackedMLP, rates: Tensor) -> BatchTargets:
-        """Take a batch out; empty rows are filled first.
+        """Take a batch out; empty rows are filled first, by the networks as they are.
 
-        Args:
-            rows: which examples, (batch,).
-            x: their inputs, (batch, l₀).
-            model: the networks as they are, for the empty rows.
-            rates: learning rate of the targets of each network, (networks,).
-
-        Raises:
-            ValueError: ``x`` are not the inputs that those rows belong to.
+        ``rows`` say which examples, (batch,), and ``rates`` are the learning rates of the targets
+        of each network, (networks,). Where ``x``, (batch, l₀), are not the inputs of those rows, a
+        ValueError says so.
         """
         check_examples(self.x[rows], x)
         updates = self.updates[rows]
@@ -145,16 +137,13 @@ class TargetTable:
 
     def put(self, rows: Tensor, batch: BatchTargets) -> None:
         """Write a batch back into the rows that it was taken from."""
-        for value, new in zip(self.values, batch.values, strict=True):
-            value[:, :, rows] = new.detach()
-        for state, new in zip(self.states, batch.states, strict=True):
-            for part, new_part in zip(state, new, strict=True):
-                part[:, :, rows] = new_part
+        for kept, new in zip(_tensors(self), _tensors(batch), strict=True):
+            kept[:, :, rows] = new.detach()
         self.updates[rows] = batch.updates
 
 
-def _tensors(batch: BatchTargets) -> list[Tensor]:
-    return [*batch.values, *(part for state in batch.states for part in state)]
+def _tensors(of: BatchTargets | TargetTable) -> list[Tensor]:
+    return [*of.values, *(part for state in of.states for part in state)]
 
 
 def fresh_targets(
@@ -173,17 +162,9 @@ def table_bytes(
 
         bytes = b n Σ_{t=1}^{T} l_t (1 + s)
 
-    with n examples, s optimiser states for each target and b bytes a number. The counter of each
-    row, 4 bytes an example whatever the network, is left out.
-
-    Args:
-        architecture: gives l_1 … l_T.
-        examples: n, at least 1.
-        states: s, at least 0: 2 for Adam and Rprop, 0 for gradient descent.
-        bytes_of_number: b, 4 in float32.
-
-    Raises:
-        ValueError: a count is out of range.
+    with n ``examples``, s optimiser ``states`` for each target (2 for Adam and Rprop, 0 for
+    gradient descent) and b ``bytes_of_number``. The counter of each row, 4 bytes an example
+    whatever the network, is left out.
     """
     examples, states = whole_number(examples, "examples", 1), whole_number(states, "states")
     bytes_of_number = whole_number(bytes_of_number, "bytes_of_number", 1)
@@ -241,9 +222,6 @@ class Budget:
         batch: examples of a step, at least 1; the last batch of a pass may be smaller.
         order_seed: of the order of the examples, drawn anew for each pass over the data.
         evaluations: how often the fit looks at itself after step 0, evenly in work, at least 1.
-
-    Raises:
-        ValueError: a value is out of range.
     """
 
     work: float
@@ -304,6 +282,7 @@ class _Learner:
     """Networks being trained, with an optimiser state and a learning rate for each of them."""
 
     model: StackedMLP
+    loss: OutputLoss
     rule: UpdateRule
     rates: Tensor
     states: list[tuple[Tensor, ...]]
@@ -320,12 +299,14 @@ def _leaves(model: StackedMLP) -> list[Tensor]:
     return [*model.weights, *model.biases]
 
 
-def _learner(model: StackedMLP, rates: Sequence[float], optimizer: str) -> _Learner:
+def _learner(
+    model: StackedMLP, dataset: Dataset, rates: Sequence[float], optimizer: str
+) -> _Learner:
     copy = model.select(range(model.seeds))
     rule = update_rule(optimizer)
     spread = _spread(_rates(model, rates, "weights", optimizer))
     states = [rule.start(spread.expand_as(leaf)) for leaf in _leaves(copy)]
-    return _Learner(copy, rule, spread, states)
+    return _Learner(copy, loss_for(dataset.task), rule, spread, states)
 
 
 def _rates(model: StackedMLP, rates: Sequence[float], name: str, optimizer: str) -> Tensor:
@@ -348,24 +329,12 @@ def fit_backprop_batches(
     *,
     optimizer: str = "adam",
 ) -> BatchFit:
-    """Train by backpropagation on mini-batches.
-
-    Args:
-        model: the networks to start from; left as they are.
-        dataset: the examples, the same for all networks.
-        budget: work, batch, order.
-        weight_rates: learning rate of each network.
-        optimizer: a key of ``UPDATE_RULES``.
-
-    Raises:
-        ValueError: data, networks and rates do not fit each other.
-    """
-    learner = _learner(model, weight_rates, optimizer)
+    """Train by backpropagation on mini-batches; ``optimizer`` is a key of ``UPDATE_RULES``."""
+    learner = _learner(model, dataset, weight_rates, optimizer)
     architecture, work = model.architecture, work_of(model.architecture)
-    name = loss_for(dataset.task)
 
     def prepare(rows: Tensor, x: Tensor, y: Tensor, _: int) -> _Update:
-        loss = output_loss(learner.model(x), y, architecture.output_activation, name)
+        loss = output_loss(learner.model(x), y, architecture.output_activation, learner.loss)
         trained = _leaves(learner.model)
         return _Update(work.both * len(rows), loss.sum(), trained, learner.advance)
 
@@ -380,35 +349,25 @@ def fit_table(
     target_rates: Sequence[float],
     *,
     optimizer: str = "adam",
-    hidden_weight: float = 1.0,
     renew_every: int | None = None,
 ) -> BatchFit:
     """Train by RAI on mini-batches, with targets and their optimiser state kept in a table.
 
-    Each step updates the weights and the batch's targets together, by gradients of the relaxed
-    loss of the batch (Eq. 4). With ``budget.batch`` the number of examples and equal rates it
-    makes the steps of ``training.fit_relaxed``.
+    Each step updates the weights and the batch's targets together, by gradients of the relaxed loss
+    of the batch (Eq. 4). With ``budget.batch`` the number of examples and equal rates it makes the
+    steps of ``training.fit_relaxed``.
 
     Args:
-        model: the networks to start from; left as they are.
-        dataset: the examples, the same for all networks.
-        budget: work, batch, order.
-        weight_rates: learning rate of the weights of each network.
-        target_rates: learning rate of its targets.
         optimizer: a key of ``UPDATE_RULES``, for weights and for targets, each with its own state.
-        hidden_weight: λ, at least 0.
-        renew_every: passes over the data after which all targets are made anew by a forward
-            pass, with fresh state, at least 1; None for never.
-
-    Raises:
-        ValueError: data, networks and rates do not fit each other, or a value is out of range.
+        renew_every: passes over the data after which all targets are made anew by a forward pass,
+            with fresh state, at least 1; None for never.
     """
     if renew_every is not None:
         renew_every = whole_number(renew_every, "renew_every", 1)
-    learner = _learner(model, weight_rates, optimizer)
+    learner = _learner(model, dataset, weight_rates, optimizer)
     rates = _rates(model, target_rates, "targets", optimizer)
     plan, work = relaxation_plan(model.architecture), work_of(model.architecture)
-    joint_update = _joint_updates(learner, plan, rates, dataset.task, hidden_weight)
+    joint_update = _joint_updates(learner, plan, rates)
     table = TargetTable(plan, dataset.x.to(rates.dtype), model.seeds, optimizer)
     renewed = 0
 
@@ -432,30 +391,16 @@ def fresh_gradients(
     rates: Tensor,
     *,
     inner_steps: int,
-    hidden_weight: float = 1.0,
     loss: OutputLoss = "cross_entropy",
 ) -> tuple[Tensor, ...]:
-    """Gradients of the weights after ``inner_steps`` of fresh targets, as ``fit_fresh`` takes them.
+    """Gradients of the weights, then of the biases, as ``fit_fresh`` takes them for one batch.
 
-    Args:
-        model: the networks.
-        x: inputs, (batch, l₀).
-        y: labels, (batch,).
-        rates: step of the targets of each network, as in ``fit_fresh``, (networks,).
-        inner_steps: K, at least 1.
-        hidden_weight: λ, at least 0.
-        loss: the output error.
-
-    Returns:
-        Gradients of ``model.weights``, then of ``model.biases``.
-
-    Raises:
-        ValueError: a value is out of range.
+    The batch is ``x``, (batch, l₀), and ``y``, (batch,); ``rates``, (networks,), are the target
+    rates of ``fit_fresh``, whose arguments the others are.
     """
     inner_steps = whole_number(inner_steps, "inner_steps", 1)
-    hidden_weight = number(hidden_weight, "hidden weight", least=0)
     plan = relaxation_plan(model.architecture)
-    total = _fresh_total(model, x, y, rates, plan, inner_steps, hidden_weight, loss)
+    total = _fresh_total(model, x, y, rates, plan, inner_steps, loss)
     return torch.autograd.grad(total, _leaves(model))
 
 
@@ -466,7 +411,6 @@ def _fresh_total(
     rates: Tensor,
     plan: RelaxationPlan,
     inner_steps: int,
-    hidden_weight: float,
     loss: OutputLoss,
 ) -> Tensor:
     """Relaxed loss, summed over networks, after fresh targets have moved with weights fixed."""
@@ -474,9 +418,9 @@ def _fresh_total(
     batch = fresh_targets(model, x, plan, rule, rates)
     for _ in range(inner_steps):
         values = _trainable(batch)
-        total = _relaxed_total(plan, model, values, x, y, hidden_weight, loss)
+        total = _relaxed_total(plan, model, values, x, y, loss)
         _advance_targets(batch, torch.autograd.grad(total, values), rule, rates * len(x))
-    return _relaxed_total(plan, model, batch.values, x, y, hidden_weight, loss)
+    return _relaxed_total(plan, model, batch.values, x, y, loss)
 
 
 def fit_fresh(
@@ -488,39 +432,28 @@ def fit_fresh(
     *,
     inner_steps: int,
     optimizer: str = "adam",
-    hidden_weight: float = 1.0,
 ) -> BatchFit:
     """Train by RAI on mini-batches whose targets live for one batch.
 
-    Each batch: targets from a forward pass; ``inner_steps`` of gradient descent on the targets
-    with the weights fixed; one step of the weights on what the targets have become. From
-    residuals of 0 the signal moves one layer a step, so the weights of layer t have a gradient
-    only if ``inner_steps`` ≥ T − t + 1.
+    Each batch: targets from a forward pass; ``inner_steps`` of gradient descent on the targets with
+    the weights fixed; one step of the weights on what the targets have become. From residuals of 0
+    the signal moves one layer a step, so the weights of layer t have a gradient only if
+    ``inner_steps`` ≥ T − t + 1.
 
     Args:
-        model: the networks to start from; left as they are.
-        dataset: the examples, the same for all networks.
-        budget: work, batch, order.
-        weight_rates: learning rate of the weights of each network.
-        target_rates: step of its targets, for a loss that is a sum over examples, not a mean:
-            an example's targets then move alike in batches of any size.
+        target_rates: step of the targets, for a loss that is a sum over examples, not a mean: an
+            example's targets then move alike in batches of any size.
         inner_steps: K, at least 1.
         optimizer: a key of ``UPDATE_RULES``, for the weights.
-        hidden_weight: λ, at least 0.
-
-    Raises:
-        ValueError: data, networks and rates do not fit each other, or a value is out of range.
     """
-    learner = _learner(model, weight_rates, optimizer)
+    learner = _learner(model, dataset, weight_rates, optimizer)
     rates = _rates(model, target_rates, "targets", "sgd")
     work = work_of(model.architecture)
-
     inner_steps = whole_number(inner_steps, "inner_steps", 1)
-    hidden_weight = number(hidden_weight, "hidden weight", least=0)
-    plan, loss = relaxation_plan(model.architecture), loss_for(dataset.task)
+    plan = relaxation_plan(model.architecture)
 
     def prepare(rows: Tensor, x: Tensor, y: Tensor, _: int) -> _Update:
-        args = learner.model, x, y, rates, plan, inner_steps, hidden_weight, loss
+        args = learner.model, x, y, rates, plan, inner_steps, learner.loss
         done = (work.forward + inner_steps * work.targets + work.weights) * len(rows)
         return _Update(done, _fresh_total(*args), _leaves(learner.model), learner.advance)
 
@@ -535,24 +468,16 @@ def fit_shared(
     target_rates: Sequence[float],
     *,
     optimizer: str = "adam",
-    hidden_weight: float = 1.0,
 ) -> BatchFit:
     """Train by RAI with the targets of the first batch for every batch: the mistake, measured.
 
     Everything but that is as in ``fit_table``. The targets that were made for one example are
     trained on whatever example stands in its place in the next batch.
-
-    Args:
-        model, dataset, budget, weight_rates, target_rates, optimizer, hidden_weight: as in
-            ``fit_table``.
-
-    Raises:
-        ValueError: data, networks and rates do not fit each other.
     """
-    learner = _learner(model, weight_rates, optimizer)
+    learner = _learner(model, dataset, weight_rates, optimizer)
     rates, rule = _rates(model, target_rates, "targets", optimizer), learner.rule
     plan, work = relaxation_plan(model.architecture), work_of(model.architecture)
-    joint_update = _joint_updates(learner, plan, rates, dataset.task, hidden_weight)
+    joint_update = _joint_updates(learner, plan, rates)
     batch: BatchTargets | None = None
 
     def prepare(rows: Tensor, x: Tensor, y: Tensor, _: int) -> _Update:
@@ -574,21 +499,11 @@ def _relaxed_total(
     values: Sequence[Tensor],
     x: Tensor,
     y: Tensor,
-    hidden_weight: float,
     loss: OutputLoss,
 ) -> Tensor:
     """Relaxed loss of a batch, summed over networks."""
-    parts = relaxed_loss(
-        plan,
-        [*model.weights],
-        [*model.biases],
-        values,
-        x,
-        y,
-        hidden_weight=hidden_weight,
-        loss=loss,
-    )
-    return parts.total.sum()
+    circuit = plan, [*model.weights], [*model.biases], values
+    return relaxed_loss(*circuit, x, y, loss=loss).total.sum()
 
 
 @dataclass(frozen=True)
@@ -609,11 +524,10 @@ class _Update:
 
 
 def _joint_updates(
-    learner: _Learner, plan: RelaxationPlan, rates: Tensor, task: Task, hidden_weight: float
+    learner: _Learner, plan: RelaxationPlan, rates: Tensor
 ) -> Callable[..., _Update]:
     """Return a function: work, a batch's targets, x, y, what follows -> one step of both."""
-    hidden_weight = number(hidden_weight, "hidden weight", least=0)
-    leaves, loss = _leaves(learner.model), loss_for(task)
+    leaves = _leaves(learner.model)
 
     def prepare(
         work: int,
@@ -623,7 +537,7 @@ def _joint_updates(
         follow: Callable[[], None] = lambda: None,
     ) -> _Update:
         values = _trainable(batch)
-        total = _relaxed_total(plan, learner.model, values, x, y, hidden_weight, loss)
+        total = _relaxed_total(plan, learner.model, values, x, y, learner.loss)
 
         def apply(gradients: Sequence[Tensor]) -> None:
             learner.advance(gradients[: len(leaves)])
@@ -657,7 +571,7 @@ def _run(
 ) -> BatchFit:
     """Make what ``prepare`` returns for rows, x, y and passes made, until the budget is spent."""
     architecture, dtype = learner.model.architecture, learner.model.weights[0].dtype
-    check_data(architecture, dataset, loss_for(dataset.task))
+    check_data(architecture, dataset, learner.loss)
     data = dataset.to("cpu", dtype)
     examples = len(data.x)
     unit = work_of(architecture).both * examples
@@ -679,34 +593,23 @@ def _run(
         spent = done / unit
         if spent >= due:
             snapshots.append(learner.model.select(range(learner.model.seeds)))
-            records.append(
-                (
-                    learner.updates,
-                    seen / examples,
-                    spent,
-                    *evaluate(learner.model, data.x, data.y, data.task),
-                    *evaluate(learner.model, data.held_out_x, data.held_out_y, data.task),
-                )
-            )
+            measured = evaluate(learner.model, data.x, data.y, data.task)
+            held_out = evaluate(learner.model, data.held_out_x, data.held_out_y, data.task)
+            records.append((learner.updates, seen / examples, spent, *measured, *held_out))
             if spent >= budget.work:
                 break
             due = min(interval * (spent // interval + 1), budget.work)
         done += step.loss.work
         seen += len(step.rows)
-    updates, passes, work, *measured = (np.array(column) for column in zip(*records, strict=True))
-    history = BatchHistory(updates, passes, work, *measured)
+    history = BatchHistory(*(np.array(column) for column in zip(*records, strict=True)))
     return BatchFit(snapshots[-1], history, tuple(snapshots))
 
 
 def layer_cosines(gradients: Sequence[Tensor], others: Sequence[Tensor]) -> NDArray[np.float64]:
-    """Cosine of the angle between two gradients of each layer's weights.
+    """Cosine of the angle between two gradients of each layer's weights, (T, networks).
 
-    Args:
-        gradients: one tensor a run of equal layers, (layers, networks, outputs, inputs).
-        others: the same shapes.
-
-    Returns:
-        (T, networks), input to output; 0 where a gradient is exactly 0.
+    It is 0 where a gradient is exactly 0. The gradients have one tensor a run of equal layers,
+    (layers, networks, outputs, inputs).
     """
     pairs = [
         (one.double().flatten(2), other.double().flatten(2))
@@ -721,17 +624,9 @@ def layer_cosines(gradients: Sequence[Tensor], others: Sequence[Tensor]) -> NDAr
 
 
 def validation_split(dataset: Dataset, examples: int, seed: int = 42) -> Dataset:
-    """Hold out part of the training examples in place of the held-out ones.
+    """Hold out so many of the training examples in place of the held-out ones, by ``seed``.
 
     What is chosen on the result has not seen ``dataset.held_out_x``. Classes keep their shares.
-
-    Args:
-        dataset: what to split; left as it is.
-        examples: how many to hold out, at least 1 and fewer than there are to train on.
-        seed: of the split.
-
-    Raises:
-        ValueError: the number of examples is out of range.
     """
     examples = whole_number(examples, "examples", 1, len(dataset.x) - 1)
     whole_number(seed, "seed", most=LAST_SEED)
@@ -741,14 +636,9 @@ def validation_split(dataset: Dataset, examples: int, seed: int = 42) -> Dataset
         stratify=None if dataset.task == "regression" else dataset.y.numpy(),
         random_state=seed,
     )
-    return Dataset(
-        dataset.name,
-        dataset.task,
-        dataset.x[rows],
-        dataset.y[rows],
-        dataset.x[held_out_rows],
-        dataset.y[held_out_rows],
-    )
+    x, y = dataset.x, dataset.y
+    held_out = {"held_out_x": x[held_out_rows], "held_out_y": y[held_out_rows]}
+    return replace(dataset, x=x[rows], y=y[rows], **held_out)
 
 
 @dataclass(frozen=True)
@@ -809,17 +699,9 @@ ARCHITECTURE = Architecture((64, 64, 64, 64, 10), "tanh", "softmax")
 def train(
     method: str, trials: Sequence[Trial], dataset: Dataset, budget: Budget, seed: int
 ) -> BatchFit:
-    """Train one network a trial from the same weights; the trials share their option.
+    """Train one network a trial by a method from the same weights; the trials share their option.
 
-    Args:
-        method: a key of ``METHODS``.
-        trials: what to try.
-        dataset: the examples.
-        budget: work, batch, order.
-        seed: of the weights.
-
-    Raises:
-        ValueError: the method is unknown, or its trials differ in their option.
+    ``seed`` is of the weights.
     """
     one_of(method, METHODS, "method")
     options = {trial.option for trial in trials}
@@ -844,21 +726,16 @@ def train(
 def compare(method: str, seed: int, work: float, batch: int) -> dict[str, Any]:
     """Try all settings of a method on one split of the digits, and judge the chosen one.
 
-    A seed is one whole replication: a split of the 1797 images into 1024 to train on, 256 to
-    choose on and 517 to judge on; the first weights; the order of the batches. The setting with
-    the lowest validation loss at the end is chosen, and its network is judged as it is.
-
-    Args:
-        method: a key of ``METHODS``.
-        seed: of the replication.
-        work: as in ``Budget``, before the method's own factor.
-        batch: examples of a batch, where it is not all of them.
+    A seed is one whole replication: a split of the 1797 images into 1024 to train on, 256 to choose
+    on and 517 to judge on; the first weights; the order of the batches. The setting with the lowest
+    validation loss at the end is chosen, and its network is judged as it is. ``work``, before the
+    method's own factor, and ``batch`` are as in ``Budget``.
 
     Returns:
         Curves of the chosen network (``steps``, ``passes``, ``work``, ``test_accuracy``,
-        ``train_accuracy``, each (E,)), its setting (``weight_rate``, ``target_rate``,
-        ``option``), and for each trial its setting and last ``validation_loss`` (None if not
-        finite), ``validation_accuracy`` and ``test_accuracy``.
+            ``train_accuracy``, each (E,)), its setting (``weight_rate``, ``target_rate``,
+            ``option``), and for each trial its setting and last ``validation_loss`` (None if not
+            finite), ``validation_accuracy`` and ``test_accuracy``.
     """
     chosen_method = METHODS[one_of(method, METHODS, "method")]
     whole = digits(1280, 517, seed=seed)
@@ -875,27 +752,21 @@ def compare(method: str, seed: int, work: float, batch: int) -> dict[str, Any]:
         trials = [trial for trial in chosen_method.trials if trial.option == option]
         fit = train(method, trials, dataset, budget, seed)
         history = fit.history
-        test = np.array(
-            [
-                evaluate(snapshot, whole.held_out_x, whole.held_out_y, whole.task)[1]
-                for snapshot in fit.snapshots
-            ]
-        )  # (E, trials)
+        judged = whole.held_out_x, whole.held_out_y, whole.task
+        test = np.array([evaluate(each, *judged)[1] for each in fit.snapshots])  # (E, trials)
+        shared = {name: getattr(history, name).tolist() for name in ("steps", "passes", "work")}
         for position, trial in enumerate(trials):
-            loss = history.held_out_loss[-1, position]
             tried.append(
                 {
                     **asdict(trial),
-                    "validation_loss": float(loss) if np.isfinite(loss) else None,
+                    "validation_loss": _number(history.held_out_loss[-1, position]),
                     "validation_accuracy": _number(history.held_out_accuracy[-1, position]),
                     "test_accuracy": _number(test[-1, position]),
                 }
             )
             curves.append(
                 {
-                    "steps": history.steps.tolist(),
-                    "passes": history.passes.tolist(),
-                    "work": history.work.tolist(),
+                    **shared,
                     "test_accuracy": [_number(value) for value in test[:, position]],
                     "train_accuracy": [_number(value) for value in history.accuracy[:, position]],
                 }
@@ -912,19 +783,14 @@ def _number(value: float) -> float | None:
 def durations(rounds: int, work: float, batch: int, rows: list[int]) -> dict[str, Any]:
     """Time the methods at the same work, and the table's traffic at several sizes.
 
-    Every round runs each piece once, so that a slow while of the machine meets all of them. No
-    two runs give the same numbers.
-
-    Args:
-        rounds: timed rounds, at least 1.
-        work: as in ``Budget``.
-        batch: examples of a batch.
-        rows: sizes of tables of random examples, ascending.
+    Each of the rounds runs each piece once, so that a slow while of the machine meets all of them.
+    No two runs give the same numbers. ``work`` and ``batch`` are as in ``Budget``, ``rows`` sizes
+    of tables of random examples, ascending.
 
     Returns:
         ``time_ratio``: method -> [median, first quartile, third quartile] of its time over that of
-        backpropagation at the same work. ``traffic_ratio``: the same of taking a batch out of
-        each table and putting it back, over the first.
+            backpropagation at the same work. ``traffic_ratio``: the same of taking a batch out of
+            each table and putting it back, over the first.
     """
     dataset = digits(1024, 517)
     budget = Budget(work, batch, evaluations=1)
@@ -952,12 +818,7 @@ def durations(rounds: int, work: float, batch: int, rows: list[int]) -> dict[str
 
 
 def filled_table(examples: int, seed: int = 0) -> tuple[TargetTable, StackedMLP]:
-    """A table of random examples, every row filled, and the network that filled it.
-
-    Args:
-        examples: rows, at least 1.
-        seed: of examples and weights.
-    """
+    """A table of random examples, every row filled, and the network that filled it."""
     examples, generator = whole_number(examples, "examples", 1), seeded(seed)
     x = torch.randn(examples, ARCHITECTURE.widths[0], generator=generator)
     model = build_mlp(ARCHITECTURE, [seed])
@@ -986,11 +847,7 @@ BATCH = 32
 SWEEPS = (
     Sweep(
         "minibatches",
-        tuple(
-            {"method": method, "seed": seed, "work": WORK, "batch": BATCH}
-            for seed in range(SEEDS)
-            for method in METHODS
-        ),
+        grid(seed=range(SEEDS), method=METHODS, work=[WORK], batch=[BATCH]),
         compare,
     ),
     Sweep(

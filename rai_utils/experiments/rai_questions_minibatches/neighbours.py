@@ -1,28 +1,30 @@
 """Relatives of RAI, written as their own papers write them, to be compared with it.
 
-Notation of one network: layer t = 1 … T predicts μ_t = W_t f(z_{t−1}) + b_t from the values
-below, where z_0 = x is read without f; the output z_T = y is given. So f acts *before* a layer's
-weights, and z_t is what ``relaxation`` calls a target, a pre-activation.
+Notation of one network: layer t = 1 … T predicts μ_t = W_t f(z_{t−1}) + b_t from the values below,
+where z_0 = x, (examples, l_0), is read without f; the output z_T = y, (examples, l_T), is given. So
+f acts *before* a layer's weights, and z_t is what ``relaxation`` calls a target, a pre-activation.
 
 Predictive coding (Whittington & Bogacz 2017; with weights and values updated together,
 *incremental* predictive coding, Salvatori et al. 2024, arXiv 2212.00720) descends the energy
 
     F = ½ Σ_i Σ_t π_t ‖ε_t‖²,   ε_t = z_t − μ_t
 
-and the method of auxiliary coordinates (Carreira-Perpiñán & Wang 2014) the quadratic penalty
+with precisions π_1 … π_T, 1 in these papers, and the method of auxiliary coordinates
+(Carreira-Perpiñán & Wang 2014) the quadratic penalty
 
     E_Q = ½ Σ_i ‖y − μ_T‖² + ½ μ Σ_i Σ_{t<T} ‖z_t − μ_t‖².
 
-RAI's relaxed loss with relaxed layers 1 … T − 1, a squared error and no output activation is F,
-if the precisions are those of ``implied_precisions``: its terms are means over n examples and l_t
-units where F has sums. The steps below are written out: they use neither autograd nor the code
-of ``relaxation``.
+RAI's relaxed loss with relaxed layers 1 … T − 1, a squared error and no output activation is F, if
+the precisions are those of ``implied_precisions``: its terms are means over n examples and l_t
+units where F has sums. The steps below are written out: they use neither autograd nor the code of
+``relaxation``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,25 +53,14 @@ class Circuit:
 
 
 def circuit_of(model: StackedMLP, targets: Targets, index: int = 0) -> Circuit:
-    """Copy one network and its targets out of their stacks.
-
-    Args:
-        model: the networks.
-        targets: of layers 1 … T − 1.
-        index: position of the network.
-
-    Raises:
-        ValueError: other layers are relaxed.
-    """
+    """Copy one network and its targets, which must be of layers 1 … T − 1, out of their stacks."""
     architecture = model.architecture
     hidden = tuple(range(1, architecture.depth))
     if targets.plan.layers != hidden:
         raise ValueError(f"the targets must be of layers {hidden}, got {targets.plan.layers}")
     return Circuit(
-        tuple(w.detach()[offset, index].clone() for w in model.weights for offset in range(len(w))),
-        tuple(
-            b.detach()[offset, index, 0].clone() for b in model.biases for offset in range(len(b))
-        ),
+        tuple(weight.detach()[index].clone() for weight, _ in model.layers()),
+        tuple(bias.detach()[index, 0].clone() for _, bias in model.layers()),
         tuple(targets.at(layer)[index].detach().clone() for layer in hidden),
         architecture.hidden_activation,
     )
@@ -91,14 +82,7 @@ def _errors(circuit: Circuit, x: Tensor, y: Tensor) -> list[Tensor]:
 
 
 def energy(circuit: Circuit, x: Tensor, y: Tensor, precisions: Sequence[float]) -> Tensor:
-    """Energy of predictive coding, F = ½ Σ_i Σ_t π_t ‖ε_t‖².
-
-    Args:
-        circuit: weights and values.
-        x: inputs, (examples, l_0).
-        y: outputs that are given, (examples, l_T).
-        precisions: π_1 … π_T; 1 in the papers named above.
-    """
+    """Energy of predictive coding, F = ½ Σ_i Σ_t π_t ‖ε_t‖²."""
     errors = _errors(circuit, x, y)
     energies = [
         0.5 * precision * error.square().sum()
@@ -121,15 +105,8 @@ def incremental_step(
         Δz_t = −γ (ε_t − f'(z_t) ⊙ W_{t+1}ᵀ ε_{t+1}),   t = 1 … T − 1
         ΔW_t = α Σ_i ε_t f(z_{t−1})ᵀ,   Δb_t = α Σ_i ε_t,   t = 1 … T
 
-    with π_t ε_t in place of ε_t. All errors are those before the step.
-
-    Args:
-        circuit: weights and values before the step; left as they are.
-        x: inputs, (examples, l_0).
-        y: outputs that are given, (examples, l_T).
-        value_rate: γ.
-        weight_rate: α.
-        precisions: π_1 … π_T.
+    with π_t ε_t in place of ε_t, γ the ``value_rate`` and α the ``weight_rate``. All errors are
+    those before the step; the circuit is left as it is.
     """
     activation = ACTIVATIONS[circuit.activation]
     errors = [
@@ -153,17 +130,11 @@ def incremental_step(
 
 
 def quadratic_penalty(circuit: Circuit, x: Tensor, y: Tensor, penalty: float) -> Tensor:
-    """Objective E_Q of the method of auxiliary coordinates for a penalty μ.
+    """Objective E_Q of the method of auxiliary coordinates for a penalty μ, at least 0.
 
-    The coordinates are put at the outputs of linear layers, so a stage of the nested function
-    is f_t(z) = W_t f(z) + b_t. The paper raises μ towards infinity and alternates between
-    minimising over the weights and over the coordinates.
-
-    Args:
-        circuit: weights and coordinates.
-        x: inputs, (examples, l_0).
-        y: outputs, (examples, l_T).
-        penalty: μ, at least 0.
+    The coordinates are put at the outputs of linear layers, so a stage of the nested function is
+    f_t(z) = W_t f(z) + b_t. The paper raises μ towards infinity and alternates between minimising
+    over the weights and over the coordinates.
     """
     *hidden, last = _predictions(circuit, x)
     fit = (y - last).square().sum()
@@ -176,10 +147,7 @@ def implied_precisions(
 ) -> tuple[float, ...]:
     """Precisions with which F is RAI's relaxed loss: π_t = 2 λ / (n l_t), with λ = 1 for t = T.
 
-    Args:
-        architecture: gives l_1 … l_T.
-        examples: n.
-        hidden_weight: λ.
+    n are the ``examples``, λ is the ``hidden_weight``.
     """
     *hidden, outputs = (2 / (examples * width) for width in architecture.widths[1:])
     return (*(hidden_weight * precision for precision in hidden), outputs)
@@ -192,19 +160,14 @@ def deviations(
 
     RAI: gradient descent by ``training.fit_relaxed`` on layers 1 … T − 1 with a squared error
     against one-hot labels. Incremental predictive coding: ``incremental_step`` from the same
-    weights and values, with the implied precisions and γ = α = the learning rate.
-
-    Args:
-        architecture: two inputs, three outputs, no output activation.
-        steps: updates of both.
-        learning_rate: of both.
-        seed: of the weights.
+    weights and values, drawn by ``seed``, with the implied precisions and γ = α = the learning
+    rate. The architecture has two inputs, three outputs and no output activation.
 
     Returns:
-        Largest relative deviation after the last step, the difference over the largest number
-        of the tensor: of the ``weights`` and the ``values``; of the ``energy`` from the relaxed
-        loss there; and, where layers 1 … T have one width l, of the ``penalty``, (2 / (n l)) E_Q
-        with μ = 1, from the relaxed loss.
+        Largest relative deviation after the last step, the difference over the largest number of
+            the tensor: of the ``weights`` and the ``values``; of the ``energy`` from the relaxed
+            loss there; and, where layers 1 … T have one width l, of the ``penalty``, (2 / (n l))
+            E_Q with μ = 1, from the relaxed loss.
     """
     data = three_clusters(30, held_out=30).to("cpu", torch.float64)
     labels = torch.nn.functional.one_hot(data.y).to(torch.float64)
@@ -214,23 +177,11 @@ def deviations(
         model, forward_targets(model, data.x, relaxation_plan(architecture, hidden))
     )
     precisions = implied_precisions(architecture, len(data.x))
+    rates = {"value_rate": learning_rate, "weight_rate": learning_rate}
     for _ in range(steps):
-        circuit = incremental_step(
-            circuit,
-            data.x,
-            labels,
-            value_rate=learning_rate,
-            weight_rate=learning_rate,
-            precisions=precisions,
-        )
-    fit = fit_relaxed(
-        model,
-        data,
-        Phase(steps, learning_rate, "sgd"),
-        layers=tuple(hidden),
-        loss="squared_error",
-        device="cpu",
-    )
+        circuit = incremental_step(circuit, data.x, labels, precisions=precisions, **rates)
+    options: dict[str, Any] = {"layers": hidden, "loss": "squared_error", "device": "cpu"}
+    fit = fit_relaxed(model, data, Phase(steps, learning_rate, "sgd"), **options)
     ours = circuit_of(fit.model, fit.relaxed_targets)
     loss = _relaxed_total(fit.model, fit.relaxed_targets, data)
     found = {
@@ -245,15 +196,8 @@ def deviations(
 
 
 def _relaxed_total(model: StackedMLP, targets: Targets, data: Dataset) -> Tensor:
-    return relaxed_loss(
-        targets.plan,
-        [*model.weights],
-        [*model.biases],
-        targets.values,
-        data.x,
-        data.y,
-        loss="squared_error",
-    ).total[0]
+    circuit = targets.plan, [*model.weights], [*model.biases], targets.values
+    return relaxed_loss(*circuit, data.x, data.y, loss="squared_error").total[0]
 
 
 def _deviation(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
