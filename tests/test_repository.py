@@ -722,9 +722,9 @@ def training_loops(source):
     ]
 
 
-def test_a_notebook_defines_no_training_loop(notebook):
+def test_a_notebook_defines_no_training_loop_but_the_one_to_copy(notebook):
     for cell in notebook.cells:
-        if cell.cell_type == "code":
+        if cell.cell_type == "code" and cell.id != "rai-demo-plain":
             assert training_loops(cell.source) == []
 
 
