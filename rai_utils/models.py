@@ -389,13 +389,18 @@ class StackedMLP(nn.Module):
         architecture: the shape all seeds share.
         weights: one tensor per run of equal layers, (layers, seeds, outputs, inputs).
         biases: one tensor per run, (layers, seeds, 1, outputs).
+        drawn_from: the seed that each network was drawn from; empty where nobody knows.
 
     Raises:
         ValueError: a tensor's shape does not fit the architecture.
     """
 
     def __init__(
-        self, architecture: Architecture, weights: Sequence[Tensor], biases: Sequence[Tensor]
+        self,
+        architecture: Architecture,
+        weights: Sequence[Tensor],
+        biases: Sequence[Tensor],
+        drawn_from: Sequence[int] = (),
     ) -> None:
         super().__init__()
         runs = architecture.runs
@@ -418,6 +423,7 @@ class StackedMLP(nn.Module):
         self.architecture = architecture
         self.weights = nn.ParameterList(weights)
         self.biases = nn.ParameterList(biases)
+        self.drawn_from = tuple(drawn_from)
 
     @property
     def seeds(self) -> int:
@@ -459,6 +465,7 @@ class StackedMLP(nn.Module):
             self.architecture,
             [weight.detach()[:, chosen].clone() for weight in self.weights],
             [bias.detach()[:, chosen].clone() for bias in self.biases],
+            [self.drawn_from[index] for index in chosen] if self.drawn_from else (),
         )
 
     def as_module(self, index: int) -> nn.Sequential:
@@ -516,6 +523,7 @@ def stack(models: Sequence[StackedMLP]) -> StackedMLP:
             torch.cat([b.detach() for b in bs], 1)
             for bs in zip(*(m.biases for m in models), strict=True)
         ],
+        [seed for model in models for seed in model.drawn_from],
     )
 
 
@@ -549,6 +557,9 @@ def _orthogonal_centred(
     nn.init.orthogonal_(weight, gain=gain, generator=generator)
     bias.copy_(-centre * weight.sum(1))
 
+
+DEVELOPMENT = 1000
+"""The first seed of development; below it are the seeds that confirm."""
 
 Initialisation = Callable[[Tensor, Tensor, float, float, torch.Generator], None]
 
@@ -607,7 +618,27 @@ def build_mlp(
             for offset in range(run.layers):
                 centre = at_zero if run.first + offset > 1 else 0.0
                 draw(weight[offset, position], bias[offset, position, 0], centre, gain, generator)
-    return StackedMLP(architecture, [w.to(dtype) for w in weights], [b.to(dtype) for b in biases])
+    return StackedMLP(
+        architecture, [w.to(dtype) for w in weights], [b.to(dtype) for b in biases], seeds
+    )
+
+
+def confirmation_seeds(count: int) -> range:
+    """Return the seeds of networks and draws that are published: 0, 1, … below 1000.
+
+    Raises:
+        ValueError: ``count`` is not from 1 to 1000.
+    """
+    return range(whole_numbers([count], "count", least=1, most=DEVELOPMENT)[0])
+
+
+def development_seeds(count: int) -> range:
+    """Return seeds for all that is tried and tuned: 1000, 1001, …; none is ever published.
+
+    Raises:
+        ValueError: ``count`` is below 1.
+    """
+    return range(DEVELOPMENT, DEVELOPMENT + whole_numbers([count], "count", least=1)[0])
 
 
 def check_inputs(architecture: Architecture, x: Tensor) -> None:

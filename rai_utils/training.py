@@ -874,7 +874,12 @@ def _fit(
     dead = [DeadLayers() for _ in range(runs - 1)] if resting else None
     advance = _stepper(phase, flat, gradient, leaves, dead)
     advance = _decayed(phase, flat, gradient, leaves[:runs], advance)
-    current = StackedMLP(architecture, [w.detach() for w in weights], [b.detach() for b in biases])
+    current = StackedMLP(
+        architecture,
+        [w.detach() for w in weights],
+        [b.detach() for b in biases],
+        model.drawn_from,
+    )
     recorder = _Recorder(architecture, model.seeds, len(plan.layers) if plan else 0)
     evaluate_at = set(schedule(phase.steps) if watch.evaluate_at is None else watch.evaluate_at)
     inspect_at, snapshot_at = set(watch.inspect_at), set(watch.snapshot_at)
@@ -956,6 +961,7 @@ def _copy(model: StackedMLP) -> StackedMLP:
         model.architecture,
         [w.detach().cpu().clone() for w in model.weights],
         [b.detach().cpu().clone() for b in model.biases],
+        model.drawn_from,
     )
 
 

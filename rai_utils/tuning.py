@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rai_utils.checks import numbers
 from rai_utils.data import Dataset, Task
-from rai_utils.models import StackedMLP, stack
+from rai_utils.models import DEVELOPMENT, StackedMLP, stack
 from rai_utils.training import Fit, Phase, Watch, evaluate, fit_backprop
 
 
@@ -22,17 +22,21 @@ class Tuning:
 
     Attributes:
         phase: steps, optimiser and smallest step of the search, with the rate chosen.
-        learning_rates: the grid.
+        learning_rates: the grid, with the rates by which it was widened.
         losses: mean over the tuning networks of the last held-out loss at each rate, (rates,);
             infinite where the loss of one of them was not finite.
         accuracies: mean of their last held-out accuracies, (rates,); a network whose forward pass
             was not finite counts as 0. NaN for regression.
+        at_limit: whether the rate chosen is the outermost one that the limits allow, so that a
+            better one may lie beyond; False if it lies inside the grid, None if nothing was
+            widened.
     """
 
     phase: Phase
     learning_rates: tuple[float, ...]
     losses: NDArray[np.float64]
     accuracies: NDArray[np.float64]
+    at_limit: bool | None = None
 
 
 def tune(
@@ -45,6 +49,7 @@ def tune(
     optimizer: str = "rprop",
     smallest_step: float = 1e-6,
     tie_margin: float | None = None,
+    limits: tuple[float, float] | None = None,
     **options: Any,
 ) -> Tuning:
     """Choose the learning rate whose last held-out loss is lowest, mean over the networks.
@@ -58,24 +63,31 @@ def tune(
     A rate is a tie if its mean exceeds the best one's by no more than the margin, or if Student's
     95 % interval of that excess, paired by network, reaches down to the margin.
 
+    With ``limits``, the grid is widened as long as the rate chosen is its lowest or its highest:
+    by one rate at that end, in the ratio of the two outermost, until the choice lies inside or
+    the next rate would pass the limit.
+
     Args:
         fit: ``fit_backprop`` or ``fit_relaxed``.
-        model: the tuning networks, of seeds that no reported number uses; left as they are.
+        model: the tuning networks, of ``development_seeds``; left as they are.
         dataset: the tuning data; its held-out part is the validation data, used for nothing else.
         steps: updates of each network.
-        learning_rates: the grid, at least one.
+        learning_rates: the grid, at least one rate; ascending or descending and two or more where
+            it may be widened.
         optimizer: as in ``Phase``.
         smallest_step: as in ``Phase``.
         tie_margin: loss that makes no difference, at least 0; None: the lowest mean wins, by
             however little.
+        limits: lowest and highest rate that may be tried; None: the grid is all.
         options: further arguments of ``fit``, the same for every rate; not ``targets``, which
             belong to networks, and not ``watch``.
 
     Raises:
-        ValueError: the grid is empty, ``tie_margin`` is negative or there are fewer than two
-            networks to find ties with, or as ``fit``.
+        ValueError: the grid is empty, cannot be widened or passes its limits, ``tie_margin`` is
+            negative or there are fewer than two networks to find ties with, a network was drawn
+            from a seed that confirms, or as ``fit``.
     """
-    grid = numbers(learning_rates, "learning rates", above=0)
+    grid = [*numbers(learning_rates, "learning rates", above=0)]
     if not grid:
         raise ValueError("learning_rates must hold at least one rate, got none")
     if tie_margin is not None and not (0 <= tie_margin < np.inf and model.seeds > 1):
@@ -83,28 +95,57 @@ def tune(
             "tie_margin must be at least 0 and needs 2 networks or more, "
             f"got {tie_margin} and {model.seeds}"
         )
-    rates = tuple(rate for rate in grid for _ in range(model.seeds))
-    history = fit(
-        stack([model] * len(grid)),
-        dataset,
-        Phase(steps, rates, optimizer, smallest_step=smallest_step),
-        watch=Watch(evaluate_at=(steps,)),
-        **options,
-    ).history
-    if len(history.evaluated_at):
+    if limits is not None and (
+        len(grid) < 2
+        or (grid != sorted(set(grid)) and grid != sorted(set(grid), reverse=True))
+        or not limits[0] <= min(grid) <= max(grid) <= limits[1]
+    ):
+        raise ValueError(
+            f"learning rates must be in order, two or more and within {limits}, got {grid}"
+        )
+    if confirming := [seed for seed in model.drawn_from if seed < DEVELOPMENT]:
+        raise ValueError(
+            f"networks that tune must be of seeds from {DEVELOPMENT} up, got {confirming[0]}"
+        )
+
+    def try_rates(rates: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        each = tuple(rate for rate in rates for _ in range(model.seeds))
+        phase = Phase(steps, each, optimizer, smallest_step=smallest_step)
+        watch = Watch(evaluate_at=(steps,))
+        history = fit(stack([model] * len(rates)), dataset, phase, watch=watch, **options).history
+        shape = len(rates), model.seeds
+        if not len(history.evaluated_at):  # every network failed before the end
+            return np.full(shape, np.inf), np.full(shape, np.nan if regression else 0.0)
         losses = np.nan_to_num(history.held_out_loss[-1], nan=np.inf, posinf=np.inf)
         accuracies = history.held_out_accuracy[-1]
-    else:  # every network failed before the end
-        losses, accuracies = np.full(len(rates), np.inf), np.full(len(rates), np.nan)
-    if dataset.task != "regression":
-        accuracies = np.nan_to_num(accuracies)
-    losses, accuracies = (x.reshape(len(grid), -1) for x in (losses, accuracies))
-    best = int(losses.mean(1).argmin())
-    if tie_margin is not None:
-        tied = _ties(losses, best, tie_margin)
-        best = min(tied, key=lambda row: abs(2 * row - len(grid) + 1))
+        accuracies = accuracies if regression else np.nan_to_num(accuracies)
+        return losses.reshape(shape), accuracies.reshape(shape)
+
+    regression = dataset.task == "regression"
+    losses, accuracies = try_rates(grid)  # (rates, networks)
+    best = _choice(losses, tie_margin)
+    while limits is not None and best in (0, len(grid) - 1):
+        beyond = float(f"{grid[best] ** 2 / grid[1 if best == 0 else -2]:.6g}")
+        if not limits[0] <= beyond <= limits[1]:
+            break
+        at = 0 if best == 0 else len(grid)
+        loss, accuracy = try_rates([beyond])
+        grid.insert(at, beyond)
+        losses = np.insert(losses, at, loss[0], 0)
+        accuracies = np.insert(accuracies, at, accuracy[0], 0)
+        best = _choice(losses, tie_margin)
+    at_limit = None if limits is None else best in (0, len(grid) - 1)
     chosen = Phase(steps, grid[best], optimizer, smallest_step=smallest_step)
-    return Tuning(chosen, grid, losses.mean(1), accuracies.mean(1))
+    return Tuning(chosen, tuple(grid), losses.mean(1), accuracies.mean(1), at_limit)
+
+
+def _choice(losses: NDArray[np.float64], tie_margin: float | None) -> int:
+    """Return the row of ``losses``, (rates, networks), that is taken."""
+    best = int(losses.mean(1).argmin())
+    if tie_margin is None:
+        return best
+    tied = _ties(losses, best, tie_margin)
+    return min(tied, key=lambda row: abs(2 * row - len(losses) + 1))
 
 
 def _ties(losses: NDArray[np.float64], best: int, margin: float) -> list[int]:
@@ -152,7 +193,7 @@ def fit_tuned(
     Args:
         model: the networks to report.
         dataset: their data.
-        tuning_model: networks of other seeds, of the same architecture.
+        tuning_model: networks of development seeds, of the same architecture.
         tuning_dataset: other data; its held-out part is the validation data.
         steps: updates of each fit.
         learning_rates: the grid, at least one.

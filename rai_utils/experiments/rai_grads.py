@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,11 +13,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rai_utils.checks import one_of
-from rai_utils.data import moons
-from rai_utils.diagnostics import decision_map
+from rai_utils.data import Dataset, moons
+from rai_utils.diagnostics import decision_map, first_nonzero, gradient_norms
 from rai_utils.experiments.sweep import Cell, Sweep
-from rai_utils.models import Architecture, StackedMLP, build_mlp, pre_activations
-from rai_utils.training import Phase, Watch, fit_backprop, fit_relaxed, schedule
+from rai_utils.models import (
+    Architecture,
+    StackedMLP,
+    build_mlp,
+    confirmation_seeds,
+    development_seeds,
+    pre_activations,
+    stack,
+)
+from rai_utils.training import Fit, Phase, Watch, fit_backprop, fit_relaxed, schedule
+from rai_utils.tuning import Tuning, tune
 
 Array = NDArray[np.float64]
 
@@ -25,6 +37,21 @@ LEARNING_RATE = 0.1
 HIDDEN_LAYERS, WIDTH = 100, 100
 NETWORKS = 10
 RESOLUTION = 61
+
+# The tuned comparison: rate · √width of the first grid, and between which rates it may grow.
+SCALED_RATES = (10**0.5, 1.0, 10**-0.5, 0.1, 10**-1.5)
+RATE_LIMITS = (1e-8, 50.0)
+SMALLEST_STEP = 1e-12
+TIE_MARGIN = 1e-3
+TUNING_NETWORKS, TUNING_STEPS = 4, 200
+METHODS = ("backprop", "RAI", "as written", "hand-over", "orthogonal", "skips")
+RECORDS = ("train", "held_out", "gradient_norms", "spreads", "front_errors")
+HANDOVER_RATES = (0.1, 1e-3, 1e-4, 1e-5, 1e-7)
+
+
+def draw(number: int) -> Dataset:
+    """Return the draw of Moons that goes with network ``number``; 0 is the proposal's."""
+    return moons(seed=42 + number, held_out_seed=1042 + number)
 
 
 def spread_across_examples(model: StackedMLP, x: Tensor) -> Array:
@@ -69,9 +96,8 @@ def long_cell(method: str, network: int, precision: str, steps: int) -> dict[str
     fits = {"RAI": fit_relaxed, "backprop": fit_backprop}
     one_of(method, fits, "method")
     one_of(precision, ("float32", "float64"), "precision")
-    data = moons(seed=42 + network, held_out_seed=1042 + network)
-    architecture = Architecture((2, *[WIDTH] * HIDDEN_LAYERS, 1))
-    start = build_mlp(architecture, [network], dtype=getattr(torch, precision))
+    data = draw(network)
+    start = build_mlp(_deep(), [network], dtype=getattr(torch, precision))
     watch = Watch(evaluate_at=schedule(steps, 40), inspect_at=[steps])
     result = fits[method](start, data, Phase(steps, LEARNING_RATE), watch=watch, device="cpu")
     history = result.history
@@ -89,6 +115,142 @@ def long_cell(method: str, network: int, precision: str, steps: int) -> dict[str
     }
 
 
+def _deep(activation: str = "sigmoid", skip_connections: bool = False) -> Architecture:
+    widths = (2, *[WIDTH] * HIDDEN_LAYERS, 1)
+    return Architecture(widths, activation, skip_connections=skip_connections)
+
+
+def tuned_cell(method: str, steps: int, relaxed_steps: int, networks: int) -> dict[str, Any]:
+    """Tune a method on networks and data of development, then fit networks that chose nothing.
+
+    ``tune`` tries rate · √width from 3.2 down in factors of √10, widened until the best lies
+    inside, ties to the middle. Network k is fitted to draw k. Rprop may shrink its steps to 1e-12.
+
+    Args:
+        method: ``"RAI"``; ``"as written"``, RAI by Eq. 4 to the letter, without a target for the
+            output layer; ``"backprop"``; ``"hand-over"``, RAI with a rate tuned for it and then
+            backpropagation; ``"orthogonal"`` or ``"skips"``, backpropagation from that start.
+        steps: updates of a method, both phases of the hand-over together.
+        relaxed_steps: RAI steps of the hand-over; as many fewer the two controls take.
+        networks: how many.
+
+    Returns:
+        ``learning_rates`` tried, mean ``losses`` there (None: one was not finite),
+        ``learning_rate`` taken and whether it is ``at_limit``; ``evaluated_at``, counted with the
+        RAI steps of a hand-over, and there ``train`` and ``held_out``, (network, evaluation);
+        ``gradient_norms`` of the network's own loss and ``spreads`` across examples, (network,
+        layer), at the end, or for RAI after ``relaxed_steps``; ``front_errors``: largest deviation
+        of the gradient's front from one layer a step, (network,).
+    """
+    one_of(method, METHODS, "method")
+    skips = method == "skips"
+    architecture = _deep(skip_connections=skips)
+    T = architecture.depth
+    initialisation = ("orthogonal_centred", 4.0) if method == "orthogonal" else ("torch_default",)
+    layers = {"RAI": range(1, T + 1), "as written": range(1, T)}.get(method)
+    fit = fit_backprop if layers is None else partial(fit_relaxed, layers=tuple(layers))
+    tuning_data = moons(seed=7, held_out=500, held_out_seed=2042)
+
+    def search(fit: Callable[..., Fit], networks: StackedMLP) -> Tuning:
+        rates = [rate / WIDTH**0.5 for rate in SCALED_RATES]
+        rule: dict[str, Any] = {
+            "smallest_step": SMALLEST_STEP,
+            "tie_margin": TIE_MARGIN,
+            "limits": RATE_LIMITS,
+        }
+        return tune(fit, networks, tuning_data, TUNING_STEPS, rates, **rule)
+
+    tried = build_mlp(architecture, development_seeds(TUNING_NETWORKS), *initialisation)
+    first = None
+    if method == "hand-over":
+        first = replace(search(fit_relaxed, tried).phase, steps=relaxed_steps)
+        tried = fit_relaxed(tried, tuning_data, first).model
+    found = search(fit, tried)
+    begin = relaxed_steps if method in ("hand-over", "orthogonal", "skips") else 0
+    marks = [mark - begin for mark in sorted({*range(0, steps, 50), steps}) if mark >= begin]
+    watch = Watch(marks, range(min(T + 20, steps - begin)), snapshot_at=[marks[-1]])
+    if layers is not None:
+        watch = replace(watch, snapshot_at=[relaxed_steps])
+    records: dict[str, list[Any]] = {name: [] for name in RECORDS}
+    for network in confirmation_seeds(networks):
+        model, data = build_mlp(architecture, [network], *initialisation), draw(network)
+        if first is not None:
+            model = fit_relaxed(model, data, first).model
+        result = fit(model, data, replace(found.phase, steps=steps - begin), watch=watch)
+        (shown,) = result.snapshots.values()
+        history = result.history
+        reached = first_nonzero(history.inspected_at, history.gradient_norms)[:, 0]
+        late = np.abs(np.minimum(reached, steps) - (T - np.arange(T))).max()
+        for name, values in zip(
+            RECORDS,
+            (
+                history.accuracy[:, 0],
+                history.held_out_accuracy[:, 0],
+                gradient_norms(shown, data)[:, 0],
+                spread_across_examples(shown, data.x)[:, 0],
+                np.array(late),
+            ),
+            strict=True,
+        ):
+            records[name].append(_rounded(values))
+    return {
+        "learning_rates": found.learning_rates,
+        "losses": _rounded(found.losses),
+        "learning_rate": found.phase.learning_rate,
+        "at_limit": found.at_limit,
+        "evaluated_at": [begin + mark for mark in marks],
+        **records,
+    }
+
+
+def early_cell(relaxed_steps: int, steps: int, networks: int) -> dict[str, Any]:
+    """Hand over after a number of RAI steps, to backpropagation at several rates.
+
+    Args:
+        relaxed_steps: RAI steps with the proposal's first step of 0.1.
+        steps: of backpropagation.
+        networks: how many; network k learns draw k.
+
+    Returns:
+        ``learning_rates`` and ``held_out``, (network, rate): accuracy at the end.
+    """
+    held_out = []
+    first = Phase(relaxed_steps, LEARNING_RATE, smallest_step=SMALLEST_STEP)
+    second = Phase(steps, HANDOVER_RATES, smallest_step=SMALLEST_STEP)
+    for network in confirmation_seeds(networks):
+        model = fit_relaxed(build_mlp(_deep(), [network]), draw(network), first).model
+        same = stack([model] * len(HANDOVER_RATES))
+        history = fit_backprop(same, draw(network), second, watch=Watch([steps])).history
+        held_out.append(_rounded(history.held_out_accuracy[-1]))
+    return {"learning_rates": HANDOVER_RATES, "held_out": held_out}
+
+
+def activation_cell(
+    activation: str, learning_rate: float, steps: int, networks: int
+) -> dict[str, Any]:
+    """Train deep networks of another activation function by RAI alone.
+
+    Network k learns draw k. Returns ``train`` and ``held_out``, (network,): accuracy at the end,
+    None where the forward pass is not finite.
+    """
+    found: dict[str, list[Any]] = {"train": [], "held_out": []}
+    for network in confirmation_seeds(networks):
+        start = build_mlp(_deep(activation), [network])
+        phase = Phase(steps, learning_rate)
+        history = fit_relaxed(start, draw(network), phase, watch=Watch([steps])).history
+        ends = (history.accuracy, history.held_out_accuracy)
+        for values, accuracies in zip(found.values(), ends, strict=True):
+            values += _rounded(accuracies[-1]) if len(accuracies) else [None]
+    return found
+
+
+def _rounded(values: Array) -> Any:
+    """Return an array as lists of numbers of four digits, None where one is not finite."""
+    if values.ndim:
+        return [_rounded(value) for value in values]
+    return float(f"{values:.4g}") if np.isfinite(values) else None
+
+
 def _long_cells() -> tuple[Cell, ...]:
     """The proposal's pair, and as control backpropagation where no gradient underflows."""
     return tuple(
@@ -102,4 +264,31 @@ def _long_cells() -> tuple[Cell, ...]:
     )
 
 
-SWEEPS = (Sweep("proposal", _long_cells(), long_cell),)
+SWEEPS = (
+    Sweep("proposal", _long_cells(), long_cell),
+    Sweep(
+        "methods",
+        tuple(
+            {"method": method, "steps": 400, "relaxed_steps": 200, "networks": NETWORKS}
+            for method in METHODS
+        ),
+        tuned_cell,
+    ),
+    Sweep(
+        "handover-steps",
+        tuple(
+            {"relaxed_steps": steps, "steps": 100, "networks": 5}
+            for steps in (20, 50, 100, 110, 150, 200, 400)
+        ),
+        early_cell,
+    ),
+    Sweep(
+        "deep-activations",
+        tuple(
+            {"activation": activation, "learning_rate": rate, "steps": 200, "networks": 5}
+            for activation in ("tanh", "relu")
+            for rate in (0.1, 0.01)
+        ),
+        activation_cell,
+    ),
+)

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,14 @@ SOURCES = {
     "P": "The proposal",
     "Q": "The proposal's open questions",
     "H": "The hand-over, which no source has",
+    "M": "Why RAI stops at a straight line, which no source has",
+    "G": "Guided starts of the targets, which no source has",
+    "O": "First-order optimisers",
     "N": "RAI and its neighbours",
     "L": "A lecture on networks and activation functions",
     "S": "A question and answer on softmax hidden layers",
 }
 """The sources of the claims by the letters of their ids, in the order of every table."""
-
-VERDICTS = ("proved", "reproduced", "partly", "not reproduced", "not measured")
 
 Records = Mapping[str, Mapping[str, Any]]
 """What ``metrics.json`` holds, by the name of the set."""
@@ -138,9 +140,10 @@ def verdict_table(records: Records) -> str:
     """Return Markdown: how many claims of each source have which verdict."""
     rows = []
     for title, claims in claims_by_source(records):
-        verdicts = [claim["verdict"] for claim in claims]
-        rows.append([title, *map(str, [len(claims), *map(verdicts.count, VERDICTS)])])
-    return prose.markdown_table(["source", "claims", *VERDICTS], rows)
+        counts = Counter(claim["verdict"] for claim in claims)
+        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+        rows.append([title, str(len(claims)), verdicts])
+    return prose.markdown_table(["source", "claims", "verdicts"], rows)
 
 
 def claims_table(claims: Sequence[Claim], address: Callable[[Claim], str]) -> str:

@@ -65,6 +65,31 @@ def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> 
     return float(low), float(high)
 
 
+def corrected_interval(
+    values: Sequence[float] | np.ndarray, test_share: float, level: float = 0.95
+) -> Interval:
+    """Return the interval of a mean over K overlapping random splits of one data set.
+
+    mean ± t_{K−1} · s · √(1/K + ρ/(1 − ρ)), where ρ is the share of the data that a split tests on:
+    splits share training data, so their mean varies more than s/√K says (Nadeau and Bengio 2003,
+    doi 10.1023/A:1024068626366).
+
+    Args:
+        values: one a split, (K,) with K ≥ 2.
+        test_share: ρ, in (0, 1).
+        level: in (0, 1).
+
+    Raises:
+        ValueError: as :func:`mean_interval`, or a share outside (0, 1).
+    """
+    if not 0 < test_share < 1:
+        raise ValueError(f"test_share must be between 0 and 1, got {test_share}")
+    low, high = mean_interval(values, level)
+    middle, splits = (low + high) / 2, len(values)
+    wider = (1 + splits * test_share / (1 - test_share)) ** 0.5
+    return middle + (low - middle) * wider, middle + (high - middle) * wider
+
+
 def share(successes: int, trials: int) -> Estimate:
     """Return the share of ``successes`` in ``trials``, with Wilson's interval inside [0, 1].
 

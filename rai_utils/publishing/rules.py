@@ -1,7 +1,16 @@
 """How verdicts follow from numbers: rules, their conditions, and limits that are measured.
 
 A verdict is never typed: a :class:`Rule` computes it from the number and its interval, and the text
-of the rule is made from the same limits that decide.
+of the rule is made from the same limits that decide. The words:
+
+- *verified*: an identity that holds to rounding at the points tried; *proved* where a derivation
+  stands beside it and is checked symbolically.
+- *reproduced*, *partly*, *not reproduced*: all, some or none of what the rule asks for.
+- *contradicted*: the interval lies wholly on the other side.
+- *undecided*: the interval is too wide to say. *not measured*: data are missing.
+
+A question of the proposal is answered, and a finding of the study's own is confirmed or not:
+:data:`ANSWERS` has their words for the same verdicts.
 """
 
 import math
@@ -12,7 +21,34 @@ from typing import Any, Literal
 
 from rai_utils.publishing.intervals import Interval, Number
 
-Verdict = Literal["reproduced", "partly", "not reproduced", "proved", "not measured"]
+Verdict = Literal[
+    "proved",
+    "verified",
+    "reproduced",
+    "partly",
+    "undecided",
+    "not reproduced",
+    "contradicted",
+    "not measured",
+]
+HOLDS: tuple[Verdict, ...] = ("proved", "verified", "reproduced", "partly")
+"""The verdicts that no rule may give on its null."""
+
+_FINDING = {
+    "reproduced": "confirmed",
+    "partly": "partly confirmed",
+    "not reproduced": "not confirmed",
+}
+ANSWERS: dict[str, dict[str, str]] = {
+    "Q": {
+        "reproduced": "yes",
+        "partly": "in part",
+        "not reproduced": "not shown",
+        "contradicted": "no",
+    },
+    **dict.fromkeys("HMGON", _FINDING),
+}
+"""Letter of an id -> verdict -> its word there; a verdict that is not named keeps its own."""
 
 WIDEST = 0.5
 """The widest tolerance, as a share of the effect that its number stands for."""
@@ -85,71 +121,94 @@ class Condition:
     numbers: Numbers = field(default_factory=dict)
 
 
-def at_least(reproduced: Limit, partly: Limit | None = None) -> Rule:
+def at_least(
+    reproduced: Limit, partly: Limit | None = None, *, against: float | None = None
+) -> Rule:
     """Return the rule "the number is at least this", judged at the lower end of the interval.
 
+    Where that end misses every limit and the upper end meets one, the verdict is *undecided*;
+    where the upper end lies below ``against``, the value of no effect, it is *contradicted*.
     Without an interval the number itself is judged.
 
     Raises:
-        ValueError: a typed limit is not finite, or both are and ``partly`` is not below.
+        ValueError: a typed limit is not finite, ``partly`` is not below ``reproduced``, or
+            ``against`` not below or equal to either.
     """
-    return _bounded("≥", reproduced, partly)
+    return _bounded("≥", reproduced, partly, against)
 
 
-def at_most(reproduced: Limit, partly: Limit | None = None) -> Rule:
-    """Return the rule "the number is at most this", judged at the upper end of the interval.
-
-    Without an interval the number itself is judged.
+def at_most(
+    reproduced: Limit, partly: Limit | None = None, *, against: float | None = None
+) -> Rule:
+    """Return the rule "the number is at most this": :func:`at_least` the other way round.
 
     Raises:
-        ValueError: a typed limit is not finite, or both are and ``partly`` is not above.
+        ValueError: a typed limit is not finite, ``partly`` is not above ``reproduced``, or
+            ``against`` not above or equal to either.
     """
-    return _bounded("≤", reproduced, partly)
+    return _bounded("≤", reproduced, partly, against)
 
 
-def _bounded(sign: Literal["≥", "≤"], reproduced: Limit, partly: Limit | None) -> Rule:
-    direction, end, beyond = (1, "lower", "below") if sign == "≥" else (-1, "upper", "above")
-    typed = [limit for limit in (reproduced, partly) if isinstance(limit, int | float)]
+def _bounded(
+    sign: Literal["≥", "≤"], reproduced: Limit, partly: Limit | None, against: float | None
+) -> Rule:
+    direction, near, beyond = (1, "lower", "below") if sign == "≥" else (-1, "upper", "above")
+    far = "upper" if near == "lower" else "lower"
+    typed = [limit for limit in (reproduced, partly, against) if isinstance(limit, int | float)]
     _check_limits(*typed)
-    if len(typed) == 2 and direction * (typed[0] - typed[1]) <= 0:
+    both_typed = isinstance(reproduced, int | float) and isinstance(partly, int | float)
+    if both_typed and direction * (typed[0] - typed[1]) <= 0:
         raise ValueError(f"partly must be {beyond} reproduced ({typed[0]:g}), got {typed[1]:g}")
+    if against is not None and any(direction * (limit - against) < 0 for limit in typed):
+        raise ValueError(f"against must not be inside the limits {typed[:-1]}, got {against:g}")
     limits = [_limit(limit) for limit in (reproduced, partly) if limit is not None]
 
     def decide(measured: Number, interval: Interval | None) -> Verdict:
         number, bounds = _present(measured), [value for _, value, _ in limits if value is not None]
         if number is None or len(bounds) < len(limits):
             return "not measured"
-        judged = number if interval is None else interval[0 if sign == "≥" else 1]
-        met = [direction * (judged - bound) >= 0 for bound in bounds]
+        ends = sorted((number, number) if interval is None else interval)[::direction]
+        met, could = ([direction * (end - bound) >= 0 for bound in bounds] for end in ends)
         if met[0]:
             return "reproduced"
-        return "partly" if any(met) else "not reproduced"
+        if any(met) or any(could):
+            return "partly" if any(met) else "undecided"
+        on_the_other_side = against is not None and direction * (ends[1] - against) < 0
+        return "contradicted" if on_the_other_side else "not reproduced"
 
     text = "; partly: ".join(f"{sign} {words}" for words, _, _ in limits)
+    text += f" ({near} end of the interval)"
+    if against is not None:
+        text += f"; contradicted: {far} end {'<' if sign == '≥' else '>'} {against:g}"
     numbers = {name: pair for _, _, own in limits for name, pair in own.items()}
-    return Rule(f"{text} ({end} end of the interval)", decide, numbers)
+    return Rule(text, decide, numbers)
 
 
-def identity(tolerance: float) -> Rule:
-    """Return the rule for an equality: the number is the largest deviation found.
+def identity(tolerance: float, points: int | None = None, *, derived: bool = False) -> Rule:
+    """Return the rule for an equality: the number is the largest deviation found at ``points``.
 
-    The verdict is *proved* where its absolute value is at most ``tolerance`` (at the far end of
-    the interval, if there is one), otherwise *not reproduced*. The deviation itself is rounding;
-    what it stands for is ``tolerance``.
+    The verdict is *verified* where its absolute value is at most ``tolerance`` (at the far end of
+    the interval, if there is one), and *proved* if the equality is ``derived`` beside it and the
+    derivation is checked symbolically; otherwise it is *not reproduced*. The deviation itself is
+    rounding; what it stands for is ``tolerance``.
 
     Raises:
         ValueError: ``tolerance`` is negative or not finite.
     """
     check_tolerance(tolerance)
+    holds: Verdict = "proved" if derived else "verified"
 
     def decide(measured: Number, interval: Interval | None) -> Verdict:
         number = _present(measured)
         if number is None:
             return "not measured"
         ends = (number,) if interval is None else interval
-        return "proved" if all(abs(end) <= tolerance for end in ends) else "not reproduced"
+        return holds if all(abs(end) <= tolerance for end in ends) else "not reproduced"
 
-    return Rule(f"|deviation| ≤ {tolerance:g}", decide, effect=tolerance)
+    text = f"|deviation| ≤ {tolerance:g}"
+    text += "" if points is None else f" at {points} points"
+    text += ", derived" if derived else ""
+    return Rule(text, decide, effect=tolerance)
 
 
 def compare(

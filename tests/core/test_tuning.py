@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from rai_utils.data import moons
-from rai_utils.models import Architecture, build_mlp
+from rai_utils.models import (
+    Architecture,
+    build_mlp,
+    confirmation_seeds,
+    development_seeds,
+    stack,
+)
 from rai_utils.training import Phase, Watch, evaluate, fit_backprop, fit_relaxed
 from rai_utils.tuning import fit_tuned, stop_early, tune
 
@@ -30,7 +36,7 @@ def data():
     ],
 )
 def test_the_rate_with_the_lowest_last_held_out_loss_is_chosen(data, fit, options, optimizer):
-    model = build_mlp(Architecture((2, 6, 6, 1), "tanh"), [5, 6], dtype=torch.float64)
+    model = build_mlp(Architecture((2, 6, 6, 1), "tanh"), [1005, 1006], dtype=torch.float64)
     tuning = tune(fit, model, data, 30, GRID, optimizer=optimizer, **options)
     histories = [fit(model, data, Phase(30, r, optimizer), **options).history for r in GRID]
     losses = [history.held_out_loss[-1].mean() for history in histories]
@@ -44,7 +50,7 @@ def test_the_rate_with_the_lowest_last_held_out_loss_is_chosen(data, fit, option
 
 
 def test_the_smallest_step_is_that_of_every_trial_and_of_the_phase(data):
-    model = build_mlp(Architecture((2, 6, 6, 1), "tanh"), [5], dtype=torch.float64)
+    model = build_mlp(Architecture((2, 6, 6, 1), "tanh"), [1005], dtype=torch.float64)
     tuning = tune(fit_backprop, model, data, 30, (0.03,), smallest_step=0.02)
     assert tuning.phase == Phase(30, 0.03, smallest_step=0.02)
     history = fit_backprop(model, data, tuning.phase).history
@@ -53,7 +59,7 @@ def test_the_smallest_step_is_that_of_every_trial_and_of_the_phase(data):
 
 def test_the_last_loss_decides_and_not_the_accuracy_or_the_lowest_loss():
     overfitting = moons(20, 0.4, held_out=100)
-    model = build_mlp(Architecture((2, 32, 1), "relu"), range(3), "he")
+    model = build_mlp(Architecture((2, 32, 1), "relu"), development_seeds(3), "he")
     slow, fast = 3e-4, 0.003
     watch = Watch(evaluate_at=range(0, 401, 20))
     fits = {
@@ -70,7 +76,7 @@ def test_the_last_loss_decides_and_not_the_accuracy_or_the_lowest_loss():
 
 
 def test_a_rate_at_which_a_tuning_network_fails_is_not_chosen(data):
-    model = build_mlp(Architecture((2, 6, 6, 1), "relu"), [0, 1], dtype=torch.float64)
+    model = build_mlp(Architecture((2, 6, 6, 1), "relu"), [1000, 1001], dtype=torch.float64)
     tuning = tune(fit_backprop, model, data, 30, (1e200, 0.05), optimizer="sgd")
     assert tuning.losses[0] == np.inf
     assert tuning.accuracies[0] == 0
@@ -81,7 +87,7 @@ def test_a_rate_at_which_a_tuning_network_fails_is_not_chosen(data):
 
 def test_a_tuned_fit_is_the_fit_with_the_rate_found_on_the_other_networks_and_data(data):
     architecture = Architecture((2, 6, 6, 1))
-    tried = build_mlp(architecture, [5, 6], dtype=torch.float64)
+    tried = build_mlp(architecture, [1005, 1006], dtype=torch.float64)
     reported = build_mlp(architecture, [0], dtype=torch.float64)
     other = moons(examples=20, held_out=40, seed=3).to("cpu", torch.float64)
     watch, options = Watch((7,)), {"hidden_weight": 2.0}
@@ -127,7 +133,7 @@ class Losses:
     ],
 )
 def test_of_rates_that_the_networks_cannot_tell_apart_the_middle_is_taken(data, rows, chosen):
-    networks = build_mlp(Architecture((2, 3, 1)), range(4))
+    networks = build_mlp(Architecture((2, 3, 1)), development_seeds(4))
     tuning = tune(Losses(rows), networks, data, 5, (1.0, 0.1, 0.01), tie_margin=1e-3)
     assert tuning.phase.learning_rate == chosen
     lowest = np.nan_to_num(np.array(rows), nan=np.inf).mean(1).argmin()
@@ -137,18 +143,88 @@ def test_of_rates_that_the_networks_cannot_tell_apart_the_middle_is_taken(data, 
 
 @pytest.mark.parametrize(("margin", "networks"), [(-0.1, 2), (np.nan, 2), (np.inf, 2), (0.1, 1)])
 def test_ties_that_cannot_be_found_are_refused(data, margin, networks):
-    model = build_mlp(Architecture((2, 3, 1)), range(networks))
+    model = build_mlp(Architecture((2, 3, 1)), development_seeds(networks))
     with pytest.raises(ValueError, match=f"tie_margin must .* got {margin} and {networks}"):
         tune(fit_backprop, model, data, 5, (0.1,), tie_margin=margin)
 
 
+class Valley:
+    """A fit whose loss is the distance of the rate from the best one, in factors of ten."""
+
+    def __init__(self, best, failing_from=np.inf):
+        self.best, self.failing_from, self.tried = best, failing_from, []
+
+    def __call__(self, model, dataset, phase, **options):
+        rates = np.array(phase.learning_rate)
+        self.tried += [*rates]
+        losses = np.where(rates >= self.failing_from, np.nan, abs(np.log10(rates / self.best)))
+        return Losses([losses])(model, dataset, phase)
+
+
+@pytest.mark.parametrize(
+    ("grid", "best", "grown", "at_limit"),
+    [
+        ((0.01, 0.1, 1.0), 0.1, (0.01, 0.1, 1.0), False),
+        ((0.01, 0.1, 1.0), 0.001, (0.0001, 0.001, 0.01, 0.1, 1.0), False),
+        ((1.0, 0.1, 0.01), 0.001, (1.0, 0.1, 0.01, 0.001, 0.0001), False),
+        ((0.1, 0.3), 1.0, (0.1, 0.3, 0.9, 2.7), False),
+        ((0.01, 0.1, 1.0), 1e-9, (1e-5, 1e-4, 0.001, 0.01, 0.1, 1.0), True),
+        ((0.01, 0.1, 1.0), 1e9, (0.01, 0.1, 1.0, 10.0), True),
+    ],
+)
+def test_a_grid_is_widened_until_its_best_rate_lies_inside_or_at_a_limit(
+    data, grid, best, grown, at_limit
+):
+    networks = build_mlp(Architecture((2, 3, 1)), development_seeds(2))
+    fit = Valley(best)
+    tuning = tune(fit, networks, data, 5, grid, limits=(1e-5, 50.0))
+    assert tuning.learning_rates == pytest.approx(grown)
+    assert tuning.at_limit is at_limit
+    losses = abs(np.log10(np.array(grown) / best))
+    np.testing.assert_allclose(tuning.losses, losses, atol=1e-9)
+    assert tuning.phase.learning_rate == pytest.approx(grown[losses.argmin()])
+    # No rate is tried twice.
+    assert len(fit.tried) == 2 * len(grown)
+    assert tune(Valley(best), networks, data, 5, grid).at_limit is None
+
+
+def test_a_rate_that_fails_is_the_inner_side_of_no_valley(data):
+    networks = build_mlp(Architecture((2, 3, 1)), development_seeds(2))
+    tuning = tune(Valley(10.0, 2.0), networks, data, 5, (0.01, 0.1, 1.0), limits=(1e-5, 50.0))
+    assert tuning.learning_rates == (0.01, 0.1, 1.0, 10.0)
+    assert (tuning.phase.learning_rate, tuning.at_limit) == (1.0, False)
+    assert tuning.losses[-1] == np.inf
+
+
+@pytest.mark.parametrize("grid", [(0.1,), (0.1, 1.0, 0.01), (0.1, 0.1), (0.1, 100.0), (1e-6, 0.1)])
+def test_a_grid_that_cannot_be_widened_is_refused(data, grid):
+    networks = build_mlp(Architecture((2, 3, 1)), development_seeds(2))
+    with pytest.raises(ValueError, match="must be in order, two or more and within"):
+        tune(Valley(0.1), networks, data, 5, grid, limits=(1e-5, 50.0))
+
+
+def test_seeds_that_confirm_choose_no_rate(data):
+    architecture = Architecture((2, 3, 1))
+    assert (*confirmation_seeds(3), *development_seeds(2)) == (0, 1, 2, 1000, 1001)
+    for count in (0, 1001):
+        with pytest.raises(ValueError, match=f"count must .* got {count}"):
+            confirmation_seeds(count)
+    tried = build_mlp(architecture, [1000, 999], dtype=torch.float64)
+    # What was fitted, selected or stacked knows where it came from.
+    fitted = fit_backprop(tried, data, Phase(2, 0.1)).model
+    for networks in (tried, fitted, stack([tried.select([0]), fitted]), tried.select([1])):
+        with pytest.raises(ValueError, match="must be of seeds from 1000 up, got 999"):
+            tune(fit_backprop, networks, data, 5, (0.1,))
+    assert tune(fit_backprop, tried.select([0]), data, 5, (0.1,)).phase.learning_rate == 0.1
+
+
 def test_a_search_that_cannot_be_is_refused(data):
-    model = build_mlp(Architecture((2, 6, 1)), [0], dtype=torch.float64)
+    model = build_mlp(Architecture((2, 6, 1)), [1000], dtype=torch.float64)
     with pytest.raises(ValueError, match="at least one rate, got none"):
         tune(fit_backprop, model, data, 5, ())
     with pytest.raises(ValueError, match="learning rates must be finite, got nan"):
         tune(fit_backprop, model, data, 5, (0.1, np.nan))
-    other = build_mlp(Architecture((2, 4, 1)), [0])
+    other = build_mlp(Architecture((2, 4, 1)), [1000])
     with pytest.raises(ValueError, match="both models must have the architecture"):
         fit_tuned(model, data, other, data, 5, (0.1,))
 

@@ -120,7 +120,7 @@ def test_claims_come_by_source_and_number():
 
 def test_the_short_table_says_each_claim_and_counts_the_verdicts():
     text = claims_in_short({"rai-demo": record()})
-    assert "| The proposal | 2 | 0 | 1 | 1 | 0 |" in text
+    assert "| The proposal | 2 | 1 reproduced, 1 partly |" in text
     line = (
         r"| [P8](notebooks/rai-demo.ipynb) | It holds beyond \|x\| = 4 | 0.988 | 0.9 to 1 "
         "| reproduced |"

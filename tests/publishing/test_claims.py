@@ -264,7 +264,7 @@ def test_a_wider_tolerance_is_refused(study, value, given, error, message):
 def test_a_deviation_stands_for_the_limit_of_its_identity(study):
     study.claim("P1", **claim(measured=1e-16, rule=identity(1e-12), tolerance=5e-13))
     made = study._claims["P1"]
-    assert (made["verdict"], made["tolerance"]) == ("proved", 5e-13)
+    assert (made["verdict"], made["tolerance"]) == ("verified", 5e-13)
     with pytest.raises(ValueError, match=r"at most 0\.5 of its effect 1e-12"):
         study.claim("P2", **claim(measured=1e-16, rule=identity(1e-12), tolerance=1e-12))
 
@@ -351,6 +351,27 @@ def test_a_rule_of_ones_own(study):
     rule = Rule("always", lambda measured, interval: "proved")
     study.claim("P1", **claim(rule=rule))
     assert study.verdict_lines() == "P1  proved"
+
+
+@pytest.mark.parametrize(
+    ("id", "words"),
+    [
+        ("P1", ("reproduced", "partly", "not reproduced", "contradicted")),
+        ("Q1", ("yes", "in part", "not shown", "no")),
+        ("H1", ("confirmed", "partly confirmed", "not confirmed", "contradicted")),
+        ("M1", ("confirmed", "partly confirmed", "not confirmed", "contradicted")),
+    ],
+)
+def test_a_question_is_answered_and_a_finding_is_confirmed(study, id, words):
+    for number, word in zip((0.95, 0.8, 0.5, 0.1), words, strict=True):
+        name = f"{id}{'abcd'[words.index(word)]}"
+        rule = at_least(0.9, partly=0.7, against=0.2)
+        study.claim(name, **claim(measured=number, rule=rule))
+    study.claim(f"{id}e", **claim(measured=Estimate(0.8, (0.6, 0.95)), rule=rule))
+    assert [line.split(maxsplit=1)[1] for line in study.verdict_lines().splitlines()] == [
+        *words,
+        "undecided",
+    ]
 
 
 def test_a_file_that_is_no_set_is_refused(tmp_path):

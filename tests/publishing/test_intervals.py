@@ -7,7 +7,14 @@ import pytest
 import torch
 from scipy import special
 
-from rai_utils.publishing.intervals import Estimate, bootstrap, estimate, mean_interval, share
+from rai_utils.publishing.intervals import (
+    Estimate,
+    bootstrap,
+    corrected_interval,
+    estimate,
+    mean_interval,
+    share,
+)
 
 
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.99])
@@ -83,3 +90,15 @@ def test_one_number_has_no_interval(value):
 def test_an_estimate_is_taken_as_it_is():
     given = Estimate(0.5, (0.4, 0.7), 3)
     assert estimate(given) is given
+
+
+def test_overlapping_splits_get_the_corrected_interval():
+    values = np.array([0.1, 0.3, 0.2, 0.4, 0.25])
+    t = special.stdtrit(4, 0.975)
+    half = t * np.sqrt((1 / 5 + 0.2 / 0.8) * values.var(ddof=1))
+    expected = values.mean() - half, values.mean() + half
+    assert corrected_interval(values, 0.2) == pytest.approx(expected)
+    assert corrected_interval(values, 1e-9) == pytest.approx(mean_interval(values))
+    for test_share in (0.0, 1.0):
+        with pytest.raises(ValueError, match="test_share must be between 0 and 1"):
+            corrected_interval(values, test_share)

@@ -156,7 +156,7 @@ def test_a_chapter_takes_what_the_notebook_opens_and_closes_with(small):
 
 def test_the_summary_has_question_answer_and_verdicts(tree):
     summary = tree.find(".//section[@id='summary']")
-    assert "The opening. source claims proved" in words(summary)
+    assert "The opening. source claims verdicts The proposal 1 1 proved" in words(summary)
     assert "Commands" not in words(summary)
     assert "A title Does it hold? It does: 200." in words(summary)
     assert summary.find(".//a[@href='#demo']") is not None

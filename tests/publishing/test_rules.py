@@ -22,26 +22,38 @@ from rai_utils.publishing.rules import (
     [
         (at_least(0.9), 0.9, None, "reproduced"),
         (at_least(0.9), 0.89, None, "not reproduced"),
-        (at_least(0.9), 0.95, (0.89, 0.99), "not reproduced"),
+        (at_least(0.9), 0.95, (0.89, 0.99), "undecided"),
+        (at_least(0.9, 0.8), 0.75, (0.7, 0.8), "undecided"),
+        (at_least(0.9, 0.8), 0.75, (0.7, 0.79), "not reproduced"),
+        (at_least(0.9, 0.8), 0.75, (0.7, 0.99), "undecided"),
+        (at_least(6, 2, against=1), 0.8, (0.7, 0.9), "contradicted"),
+        (at_least(6, 2, against=1), 0.9, (0.7, 1.0), "not reproduced"),
+        (at_least(6, 2, against=1), 0.5, None, "contradicted"),
+        (at_least(6, 2, against=1), 1.9, (0.7, 2.1), "undecided"),
+        (at_most(0.2, against=1), 1.2, (1.1, 1.3), "contradicted"),
+        (at_most(0.2, against=1), 0.9, (0.8, 1.3), "not reproduced"),
+        (at_most(0.2, against=1), 0.5, (0.1, 1.3), "undecided"),
         (at_least(0.9, 0.5), 0.95, (0.89, 0.99), "partly"),
         (at_least(0.9, 0.5), 0.95, (0.9, 0.99), "reproduced"),
         (at_least(0.9, 0.5), 0.4, None, "not reproduced"),
         (at_least(0.9, 0.5), None, None, "not measured"),
         (at_most(0.1), 0.1, None, "reproduced"),
-        (at_most(0.1), 0.05, (0.0, 0.11), "not reproduced"),
+        (at_most(0.1), 0.05, (0.0, 0.11), "undecided"),
         (at_most(0.1, 0.2), 0.05, (0.0, 0.11), "partly"),
         (at_most(0.1, 0.2), 0.3, None, "not reproduced"),
         (at_most(0.1, 0.2), None, None, "not measured"),
-        (identity(1e-9), -1e-9, None, "proved"),
+        (identity(1e-9), -1e-9, None, "verified"),
+        (identity(1e-9, derived=True), -1e-9, None, "proved"),
+        (identity(1e-9, derived=True), -2e-9, None, "not reproduced"),
         (identity(1e-9), -2e-9, None, "not reproduced"),
         (identity(1e-9), 0.0, (-2e-9, 0.0), "not reproduced"),
         (identity(1e-9), None, None, "not measured"),
         (at_least(0.9), math.nan, None, "not measured"),
         (at_most(0.1), None, (0.0, 0.05), "not measured"),
-        (at_least(Measured("line", 0.8)), 0.81, (0.79, 0.83), "not reproduced"),
+        (at_least(Measured("line", 0.8)), 0.81, (0.79, 0.83), "undecided"),
         (at_least(Measured("line", 0.8)), 0.82, (0.8, 0.83), "reproduced"),
         (at_least(0.95, Measured("line", 0.8, plus=0.02)), 0.84, (0.83, 0.85), "partly"),
-        (at_least(0.95, Measured("line", 0.8, plus=0.02)), 0.84, (0.81, 0.85), "not reproduced"),
+        (at_least(0.95, Measured("line", 0.8, plus=0.02)), 0.84, (0.81, 0.85), "undecided"),
         (at_most(Measured("line", 0.75, plus=-0.25)), 0.5, None, "reproduced"),
         (at_most(Measured("line", None)), 0.7, None, "not measured"),
     ],
@@ -53,7 +65,11 @@ def test_a_rule_judges_the_conservative_end(rule, measured, interval, verdict):
 def test_the_text_of_a_rule_holds_the_limits_that_decide():
     assert at_least(0.9, 0.5).text == "≥ 0.9; partly: ≥ 0.5 (lower end of the interval)"
     assert at_most(0.1).text == "≤ 0.1 (upper end of the interval)"
+    assert at_most(0.1, against=1).text == (
+        "≤ 0.1 (upper end of the interval); contradicted: lower end > 1"
+    )
     assert identity(1e-9).text == "|deviation| ≤ 1e-09"
+    assert identity(1e-9, 12, derived=True).text == "|deviation| ≤ 1e-09 at 12 points, derived"
 
 
 @pytest.mark.parametrize(
@@ -133,6 +149,12 @@ def test_all_of_counts_the_conditions_that_hold():
         (lambda: at_least(0.5, 0.5), "partly must be below reproduced .0.5., got 0.5"),
         (lambda: at_most(0.5, 0.5), "partly must be above reproduced .0.5., got 0.5"),
         (lambda: at_least(math.nan), "limit must be finite, got nan"),
+        (
+            lambda: at_least(0.5, against=0.6),
+            "against must not be inside .* got 0.6",
+        ),
+        (lambda: at_most(0.5, 0.7, against=0.6), "against must not be inside .* got 0.6"),
+        (lambda: at_most(0.5, against=math.nan), "limit must be finite, got nan"),
         (lambda: at_most(1.0, math.inf), "limit must be finite, got inf"),
         (lambda: at_most(-math.inf), "limit must be finite, got -inf"),
         (lambda: at_least(Measured("line", 0.5, plus=math.nan)), "limit must be finite, got nan"),

@@ -230,6 +230,7 @@ def set_intercepts(model: StackedMLP, value: float) -> StackedMLP:
         model.architecture,
         [weight.detach().clone() for weight in model.weights],
         [*biases, model.biases[-1].detach().clone()],
+        model.drawn_from,
     )
 
 
