@@ -31,6 +31,7 @@ from rai_utils.relaxation import (
     relaxed_loss,
 )
 from rai_utils.training import (
+    Fit,
     Objective,
     Phase,
     RpropStep,
@@ -49,6 +50,8 @@ AFTER_FRONT = 120
 # First step of Rprop in the second phase of a hand-over at 100 hidden layers.
 SECOND_RATE = 1e-4
 NETWORKS = 10
+# Held-out accuracy above which a network has left chance.
+LEFT_CHANCE = 0.7
 # Layers whose directions are published, of 100 hidden ones and the output.
 SHOWN_LAYERS = (1, 2, 3, 4, 10, 30, 50, 70, 90, 100)
 SHOWN_STEPS = (0, 60, 101, 110, 130, 220)
@@ -109,7 +112,7 @@ def centred(model: StackedMLP) -> StackedMLP:
     for weight, bias in zip(weights[1:], biases[1:], strict=True):
         bias += weight.sum(3)[:, :, None] / 2
     shape = replace(model.architecture, hidden_activation="centred_sigmoid")
-    return StackedMLP(shape, weights, biases)
+    return StackedMLP(shape, weights, biases, model.drawn_from)
 
 
 def with_dead_zone(threshold: float) -> Objective:
@@ -140,26 +143,24 @@ def looking(look: Callable[..., object]) -> Objective:
     return objective
 
 
-def first_direction(z: Tensor, references: Sequence[Array]) -> tuple[float, list[float]] | None:
+def first_direction(z: Tensor, compared: Sequence[Array]) -> list[float]:
     """How far one direction is all that tells examples apart, and what it says.
 
     Args:
         z: pre-activations or targets of one layer, (examples, units).
-        references: numbers of the examples, (examples,) each.
+        compared: numbers of the examples, (examples,) each.
 
     Returns:
-        Share of the variance across examples in the first principal direction, and the absolute
-        correlation of the examples' coordinate along it with each reference; None where all
+        Share of the variance across examples in the first principal direction, then the absolute
+        correlation of the examples' coordinate along it with each of ``compared``; NaN where all
         examples are one point.
     """
-    centred_z = z.double() - z.double().mean(0)
-    coordinates, sizes, _ = torch.linalg.svd(centred_z, full_matrices=False)
-    total = float(sizes.square().sum())
-    if total == 0:
-        return None
+    coordinates, sizes, _ = torch.linalg.svd(z.double() - z.double().mean(0), full_matrices=False)
+    if not sizes[0]:
+        return [np.nan] * (1 + len(compared))
     along = coordinates[:, 0].numpy()
-    correlations = [abs(float(np.corrcoef(along, each)[0, 1])) for each in references]
-    return float(sizes[0] ** 2) / total, correlations
+    correlations = [abs(float(np.corrcoef(along, each)[0, 1])) for each in compared]
+    return [float(sizes[0].square() / sizes.square().sum()), *correlations]
 
 
 def references(data: Dataset) -> tuple[Array, Array]:
@@ -169,6 +170,53 @@ def references(data: Dataset) -> tuple[Array, Array]:
     x, y = data.x.numpy(), data.y.numpy()
     score = LogisticRegression(C=np.inf, max_iter=10_000).fit(x, y).decision_function(x)
     return score, 2.0 * y - 1
+
+
+def line_map(data: Dataset, grid: Array) -> Array:
+    """P(class 1) by logistic regression on a square grid, rows upwards, (points, points)."""
+    from sklearn.linear_model import LogisticRegression
+
+    first, second = np.meshgrid(grid, grid)
+    points = np.stack([first.ravel(), second.ravel()], 1)
+    fitted = LogisticRegression(C=np.inf, max_iter=10_000).fit(data.x.numpy(), data.y.numpy())
+    return fitted.predict_proba(points)[:, 1].reshape(first.shape)
+
+
+def trace(
+    model: StackedMLP, data: Dataset, phase: Phase, marks: Sequence[int], layers: Sequence[int]
+) -> tuple[Fit, Array, Array]:
+    """Train one network by RAI, and look at the first direction of its layers on the way.
+
+    Args:
+        model: the network.
+        data: its examples.
+        phase: of the RAI steps.
+        marks: ascending steps, the last that of the phase.
+        layers: numbers of the layers to look at, 1 … T.
+
+    Returns:
+        The fit, with a snapshot at each mark; and for the targets, then for the plain forward pass,
+        ``first_direction`` with logistic score and label, (marks, layers, 3).
+    """
+    compared = references(data)
+    found: dict[int, list[list[float]]] = {}
+
+    def note(step: int, targets: Targets) -> None:
+        found[step] = [first_direction(targets.at(t)[0].detach(), compared) for t in layers]
+
+    def look(step: int, plan: Any, weights: Any, biases: Any, values: Any, x: Tensor) -> None:
+        if step in marks:
+            note(step, Targets(plan, tuple(values), x))
+
+    watch = Watch(evaluate_at=marks, snapshot_at=marks)
+    fit = fit_relaxed(model, data, phase, objective=looking(look), watch=watch)
+    note(phase.steps, fit.relaxed_targets)
+    forward_pass = [pre_activations(fit.snapshots[mark], data.x) for mark in marks]
+    return (
+        fit,
+        np.array([found[mark] for mark in marks]),
+        np.array([[first_direction(z[t - 1][0], compared) for t in layers] for z in forward_pass]),
+    )
 
 
 def backward_gains(model: StackedMLP, data: Dataset) -> Array:
@@ -310,26 +358,14 @@ def network_cell(
     start = build_mlp(Architecture((2, *[width] * hidden_layers, 1)), [network])
     shown = [layer for layer in SHOWN_LAYERS if layer <= hidden_layers]
     count = hidden_layers + AFTER_FRONT
-    marks = [step for step in SHOWN_STEPS if step < count] + [count]
-    kept = {}
-
-    def look(step: int, plan: Any, weights: Any, biases: Any, values: Any, x: Tensor) -> None:
-        if step in marks:
-            targets = Targets(plan, tuple(value.detach() for value in values), x)
-            kept[step] = [targets.at(layer)[0].clone() for layer in shown]
-
+    marks = [*(step for step in SHOWN_STEPS if step < count), count]
     compile_rprop()
-    watch = Watch(evaluate_at=(count,), snapshot_at=marks)
-    fit = fit_relaxed(start, data, Phase(count, rate), objective=looking(look), watch=watch)
-    kept[count] = [fit.relaxed_targets.at(layer)[0] for layer in shown]
-    compared = references(data)
-    result: dict[str, Any] = {"steps": marks, "layers": shown, "targets": [], "forward": []}
-    for mark in marks:
-        z = [each[0] for each in pre_activations(fit.snapshots[mark], data.x)]
-        for name, layers in (("targets", kept[mark]), ("forward", [z[t - 1] for t in shown])):
-            found = [first_direction(each, compared) for each in layers]
-            rows = [each and [round(v, 5) for v in (each[0], *each[1])] for each in found]
-            result[name].append(rows)
+    fit, *found = trace(start, data, Phase(count, rate), marks, shown)
+    result: dict[str, Any] = {"steps": marks, "layers": shown}
+    for name, values in zip(("targets", "forward"), found, strict=True):
+        known = values.round(5).astype(object)
+        known[np.isnan(values)] = None
+        result[name] = known.tolist()
     for name, model in (("gains_at_start", start), ("gains_after", fit.model)):
         result[name] = [float(f"{gain:.4g}") for gain in backward_gains(model, data)]
     parts = [chosen(hidden_layers + 1) for chosen in SECOND_PHASES.values()]
@@ -434,30 +470,30 @@ def _relay_cells(networks: int, **changes: Any) -> list[Cell]:
 
 def _window_cells() -> tuple[Cell, ...]:
     shapes = [
-        *((100, width, False, 5) for width in (20, 50, 100)),
-        (100, 200, False, 1),
-        *((depth, width, False, 3) for depth in (10, 30) for width in (20, 50, 100)),
-        *((100, width, True, 2) for width in (20, 50, 100)),
+        *((100, width, False, 4, UNITS) for width in (20, 50, 100)),
+        (100, 200, False, 1, (0.5, 1.0, 1.4, 4.0)),
+        *((depth, width, False, 3, UNITS) for depth in (10, 30) for width in (20, 50, 100)),
+        *((100, width, True, 2, UNITS) for width in (20, 50, 100)),
     ]
     return tuple(
         cell
-        for depth, width, is_centred, networks in shapes
+        for depth, width, is_centred, networks, units in shapes
         for cell in _relay_cells(
             networks,
             hidden_layers=depth,
             width=width,
-            rates=[float(f"{unit / width**0.5:.4g}") for unit in UNITS],
+            rates=[float(f"{unit / width**0.5:.4g}") for unit in units],
             is_centred=is_centred,
         )
     )
 
 
 def _balance_cells() -> tuple[Cell, ...]:
-    ways = [(0, True), *((left_out, way) for left_out in (1, 10) for way in (False, True))]
+    ways = [(1, False, NETWORKS), (1, True, NETWORKS), (0, True, 5), (10, False, 5), (10, True, 5)]
     return tuple(
         cell
-        for left_out, is_centred in ways
-        for cell in _relay_cells(NETWORKS, left_out=left_out, is_centred=is_centred)
+        for left_out, is_centred, networks in ways
+        for cell in _relay_cells(networks, left_out=left_out, is_centred=is_centred)
     )
 
 
@@ -484,14 +520,14 @@ def _residual_cells() -> tuple[Cell, ...]:
 
 def _partial_cells() -> tuple[Cell, ...]:
     rates = [0.05, 0.1, 0.14, 0.2]
-    ways = [("every 2nd", False, 100, 5), ("every 2nd", True, 100, 2)]
-    ways += [(name, way, 30, 3) for name in SUBSETS for way in (False, True)]
-    ways += [(name, False, 100, 2) for name in ("first half", "last half")]
+    ways = [("every 2nd", False, 100, 4, rates)]
+    ways += [(name, way, 30, 3, rates) for name in SUBSETS for way in (False, True)]
+    ways += [(name, False, 100, 2, [0.1, 0.2]) for name in ("first half", "last half")]
     return tuple(
         cell
-        for name, is_centred, depth, networks in ways
+        for name, is_centred, depth, networks, tried in ways
         for cell in _relay_cells(
-            networks, hidden_layers=depth, rates=rates, relaxed=name, is_centred=is_centred
+            networks, hidden_layers=depth, rates=tried, relaxed=name, is_centred=is_centred
         )
     )
 
