@@ -268,8 +268,9 @@ def common_jump(model: StackedMLP, data: Dataset, layer: int, count: int, rate: 
         rate: first step of Rprop.
 
     Returns:
-        For each step, root mean squares over units of the residual ẑ_t − z_t: of its mean over all
-        examples, and of half the difference of its means over the classes, (count, 2).
+        For each step, of the residual ẑ_t − z_t of that layer, (count, 3): root mean square over
+        units of its mean over all examples; of half the difference of its means over the classes;
+        and the size of the cosine between the two, 0 where one of them is 0.
     """
     ones = data.y > 0.5
     rows = []
@@ -278,8 +279,10 @@ def common_jump(model: StackedMLP, data: Dataset, layer: int, count: int, rate: 
         group, place = plan.locate(layer)
         predicted = predictions(plan, weights, biases, values, x)[group][place, 0]
         residual = (predicted - values[group][place, 0]).detach().double()  # (examples, units)
-        half = (residual[ones].mean(0) - residual[~ones].mean(0)) / 2
-        rows.append([float(part.square().mean().sqrt()) for part in (residual.mean(0), half)])
+        common, half = residual.mean(0), (residual[ones].mean(0) - residual[~ones].mean(0)) / 2
+        cosine = torch.nn.functional.cosine_similarity(common, half, dim=0, eps=1e-30).abs()
+        sizes = [float(part.square().mean().sqrt()) for part in (common, half)]
+        rows.append([*sizes, float(cosine)])
 
     fit_relaxed(
         model, data, Phase(count, rate), objective=looking(look), watch=Watch(evaluate_at=())
