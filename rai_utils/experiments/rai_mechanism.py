@@ -472,12 +472,12 @@ def _relay_cells(networks: int, **changes: Any) -> list[Cell]:
 
 def _window_cells() -> tuple[Cell, ...]:
     shapes = [
-        *((100, width, False, networks) for width, networks in ((20, 4), (50, 4), (100, 2))),
+        *((100, width, False, networks) for width, networks in ((20, 4), (50, 2), (100, 1))),
         *(
             (30, width, False, networks)
-            for width, networks in ((20, 4), (50, 4), (100, 4), (200, 1))
+            for width, networks in ((20, 4), (50, 4), (100, 3), (200, 1))
         ),
-        (10, 100, False, 4),
+        (10, 100, False, 3),
         *((30, width, True, 2) for width in (20, 50, 100)),
     ]
     return tuple(
@@ -494,7 +494,7 @@ def _window_cells() -> tuple[Cell, ...]:
 
 
 def _balance_cells() -> tuple[Cell, ...]:
-    ways = [(1, False, NETWORKS), (1, True, NETWORKS), (10, True, 4)]
+    ways = [(1, False, NETWORKS), (1, True, 6), (10, True, 4)]
     return tuple(
         cell
         for left_out, is_centred, networks in ways
@@ -514,7 +514,7 @@ def _residual_cells() -> tuple[Cell, ...]:
         cell
         for residual, threshold, is_centred, precision in ways
         for cell in _relay_cells(
-            4,
+            3,
             hidden_layers=30,
             residual=residual,
             threshold=threshold,
@@ -525,8 +525,8 @@ def _residual_cells() -> tuple[Cell, ...]:
 
 
 def _partial_cells() -> tuple[Cell, ...]:
-    ways = [("every 2nd", False, 100, 4, [0.1, 0.14])]
-    ways += [(name, False, 100, 1, [0.1, 0.14]) for name in ("first half", "last half")]
+    ways = [("every 2nd", False, 100, 3, [0.1, 0.14])]
+    ways += [(name, False, 100, 1, [0.14]) for name in ("first half", "last half")]
     rates = [0.05, 0.1, 0.14, 0.2]
     ways += [(name, way, 30, 2, rates) for name in SUBSETS for way in (False, True)]
     return tuple(
