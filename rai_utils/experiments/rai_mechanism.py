@@ -60,7 +60,6 @@ SHOWN_STEPS = (0, 60, 101, 110, 130, 220)
 SUBSETS: Mapping[str, Callable[[int], Collection[int]]] = {
     "all": lambda T: range(1, T + 1),
     "every 2nd": lambda T: range(2, T + 1, 2),
-    "every 3rd": lambda T: range(3, T + 1, 3),
     "every 10th": lambda T: range(10, T + 1, 10),
     "first half": lambda T: range(1, T // 2 + 1),
     "last half": lambda T: range(T // 2 + 1, T + 1),
@@ -472,13 +471,11 @@ def _relay_cells(networks: int, **changes: Any) -> list[Cell]:
 
 def _window_cells() -> tuple[Cell, ...]:
     shapes = [
-        *((100, width, False, networks) for width, networks in ((20, 4), (50, 2), (100, 1))),
-        *(
-            (30, width, False, networks)
-            for width, networks in ((20, 4), (50, 4), (100, 3), (200, 1))
-        ),
-        (10, 100, False, 3),
-        *((30, width, True, 2) for width in (20, 50, 100)),
+        *((depth, 20, False, 4) for depth in (10, 30, 100)),
+        *((depth, 50, False, networks) for depth, networks in ((10, 4), (30, 4), (100, 2))),
+        (10, 100, False, 4),
+        (30, 100, False, 2),
+        *((30, width, True, 2) for width in (20, 50)),
     ]
     return tuple(
         cell
@@ -494,7 +491,7 @@ def _window_cells() -> tuple[Cell, ...]:
 
 
 def _balance_cells() -> tuple[Cell, ...]:
-    ways = [(1, False, NETWORKS), (1, True, 6), (10, True, 4)]
+    ways = [(1, False, NETWORKS), (1, True, 4), (10, True, 2)]
     return tuple(
         cell
         for left_out, is_centred, networks in ways
@@ -509,12 +506,12 @@ def _residual_cells() -> tuple[Cell, ...]:
         for threshold in (0.0, 1e-8, 1e-7)
         for residual in (0.0, 1e-8, 1e-6)
     ]
-    ways += [(residual, 0.0, False, "float64") for residual in (0.0, 1e-8, 1e-6)]
+    ways += [(residual, 0.0, False, "float64") for residual in (0.0, 1e-8)]
     return tuple(
         cell
         for residual, threshold, is_centred, precision in ways
         for cell in _relay_cells(
-            3,
+            2,
             hidden_layers=30,
             residual=residual,
             threshold=threshold,
@@ -525,9 +522,9 @@ def _residual_cells() -> tuple[Cell, ...]:
 
 
 def _partial_cells() -> tuple[Cell, ...]:
-    ways = [("every 2nd", False, 100, 3, [0.1, 0.14])]
+    ways = [("every 2nd", False, 100, 2, [0.1, 0.14])]
     ways += [(name, False, 100, 1, [0.14]) for name in ("first half", "last half")]
-    rates = [0.05, 0.1, 0.14, 0.2]
+    rates = [0.05, 0.1, 0.14]
     ways += [(name, way, 30, 2, rates) for name in SUBSETS for way in (False, True)]
     return tuple(
         cell
