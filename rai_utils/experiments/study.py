@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from time import perf_counter
 
-from rai_utils.experiments import rai_grads
+from rai_utils.experiments import rai_grads, rai_guided_starts
 from rai_utils.experiments import rai_questions_initialisation as limits
 from rai_utils.experiments.rai_questions_generalisation import generalisation, regularisers
 from rai_utils.experiments.rai_questions_minibatches import minibatches
@@ -18,7 +18,7 @@ from rai_utils.publishing.pipeline import interruptible
 
 SCHEDULER_SECONDS = 5
 INTERRUPTED = 130
-_MODULES = (rai_grads, limits, generalisation, regularisers, minibatches)
+_MODULES = (rai_grads, rai_guided_starts, limits, generalisation, regularisers, minibatches)
 SWEEPS: dict[str, Sweep] = {sweep.name: sweep for module in _MODULES for sweep in module.SWEEPS}
 
 

@@ -1,0 +1,447 @@
+"""What the notebook rai-guided-starts measures, and the long runs that it reads (``make study``).
+
+Targets are free parameters, so they may start anywhere; ``relaxation.guided_targets`` says where
+they start here. Accuracies are those of the plain forward pass.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rai_utils.checks import one_of, seeded
+from rai_utils.data import Dataset, circles, digits, dose_response, from_arrays, moons, spirals
+from rai_utils.experiments.sweep import Cell, Sweep
+from rai_utils.models import Architecture, StackedMLP, build_mlp, pre_activations
+from rai_utils.publishing.arithmetic import NOTEBOOK_SETTINGS, SETTINGS
+from rai_utils.relaxation import RelaxedLoss, guided_targets, relaxed_loss
+from rai_utils.training import (
+    Fit,
+    Objective,
+    Phase,
+    Watch,
+    compile_rprop,
+    fit_backprop,
+    fit_handover,
+    fit_relaxed,
+)
+
+# Random states: of held-out data, and of what a guided start draws, for network 0.
+HELD_OUT, GUIDE = 20_042, 500_000
+SMALLEST_STEP = 1e-12
+NEVER = 10**9
+# The one setting, fixed on networks and draws from 1000 on: what is published has smaller numbers.
+PATH, SCALE, CODE, REST = 1.0, 8.0, 6.0, 30
+OTHER_RATE = 0.01  # for tanh and ReLU, whose slopes are greater
+
+MEASURED = ("evaluated_at", "train", "held_out")
+# The first step of Rprop: from rai-grads, where it was tuned, and for "backprop", which is for
+# shallow networks, from networks and draws from 1000 on.
+RIVALS = {"old start": 0.1, "hand-over": 0.1, "orthogonal": 1e-4, "backprop": 0.01}
+
+
+def noisy_moons(share: float, **draw: int) -> Dataset:
+    """Moons with this share of the training labels turned round, the same number in each class."""
+    data = moons(**draw)
+    turned = data.y.clone()
+    for label in (0, 1):
+        places = (data.y == label).nonzero().flatten()
+        order = torch.randperm(len(places), generator=seeded(draw["seed"]))
+        turned[places[order[: round(share * len(places))]]] = 1 - label
+    return replace(data, name="Moons, noisy labels", y=turned)
+
+
+def mnist_1d(examples: int = 1000, held_out: int = 1000, seed: int = 42) -> Dataset:
+    """Digits as curves of 40 points, shifted and disturbed (Greydanus & Kobak 2024), drawn anew.
+
+    Args:
+        examples: training examples.
+        held_out: held-out examples; as many of each of the ten classes over both parts.
+        seed: of the draw.
+    """
+    # Imported here: it brings matplotlib, and one task alone needs it.
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    options = get_dataset_args()
+    options.seed, options.num_samples = seed, examples + held_out
+    options.train_split = examples / options.num_samples
+    made = make_dataset(options)
+    parts = (made["x"], made["y"]), (made["x_test"], made["y_test"])
+    return from_arrays("MNIST-1D", "multiclass", *parts)
+
+
+def _drawn(make: Callable[..., Dataset]) -> Callable[[int], Dataset]:
+    return lambda network: make(seed=42 + network, held_out_seed=HELD_OUT + network)
+
+
+TASKS: dict[str, Callable[[int], Dataset]] = {
+    "moons": _drawn(moons),
+    "moons, 300 examples": _drawn(partial(moons, 300)),
+    "moons, noisy labels": _drawn(partial(noisy_moons, 0.1)),
+    "circles": _drawn(circles),
+    "spirals": _drawn(spirals),
+    "digits": lambda network: digits(seed=42 + network),
+    "digits, 100 examples": lambda network: digits(100, seed=42 + network),
+    "MNIST-1D": lambda network: mnist_1d(seed=42 + network),
+    "dose curve": lambda network: dose_response(100, seed=42 + network),
+}
+
+
+def resting(steps: float, layers: Sequence[int] | None = None) -> Objective:
+    """Return the relaxed loss for a fit in which some parameters rest.
+
+    They get a gradient of 0, by which Rprop and SGD leave them where they are.
+
+    Args:
+        steps: targets rest in so many steps from the start; all of them if it is ``NEVER``.
+        layers: numbers of the layers whose weights and biases are trained; None for all.
+    """
+    made = count()
+
+    def objective(
+        plan: Any, weights: Any, biases: Any, values: Any, x: Tensor, y: Tensor, **options: Any
+    ) -> RelaxedLoss:
+        if next(made) < steps:
+            values = [_masked(value, torch.zeros(len(value))) for value in values]
+        if layers is not None:
+            runs = plan.architecture.runs
+            masks = [
+                torch.tensor([run.first + i in layers for i in range(run.layers)]) for run in runs
+            ]
+            weights = [_masked(*pair) for pair in zip(weights, masks, strict=True)]
+            biases = [_masked(*pair) for pair in zip(biases, masks, strict=True)]
+        return relaxed_loss(plan, weights, biases, values, x, y, **options)
+
+    return objective
+
+
+def _masked(stacked: Tensor, mask: Tensor) -> Tensor:
+    """Return the same numbers, (layers, …), whose gradient is multiplied by a mask, (layers,)."""
+    view = stacked.view_as(stacked)
+    own = mask.to(stacked).view(-1, *[1] * (stacked.ndim - 1))
+    view.register_hook(lambda gradient: gradient * own)
+    return view
+
+
+def network_of(
+    data: Dataset, hidden_layers: int, network: int, activation: str = "sigmoid", width: int = 100
+) -> StackedMLP:
+    """Return one network at its default start, with the output that the task needs."""
+    outputs = {"multiclass": "softmax", "binary": "sigmoid", "regression": "identity"}
+    widths = (data.x.shape[1], *[width] * hidden_layers, data.outputs)
+    return build_mlp(Architecture(widths, activation, outputs[data.task]), [network])
+
+
+def guided_cell(
+    task: str,
+    hidden_layers: int,
+    network: int,
+    *,
+    steps: int = 200,
+    rest: int = REST,
+    path: float = PATH,
+    scale: float = SCALE,
+    code: float = CODE,
+    own_codes: bool = False,
+    layers: Sequence[int] | None = None,
+    rate: float = 0.1,
+    activation: str = "sigmoid",
+    width: int = 100,
+    precision: str = "float32",
+    disturbance: float = 0.0,
+    resolution: int = 1,
+) -> dict[str, Any]:
+    """Train one network from a guided start, on a draw of the data of its own, by Rprop.
+
+    Args:
+        task: a key of ``TASKS``.
+        hidden_layers: of one width.
+        network: seed of the network, of the data and of the guide.
+        steps: updates.
+        rest: targets rest in so many steps from the start; ``NEVER`` freezes them.
+        path, scale, code: as in ``guided_targets``; a path of −1 is one without end.
+        own_codes: whether each example has a code of its own, so that it says nothing of classes.
+        layers: those that are trained; None for all.
+        rate: first step of Rprop.
+        activation, width: of the hidden layers.
+        precision: ``"float32"`` or ``"float64"``.
+        disturbance: standard deviation of noise on the targets at the start.
+        resolution: one of so many of the steps of ``marks`` is looked at, the last always.
+
+    Returns:
+        ``evaluated_at``; there ``train`` and ``held_out``, the accuracy of the plain forward pass,
+        or the share of variance explained for a regression, None where the pass is not finite;
+        ``seconds_a_step``: the median.
+    """
+    dtype = getattr(torch, one_of(precision, ("float32", "float64"), "precision"))
+    data = TASKS[one_of(task, TASKS, "task")](network).to("cpu", dtype)
+    start = network_of(data, hidden_layers, network, activation, width).to(dtype)
+    length = math.inf if path < 0 else path
+    labels = torch.arange(len(data.x)) if own_codes else None
+    targets = guided_targets(
+        start, data, [GUIDE + network], path=length, scale=scale, code=code, labels=labels
+    )
+    if disturbance:
+        generator = seeded(network)
+        for value in targets.values:
+            value += disturbance * torch.randn(value.shape, generator=generator).to(value)
+    compile_rprop()
+    fit = fit_relaxed(
+        start,
+        data,
+        _phase(steps, rate),
+        targets=targets,
+        objective=resting(rest, layers),
+        watch=Watch(evaluate_at=marks(steps)[::-resolution]),
+        device="cpu",
+    )
+    return _scores(fit, data)
+
+
+def marks(steps: int) -> tuple[int, ...]:
+    """Return the steps at which a fit is looked at: often while most of them rise, then less."""
+    steps_seen = [*range(0, 50, 2), *range(50, 100, 10), *range(100, steps, 50), steps]
+    return tuple(step for step in dict.fromkeys(steps_seen) if step <= steps)
+
+
+def _scores(fit: Fit, data: Dataset) -> dict[str, Any]:
+    history = fit.history
+    train, held_out = history.accuracy, history.held_out_accuracy
+    if data.task == "regression":
+        train = 1 - history.loss / float(data.y.var(correction=0))
+        held_out = 1 - history.held_out_loss / float(data.held_out_y.var(correction=0))
+    plain = [
+        [round(value, 4) if math.isfinite(value) else None for value in values[:, 0].tolist()]
+        for values in (train, held_out)
+    ]
+    return {
+        "evaluated_at": history.evaluated_at.tolist(),
+        "train": plain[0],
+        "held_out": plain[1],
+        "seconds_a_step": round(float(np.median(fit.step_seconds)), 4),
+    }
+
+
+def rival_cell(
+    method: str, task: str, hidden_layers: int, network: int, steps: int
+) -> dict[str, Any]:
+    """Train the network of ``guided_cell`` in another way, with as many steps in all.
+
+    Args:
+        method: ``"old start"``, RAI from the plain forward pass; ``"hand-over"`` of that to
+            backpropagation after a step a layer and 120 more, with a first step of 10⁴/T⁴ for T
+            hidden layers, 1e-3 at most; ``"orthogonal"``, backpropagation from orthogonal weights
+            of gain 4 and biases that centre the sigmoid; ``"backprop"`` from the default start.
+        task, hidden_layers, network, steps: as in ``guided_cell``.
+
+    Returns:
+        As ``guided_cell``.
+    """
+    one_of(method, RIVALS, "method")
+    data = TASKS[one_of(task, TASKS, "task")](network)
+    start = network_of(data, hidden_layers, network)
+    compile_rprop()
+    seen, first = marks(steps), hidden_layers + 120
+    if method == "hand-over":
+        rate = min(1e-3, 1e4 / hidden_layers**4)
+        relaxed, backprop = _phase(first, 0.1), _phase(steps - first, rate)
+        fits = fit_handover(
+            start,
+            data,
+            relaxed,
+            backprop,
+            relaxed_watch=Watch(evaluate_at=[step for step in seen if step < first]),
+            backprop_watch=Watch(evaluate_at=[step - first for step in seen if step >= first]),
+            device="cpu",
+        )
+        found, then = _scores(fits.relaxed, data), _scores(fits.backprop, data)
+        then["evaluated_at"] = [first + step for step in then["evaluated_at"]]
+        return found | {name: found[name] + then[name] for name in MEASURED}
+    if method == "orthogonal":
+        start = build_mlp(start.architecture, [network], "orthogonal_centred", 4.0)
+    fit = fit_relaxed if method == "old start" else fit_backprop
+    phase = _phase(steps, RIVALS[method])
+    return _scores(fit(start, data, phase, watch=Watch(evaluate_at=seen), device="cpu"), data)
+
+
+def _phase(steps: int, rate: float) -> Phase:
+    return Phase(steps, rate, smallest_step=SMALLEST_STEP)
+
+
+def arithmetic_cell(setting: str, networks: Sequence[int], steps: int) -> dict[str, Any]:
+    """Run ``guided_cell`` on Moons at 100 layers in a process that rounds otherwise.
+
+    Args:
+        setting: name of a setting of ``make arithmetic`` that means something here.
+        networks: one call each.
+        steps: as in ``guided_cell``.
+
+    Returns:
+        ``train``, ``held_out``: at the end, (networks,) each.
+    """
+    variables = {each.name: each.variables for each in SETTINGS}[setting]
+    program = (
+        "import json; from rai_utils.training import configure; configure();"
+        f"from {__name__} import guided_cell;"
+        f"cells = [guided_cell('moons', 100, n, steps={steps}) for n in {list(networks)}];"
+        "print(json.dumps({k: [c[k][-1] for c in cells] for k in ('train', 'held_out')}))"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+@torch.no_grad()
+def read_at_layers(model: StackedMLP, x: Tensor, y: Tensor, code: Tensor) -> NDArray[np.float64]:
+    """How well the label can be read at each hidden layer of the plain forward pass.
+
+    Read is the sign of Σ_j (z_tj − mean over examples) u_j.
+
+    Args:
+        model: one network.
+        x: inputs, (examples, features).
+        y: labels 0 or 1, (examples,).
+        code: u, (width,).
+
+    Returns:
+        Accuracy, (T − 1,).
+    """
+    found = []
+    for z in pre_activations(model, x)[:-1]:
+        read = (z[0] - z[0].mean(0)) @ code  # (examples,)
+        found.append(float(((read > 0) == (y > 0.5)).double().mean()))
+    return np.array(found)
+
+
+def spliced(below: StackedMLP, above: StackedMLP, layers: int) -> StackedMLP:
+    """Return the first ``layers`` layers of one network under the other ones of another."""
+    joined = above.select(range(above.seeds))
+    for run, weight, bias, lower_weight, lower_bias in zip(
+        joined.architecture.runs,
+        joined.weights,
+        joined.biases,
+        below.weights,
+        below.biases,
+        strict=True,
+    ):
+        taken = max(0, min(run.layers, layers - run.first + 1))
+        weight.data[:taken] = lower_weight.data[:taken]
+        bias.data[:taken] = lower_bias.data[:taken]
+    return joined
+
+
+def _depth_cells() -> tuple[Cell, ...]:
+    """The one setting over depth; at 100 layers the targets frozen, too."""
+    sizes = ((30, 10, 400, 1), (100, 10, 400, 1), (300, 5, 100, 1))
+    sizes += ((1000, 5, 60, 1), (3000, 3, 60, 2), (10_000, 2, 60, 3))
+    own = tuple(
+        {"hidden_layers": depth, "network": network, "steps": steps, "resolution": resolution}
+        for depth, networks, steps, resolution in sizes
+        for network in range(networks)
+    )
+    frozen = ({**cell, "rest": NEVER} for cell in own if cell["hidden_layers"] == 100)
+    return tuple({"task": "moons", **cell} for cell in (*own, *frozen))
+
+
+def _rival_cells() -> tuple[Cell, ...]:
+    return tuple(
+        {"method": method, "task": "moons", "hidden_layers": 100, "network": network, "steps": 400}
+        for method in ("old start", "hand-over", "orthogonal")
+        for network in range(10)
+    )
+
+
+def _control_cells() -> tuple[Cell, ...]:
+    """One thing changed in each; on two paths the targets trained from the start, and frozen."""
+    changed: list[Cell] = [{"path": path} for path in (0, 2, 5, 10, 20, 50, 99, -1)]
+    changed += [{"path": path, "rest": rest} for path in (1, 10) for rest in (0, NEVER)]
+    changed += [{"own_codes": True}, {"layers": [1, 2, 3, 101]}, {"layers": [*range(3, 102)]}]
+    changed += [{"scale": scale} for scale in (1, 2, 4, 16)]
+    changed += [{"code": code} for code in (1, 2, 3, 12)]
+    changed += [{"rate": rate} for rate in (0.03, 0.3)]
+    return tuple(
+        {"task": "moons", "hidden_layers": 100, "network": network, "steps": 100, **change}
+        for change in ({}, *changed)
+        for network in range(5)
+    )
+
+
+def _resting_cells() -> tuple[Cell, ...]:
+    """Targets trained from the start, after a rest, and frozen, where it is easy and where not."""
+    cases: list[Cell] = [{"task": task} for task in TASKS]
+    cases += [{"task": "moons", "width": width} for width in (5, 10, 20, 50)]
+    cases += [{"task": "digits", "width": width} for width in (30, 300)]
+    return tuple(
+        {**case, "hidden_layers": 30, "network": network, "steps": 200, "rest": rest}
+        for case in cases
+        for rest in (0, REST, NEVER)
+        for network in range(5)
+    )
+
+
+def _task_cells() -> tuple[Cell, ...]:
+    """What it carries over to, and the same start in three layers."""
+    cases: list[Cell] = [
+        {"task": task, "hidden_layers": depth}
+        for task in TASKS
+        for depth in (2, 50 if "digits" in task else 100)
+    ]
+    cases += [
+        {"task": "moons", "hidden_layers": 100, "activation": name, "rate": OTHER_RATE}
+        for name in ("tanh", "relu")
+    ]
+    deep = {"task": "digits", "hidden_layers": 300}
+    return (
+        *({**case, "network": network, "steps": 200} for case in cases for network in range(5)),
+        *({**deep, "network": network, "steps": 200} for network in range(3)),
+        {"task": "digits", "hidden_layers": 1000, "network": 0, "steps": 200, "resolution": 4},
+    )
+
+
+def _shallow_cells() -> tuple[Cell, ...]:
+    return tuple(
+        {"method": "backprop", "task": task, "hidden_layers": 2, "network": network, "steps": 200}
+        for task in TASKS
+        for network in range(5)
+    )
+
+
+def _disturbed_cells() -> tuple[Cell, ...]:
+    changed = [{"disturbance": size} for size in (1e-8, 1e-6, 1e-3, 0.1, 1.0)]
+    return tuple(
+        {"task": "moons", "hidden_layers": 100, "network": network, "steps": 60, **change}
+        for change in (*changed, {"precision": "float64"})
+        for network in range(5)
+    )
+
+
+def _arithmetic_cells() -> tuple[Cell, ...]:
+    return tuple(
+        {"setting": name, "networks": [*range(5)], "steps": 60} for name in NOTEBOOK_SETTINGS
+    )
+
+
+SWEEPS = (
+    Sweep("guided-depths", _depth_cells(), guided_cell),
+    Sweep("guided-rivals", _rival_cells(), rival_cell),
+    Sweep("guided-controls", _control_cells(), guided_cell),
+    Sweep("guided-rests", _resting_cells(), guided_cell),
+    Sweep("guided-tasks", _task_cells(), guided_cell),
+    Sweep("guided-shallow", _shallow_cells(), rival_cell),
+    Sweep("guided-disturbed", _disturbed_cells(), guided_cell),
+    Sweep("guided-arithmetic", _arithmetic_cells(), arithmetic_cell),
+)
