@@ -588,17 +588,19 @@ def guided_targets(
     seeds: Sequence[int],
     *,
     path: float = 1.0,
-    scale: float = 8.0,
-    code: float = 6.0,
+    scale: float = 6.0,
+    offset: float = 9.0,
+    code: float = 5.0,
     output: float = 4.0,
     labels: Tensor | None = None,
 ) -> Targets:
     """Targets that lead from random features of an example to a code of its label.
 
-        z_t = (1 − s_t) φ(x) + s_t u(y),    s_t = min(1, (t − 1)/path),    φ(x) = x A + c
+        z_t = (1 − s_t) φ(x) + s_t u(y),    s_t = min(1, (t − 1)/path),
+        φ(x) = scale · (x − x̄) A/r + offset · c,    r² = mean over examples of |x − x̄|²,
 
-    for hidden layers t = 1 … T − 1. A is normal with standard deviation scale/√l₀, c with
-    scale/2. The code has entries ±``code`` by the flip of a coin: u(y) is a row of its own for
+    for hidden layers t = 1 … T − 1, with standard normal A and c. The code has entries ±``code``
+    by the flip of a coin: u(y) is a row of its own for
     each class, and y times one row where there is one output, y being ±1 for two classes and in
     standard units for a regression. The output target is ±``output`` for classes, and the label
     itself for a regression. One draw serves all layers; a narrow one takes its first units.
@@ -612,7 +614,9 @@ def guided_targets(
         seeds: of A, c and u, one for each network.
         path: layers from the features to the code, at least 0; 0 starts at the code, and with
             infinity all targets are features.
-        scale: of the features, at least 0, for inputs of about unit size.
+        scale: standard deviation of the features over examples, at least 0. What suits points in
+            a plane is too much for inputs of many features, where neighbours are further apart.
+        offset: standard deviation of the features' own constants over units, at least 0.
         code: of the code, at least 0.
         output: of the output target, at least 0; not used for a regression.
         labels: (examples,), what u is of in place of y: real numbers multiply one row, whole
@@ -623,8 +627,8 @@ def guided_targets(
             each network.
     """
     path = math.inf if path == math.inf else number(path, "path", least=0)
-    sizes = {"scale": scale, "code": code, "output": output}
-    scale, code, output = (number(size, name, least=0) for name, size in sizes.items())
+    sizes = {"scale": scale, "offset": offset, "code": code, "output": output}
+    scale, offset, code, output = (number(size, name, least=0) for name, size in sizes.items())
     seeds = whole_numbers(seeds, "seeds", most=LAST_SEED)
     if len(seeds) != model.seeds:
         raise ValueError(f"seeds must be one for each of {model.seeds} networks, got {len(seeds)}")
@@ -641,11 +645,13 @@ def guided_targets(
     rows = 1 if labels.is_floating_point() else int(labels.max()) + 1
     widths = model.architecture.widths
     widest = max(widths[1:-1], default=0)
+    centred = x - x.mean(0)
+    centred /= centred.square().sum(1).mean().sqrt()
     starts = []  # of each network: features and code, (examples, widest)
     for seed in seeds:
         generator = seeded(seed)
         a, c, u = (torch.randn(n, widest, generator=generator) for n in (len(x[0]), 1, rows))
-        features = scale * (x @ (a / len(x[0]) ** 0.5).to(x) + c.to(x) / 2)
+        features = scale * (centred @ a.to(x)) + offset * c.to(x)
         u = code * u.sign().to(x)
         starts.append((features, labels[:, None] * u if rows == 1 else u[labels]))
     features, codes = (torch.stack(each) for each in zip(*starts, strict=True))

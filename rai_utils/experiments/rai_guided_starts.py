@@ -43,9 +43,12 @@ from rai_utils.training import (
 HELD_OUT, GUIDE = 20_042, 500_000
 SMALLEST_STEP = 1e-12
 NEVER = 10**9
-# The one setting, fixed on networks and draws from 1000 on: what is published has smaller numbers.
-PATH, SCALE, CODE, REST = 1.0, 8.0, 6.0, 30
-OTHER_RATE = 0.01  # for tanh and ReLU, whose slopes are greater
+# The one setting, and what is changed for inputs of many features and for steeper activations:
+# fixed on networks and draws from 1000 on, where what is published has smaller numbers.
+PATH, SCALE, OFFSET, CODE, REST = 1.0, 6.0, 9.0, 5.0, 50
+MANY: Cell = {"scale": 3.0, "offset": 1.5}
+STEEP: Cell = {"scale": 2.0, "offset": 3.0, "code": 2.0}
+STEEP_RATES = {"tanh": 0.02, "relu": 0.005}
 
 MEASURED = ("evaluated_at", "train", "held_out")
 # The first step of Rprop: from rai-grads, where it was tuned, and for "backprop", which is for
@@ -88,11 +91,10 @@ def _drawn(make: Callable[..., Dataset]) -> Callable[[int], Dataset]:
 
 
 TASKS: dict[str, Callable[[int], Dataset]] = {
-    "moons": _drawn(moons),
-    "moons, 300 examples": _drawn(partial(moons, 300)),
-    "moons, noisy labels": _drawn(partial(noisy_moons, 0.1)),
-    "circles": _drawn(circles),
-    "spirals": _drawn(spirals),
+    "moons": _drawn(partial(moons, held_out=1000)),
+    "moons, noisy labels": _drawn(partial(noisy_moons, 0.1, held_out=1000)),
+    "circles": _drawn(partial(circles, held_out=1000)),
+    "spirals": _drawn(partial(spirals, held_out=1000)),
     "digits": lambda network: digits(seed=42 + network),
     "digits, 100 examples": lambda network: digits(100, seed=42 + network),
     "MNIST-1D": lambda network: mnist_1d(seed=42 + network),
@@ -154,6 +156,7 @@ def guided_cell(
     rest: int = REST,
     path: float = PATH,
     scale: float = SCALE,
+    offset: float = OFFSET,
     code: float = CODE,
     own_codes: bool = False,
     layers: Sequence[int] | None = None,
@@ -172,7 +175,7 @@ def guided_cell(
         network: seed of the network, of the data and of the guide.
         steps: updates.
         rest: targets rest in so many steps from the start; ``NEVER`` freezes them.
-        path, scale, code: as in ``guided_targets``; a path of −1 is one without end.
+        path, scale, offset, code: as in ``guided_targets``; a path of −1 is one without end.
         own_codes: whether each example has a code of its own, so that it says nothing of classes.
         layers: those that are trained; None for all.
         rate: first step of Rprop.
@@ -192,7 +195,14 @@ def guided_cell(
     length = math.inf if path < 0 else path
     labels = torch.arange(len(data.x)) if own_codes else None
     targets = guided_targets(
-        start, data, [GUIDE + network], path=length, scale=scale, code=code, labels=labels
+        start,
+        data,
+        [GUIDE + network],
+        path=length,
+        scale=scale,
+        offset=offset,
+        code=code,
+        labels=labels,
     )
     if disturbance:
         generator = seeded(network)
@@ -213,8 +223,8 @@ def guided_cell(
 
 def marks(steps: int) -> tuple[int, ...]:
     """Return the steps at which a fit is looked at: often while most of them rise, then less."""
-    steps_seen = [*range(0, 50, 2), *range(50, 100, 10), *range(100, steps, 50), steps]
-    return tuple(step for step in dict.fromkeys(steps_seen) if step <= steps)
+    early = [0, 10, 15, 18, *range(20, 31, 2), 35, 40, 50, 60, 80, 100, 150, 200]
+    return (*(step for step in [*early, *range(300, steps, 100)] if step < steps), steps)
 
 
 def _scores(fit: Fit, data: Dataset) -> dict[str, Any]:
@@ -345,16 +355,21 @@ def spliced(below: StackedMLP, above: StackedMLP, layers: int) -> StackedMLP:
 
 
 def _depth_cells() -> tuple[Cell, ...]:
-    """The one setting over depth; at 100 layers the targets frozen, too."""
-    sizes = ((30, 10, 400, 1), (100, 10, 400, 1), (300, 5, 100, 1))
-    sizes += ((1000, 5, 60, 1), (3000, 3, 60, 2), (10_000, 2, 60, 3))
+    """The one setting over depth; at 100 layers targets frozen and trained at once, too."""
+    sizes = ((30, 10, 100, 1), (100, 10, 200, 1), (300, 5, 60, 1))
+    sizes += ((1000, 5, 60, 1), (3000, 2, 60, 1), (10_000, 1, 60, 2))
     own = tuple(
         {"hidden_layers": depth, "network": network, "steps": steps, "resolution": resolution}
         for depth, networks, steps, resolution in sizes
         for network in range(networks)
     )
-    frozen = ({**cell, "rest": NEVER} for cell in own if cell["hidden_layers"] == 100)
-    return tuple({"task": "moons", **cell} for cell in (*own, *frozen))
+    others = (
+        {**cell, "rest": rest}
+        for rest in (NEVER, 0)
+        for cell in own
+        if cell["hidden_layers"] == 100
+    )
+    return tuple({"task": "moons", **cell} for cell in (*own, *others))
 
 
 def _rival_cells() -> tuple[Cell, ...]:
@@ -367,14 +382,14 @@ def _rival_cells() -> tuple[Cell, ...]:
 
 def _control_cells() -> tuple[Cell, ...]:
     """One thing changed in each; on two paths the targets trained from the start, and frozen."""
-    changed: list[Cell] = [{"path": path} for path in (0, 2, 5, 10, 20, 50, 99, -1)]
+    changed: list[Cell] = [{"path": path} for path in (0, 2, 5, 10, 20, 49, -1)]
     changed += [{"path": path, "rest": rest} for path in (1, 10) for rest in (0, NEVER)]
-    changed += [{"own_codes": True}, {"layers": [1, 2, 3, 101]}, {"layers": [*range(3, 102)]}]
-    changed += [{"scale": scale} for scale in (1, 2, 4, 16)]
-    changed += [{"code": code} for code in (1, 2, 3, 12)]
+    changed += [{"own_codes": True}, {"layers": [1, 2, 3, 51]}, {"layers": [*range(3, 52)]}]
+    changed += [{"scale": 6 / k, "offset": 9 / k} for k in (0.4, 2, 6)] + [{"offset": 0}]
+    changed += [{"code": code} for code in (1, 2.5, 10)]
     changed += [{"rate": rate} for rate in (0.03, 0.3)]
     return tuple(
-        {"task": "moons", "hidden_layers": 100, "network": network, "steps": 100, **change}
+        {"task": "moons", "hidden_layers": 50, "network": network, "steps": 100, **change}
         for change in ({}, *changed)
         for network in range(5)
     )
@@ -382,11 +397,12 @@ def _control_cells() -> tuple[Cell, ...]:
 
 def _resting_cells() -> tuple[Cell, ...]:
     """Targets trained from the start, after a rest, and frozen, where it is easy and where not."""
-    cases: list[Cell] = [{"task": task} for task in TASKS]
-    cases += [{"task": "moons", "width": width} for width in (5, 10, 20, 50)]
-    cases += [{"task": "digits", "width": width} for width in (30, 300)]
+    cases: list[Cell] = [{"task": "moons", "width": width} for width in (100, 20, 10, 5)]
+    cases += [{"task": task} for task in ("moons, noisy labels", "circles", "spirals")]
+    cases += [{"task": task, **MANY} for task in ("digits", "digits, 100 examples")]
+    cases += [{"task": "digits", "width": 30, **MANY}, {"task": "digits"}]
     return tuple(
-        {**case, "hidden_layers": 30, "network": network, "steps": 200, "rest": rest}
+        {**case, "hidden_layers": 20, "network": network, "steps": 200, "rest": rest}
         for case in cases
         for rest in (0, REST, NEVER)
         for network in range(5)
@@ -395,33 +411,42 @@ def _resting_cells() -> tuple[Cell, ...]:
 
 def _task_cells() -> tuple[Cell, ...]:
     """What it carries over to, and the same start in three layers."""
-    cases: list[Cell] = [
-        {"task": task, "hidden_layers": depth}
-        for task in TASKS
-        for depth in (2, 50 if "digits" in task else 100)
-    ]
+    cases: list[Cell] = [{"task": task} for task in ("circles", "spirals", "dose curve")]
     cases += [
-        {"task": "moons", "hidden_layers": 100, "activation": name, "rate": OTHER_RATE}
-        for name in ("tanh", "relu")
+        {"task": "moons", "activation": name, "rate": rate, **STEEP}
+        for name, rate in STEEP_RATES.items()
     ]
-    deep = {"task": "digits", "hidden_layers": 300}
-    return (
-        *({**case, "network": network, "steps": 200} for case in cases for network in range(5)),
-        *({**deep, "network": network, "steps": 200} for network in range(3)),
-        {"task": "digits", "hidden_layers": 1000, "network": 0, "steps": 200, "resolution": 4},
-    )
+    cells = [
+        {**case, "hidden_layers": depth, "network": network, "steps": 150}
+        for case in cases
+        for depth in (2, 100)
+        for network in range(5)
+    ]
+    for task, depth, networks in (
+        ("digits", 2, 5),
+        ("digits", 50, 5),
+        ("digits", 300, 3),
+        ("digits", 1000, 1),
+        ("MNIST-1D", 2, 3),
+        ("MNIST-1D", 50, 3),
+    ):
+        cells += [
+            {"task": task, "hidden_layers": depth, "network": network, "steps": 200, **MANY}
+            for network in range(networks)
+        ]
+    return tuple(cells)
 
 
 def _shallow_cells() -> tuple[Cell, ...]:
     return tuple(
         {"method": "backprop", "task": task, "hidden_layers": 2, "network": network, "steps": 200}
-        for task in TASKS
-        for network in range(5)
+        for task in ("moons", "circles", "spirals", "dose curve", "digits", "MNIST-1D")
+        for network in range(3 if task == "MNIST-1D" else 5)
     )
 
 
 def _disturbed_cells() -> tuple[Cell, ...]:
-    changed = [{"disturbance": size} for size in (1e-8, 1e-6, 1e-3, 0.1, 1.0)]
+    changed = [{"disturbance": size} for size in (1e-8, 1e-4, 0.1, 1.0)]
     return tuple(
         {"task": "moons", "hidden_layers": 100, "network": network, "steps": 60, **change}
         for change in (*changed, {"precision": "float64"})

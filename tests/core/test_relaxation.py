@@ -242,16 +242,13 @@ def test_the_output_target_of_a_guided_start_says_the_label(task):
 
 
 def test_the_features_of_a_guided_start_have_the_scale_that_is_asked_for():
-    architecture = Architecture((64, 4000, 4000, 10), output_activation="softmax")
-    data = digits(20, 20)
-    data = replace(data, x=torch.cat([torch.eye(64), torch.zeros(1, 64)])[:20], y=data.y)
-    for scale in (0.5, 8.0):
-        model = build_mlp(architecture, [0])
-        shift = guided_targets(model, replace(data, x=torch.zeros(20, 64)), [0], scale=scale)
-        c = shift.at(1)[0, 0]
-        a = guided_targets(model, data, [0], scale=scale).at(1)[0] - c
-        assert a.std().item() == pytest.approx(scale / 8, rel=0.05)
-        assert c.std().item() == pytest.approx(scale / 2, rel=0.05)
+    data = replace(GUIDED["multiclass"][0], x=3 + 50 * GUIDED["multiclass"][0].x)
+    model = build_mlp(Architecture((64, 4000, 4000, 10), output_activation="softmax"), [0])
+    for scale, offset in ((0.5, 3.0), (8.0, 0.0)):
+        features = guided_targets(model, data, [0], scale=scale, offset=offset).at(1)[0]
+        own = features.mean(0)  # of each unit
+        assert (features - own).square().mean().sqrt().item() == pytest.approx(scale, rel=0.05)
+        assert own.std().item() == pytest.approx(offset, rel=0.05, abs=1e-4)
 
 
 def test_a_guided_code_may_be_of_other_labels():
@@ -268,6 +265,7 @@ def test_a_guided_code_may_be_of_other_labels():
         ({"path": -1}, "path must be at least 0, got -1"),
         ({"path": np.nan}, "path must be finite, got nan"),
         ({"scale": -1}, "scale must be at least 0, got -1"),
+        ({"offset": -1}, "offset must be at least 0, got -1"),
         ({"code": np.inf}, "code must be finite, got inf"),
         ({"output": -2}, "output must be at least 0, got -2"),
         ({"seeds": (1, 2, 3)}, "seeds must be one for each of 2 networks, got 3"),

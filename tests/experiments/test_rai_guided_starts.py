@@ -85,15 +85,15 @@ def test_what_rests_stays_and_all_else_moves_as_written_out(data, rest, layers):
 
 
 def test_a_guided_cell_is_the_fit_of_its_network_on_its_draw():
-    found = guided_cell("moons", 3, 1, steps=7, rest=4, path=2, width=6, rate=0.05, resolution=2)
-    data = moons(seed=43, held_out_seed=20_043)
+    found = guided_cell("moons", 3, 1, steps=16, rest=4, path=2, width=6, rate=0.05, resolution=2)
+    data = moons(seed=43, held_out=1000, held_out_seed=20_043)
     start = build_mlp(Architecture((2, 6, 6, 6, 1)), [1])
-    targets = guided_targets(start, data, [500_001], path=2, scale=8, code=6)
-    phase, watch = Phase(7, 0.05, smallest_step=1e-12), Watch(evaluate_at=[0, 4, 7])
+    targets = guided_targets(start, data, [500_001], path=2, scale=6, offset=9, code=5)
+    phase, watch = Phase(16, 0.05, smallest_step=1e-12), Watch(evaluate_at=[10, 16])
     fit = fit_relaxed(
         start, data, phase, targets=targets, objective=resting(4), watch=watch, device="cpu"
     )
-    assert found["evaluated_at"] == [0, 4, 7]
+    assert found["evaluated_at"] == [10, 16]
     assert found["train"] == pytest.approx(fit.history.accuracy[:, 0], abs=1e-4)
     assert found["held_out"] == pytest.approx(fit.history.held_out_accuracy[:, 0], abs=1e-4)
     assert found["seconds_a_step"] >= 0
