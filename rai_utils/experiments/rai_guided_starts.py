@@ -264,7 +264,8 @@ def rival_cell(
     data = TASKS[one_of(task, TASKS, "task")](network)
     start = network_of(data, hidden_layers, network)
     compile_rprop()
-    seen, first = marks(steps), hidden_layers + 120
+    first = hidden_layers + 120
+    seen = sorted({*marks(steps), *range(first, steps, 20)})
     if method == "hand-over":
         rate = min(1e-3, 1e4 / hidden_layers**4)
         relaxed, backprop = _phase(first, 0.1), _phase(steps - first, rate)
@@ -374,37 +375,67 @@ def _depth_cells() -> tuple[Cell, ...]:
 
 def _rival_cells() -> tuple[Cell, ...]:
     return tuple(
-        {"method": method, "task": "moons", "hidden_layers": 100, "network": network, "steps": 400}
+        {"method": method, "task": "moons", "hidden_layers": 100, "network": network, "steps": 300}
         for method in ("old start", "hand-over", "orthogonal")
         for network in range(10)
     )
 
 
+# What the controls change, by the names that figures give them, each on 5 networks of 30 layers.
+CONTROLS: dict[str, Cell] = {
+    "the setting": {},
+    "code only": {"path": 0},
+    "features only": {"path": -1},
+    "own code per example": {"own_codes": True},
+    "layers 1–3 and output trained": {"layers": [1, 2, 3, 31]},
+    "layers 3–31 trained": {"layers": [*range(3, 32)]},
+    "no rest": {"rest": 0},
+    "targets frozen": {"rest": NEVER},
+    "path 2": {"path": 2},
+    "path 5": {"path": 5},
+    "path 10": {"path": 10},
+    "path 10, no rest": {"path": 10, "rest": 0},
+    "path 10, frozen": {"path": 10, "rest": NEVER},
+    "path 29": {"path": 29},
+    "features × 1/6": {"scale": 1, "offset": 1.5},
+    "features × 1/2": {"scale": 3, "offset": 4.5},
+    "features × 2.5": {"scale": 15, "offset": 22.5},
+    "no offset": {"offset": 0},
+    "code × 1/5": {"code": 1},
+    "code × 2": {"code": 10},
+    "first step 0.03": {"rate": 0.03},
+    "first step 0.3": {"rate": 0.3},
+}
+# Where targets are trained from the start, after a rest, and frozen: 5 networks of 12 layers each.
+RESTS = {"no rest": 0, "rest": REST, "frozen": NEVER}
+CASES: dict[str, Cell] = {
+    "Moons": {"task": "moons"},
+    "Moons, 20 units": {"task": "moons", "width": 20},
+    "Moons, 10 units": {"task": "moons", "width": 10},
+    "Moons, 5 units": {"task": "moons", "width": 5},
+    "Moons, noisy labels": {"task": "moons, noisy labels"},
+    "Circles": {"task": "circles"},
+    "Spirals": {"task": "spirals"},
+    "Digits": {"task": "digits", **MANY},
+    "Digits, 100 examples": {"task": "digits, 100 examples", **MANY},
+    "Digits, 30 units": {"task": "digits", "width": 30, **MANY},
+    "Digits, Moons' features": {"task": "digits"},
+}
+
+
 def _control_cells() -> tuple[Cell, ...]:
-    """One thing changed in each; on two paths the targets trained from the start, and frozen."""
-    changed: list[Cell] = [{"path": path} for path in (0, 2, 5, 10, 20, 49, -1)]
-    changed += [{"path": path, "rest": rest} for path in (1, 10) for rest in (0, NEVER)]
-    changed += [{"own_codes": True}, {"layers": [1, 2, 3, 51]}, {"layers": [*range(3, 52)]}]
-    changed += [{"scale": 6 / k, "offset": 9 / k} for k in (0.4, 2, 6)] + [{"offset": 0}]
-    changed += [{"code": code} for code in (1, 2.5, 10)]
-    changed += [{"rate": rate} for rate in (0.03, 0.3)]
     return tuple(
-        {"task": "moons", "hidden_layers": 50, "network": network, "steps": 100, **change}
-        for change in ({}, *changed)
+        {"task": "moons", "hidden_layers": 30, "network": network, "steps": 100, **change}
+        for change in CONTROLS.values()
         for network in range(5)
     )
 
 
 def _resting_cells() -> tuple[Cell, ...]:
-    """Targets trained from the start, after a rest, and frozen, where it is easy and where not."""
-    cases: list[Cell] = [{"task": "moons", "width": width} for width in (100, 20, 10, 5)]
-    cases += [{"task": task} for task in ("moons, noisy labels", "circles", "spirals")]
-    cases += [{"task": task, **MANY} for task in ("digits", "digits, 100 examples")]
-    cases += [{"task": "digits", "width": 30, **MANY}, {"task": "digits"}]
     return tuple(
-        {**case, "hidden_layers": 20, "network": network, "steps": 200, "rest": rest}
-        for case in cases
-        for rest in (0, REST, NEVER)
+        {**case, "hidden_layers": 12, "network": network, "steps": 200, "rest": rest}
+        for case in CASES.values()
+        for rest in RESTS.values()
         for network in range(5)
     )
 
@@ -428,7 +459,7 @@ def _task_cells() -> tuple[Cell, ...]:
         ("digits", 300, 3),
         ("digits", 1000, 1),
         ("MNIST-1D", 2, 3),
-        ("MNIST-1D", 50, 3),
+        ("MNIST-1D", 30, 3),
     ):
         cells += [
             {"task": task, "hidden_layers": depth, "network": network, "steps": 200, **MANY}
