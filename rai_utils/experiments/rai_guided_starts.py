@@ -433,7 +433,7 @@ def _control_cells() -> tuple[Cell, ...]:
 
 def _resting_cells() -> tuple[Cell, ...]:
     return tuple(
-        {**case, "hidden_layers": 12, "network": network, "steps": 200, "rest": rest}
+        {**case, "hidden_layers": 12, "network": network, "steps": 150, "rest": rest}
         for case in CASES.values()
         for rest in RESTS.values()
         for network in range(5)
@@ -448,10 +448,10 @@ def _task_cells() -> tuple[Cell, ...]:
         for name, rate in STEEP_RATES.items()
     ]
     cells = [
-        {**case, "hidden_layers": depth, "network": network, "steps": 150}
+        {**case, "hidden_layers": depth, "network": network, "steps": 100}
         for case in cases
         for depth in (2, 100)
-        for network in range(5)
+        for network in range(4)
     ]
     for task, depth, networks in (
         ("digits", 2, 5),
@@ -481,13 +481,13 @@ def _disturbed_cells() -> tuple[Cell, ...]:
     return tuple(
         {"task": "moons", "hidden_layers": 100, "network": network, "steps": 60, **change}
         for change in (*changed, {"precision": "float64"})
-        for network in range(5)
+        for network in range(4)
     )
 
 
 def _arithmetic_cells() -> tuple[Cell, ...]:
     return tuple(
-        {"setting": name, "networks": [*range(5)], "steps": 60} for name in NOTEBOOK_SETTINGS
+        {"setting": name, "networks": [*range(4)], "steps": 60} for name in NOTEBOOK_SETTINGS
     )
 
 
