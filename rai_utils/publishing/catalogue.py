@@ -25,6 +25,7 @@ SOURCES = {
     "P": "The proposal",
     "Q": "The proposal's open questions",
     "H": "The hand-over, which no source has",
+    "G": "Guided starts, which no source has",
     "N": "RAI and its neighbours",
     "L": "A lecture on networks and activation functions",
     "S": "A question and answer on softmax hidden layers",
