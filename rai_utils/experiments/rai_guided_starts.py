@@ -53,7 +53,7 @@ STEEP_RATES = {"tanh": 0.02, "relu": 0.005}
 MEASURED = ("evaluated_at", "train", "held_out")
 # The first step of Rprop: from rai-grads, where it was tuned, and for "backprop", which is for
 # shallow networks, from networks and draws from 1000 on.
-RIVALS = {"old start": 0.1, "hand-over": 0.1, "orthogonal": 1e-4, "backprop": 0.01}
+RIVALS = {"hand-over": 0.1, "orthogonal": 1e-4, "backprop": 0.01}
 
 
 def noisy_moons(share: float, **draw: int) -> Dataset:
@@ -251,10 +251,10 @@ def rival_cell(
     """Train the network of ``guided_cell`` in another way, with as many steps in all.
 
     Args:
-        method: ``"old start"``, RAI from the plain forward pass; ``"hand-over"`` of that to
-            backpropagation after a step a layer and 120 more, with a first step of 10⁴/T⁴ for T
-            hidden layers, 1e-3 at most; ``"orthogonal"``, backpropagation from orthogonal weights
-            of gain 4 and biases that centre the sigmoid; ``"backprop"`` from the default start.
+        method: ``"hand-over"`` of RAI from the plain forward pass to backpropagation after a step
+            a layer and 120 more, with a first step of 10⁴/T⁴ for T hidden layers, 1e-3 at most;
+            ``"orthogonal"``, backpropagation from orthogonal weights of gain 4 and biases that
+            centre the sigmoid; ``"backprop"`` from the default start.
         task, hidden_layers, network, steps: as in ``guided_cell``.
 
     Returns:
@@ -268,7 +268,7 @@ def rival_cell(
     seen = sorted({*marks(steps), *range(first, steps, 20)})
     if method == "hand-over":
         rate = min(1e-3, 1e4 / hidden_layers**4)
-        relaxed, backprop = _phase(first, 0.1), _phase(steps - first, rate)
+        relaxed, backprop = _phase(first, RIVALS[method]), _phase(steps - first, rate)
         fits = fit_handover(
             start,
             data,
@@ -283,9 +283,8 @@ def rival_cell(
         return found | {name: found[name] + then[name] for name in MEASURED}
     if method == "orthogonal":
         start = build_mlp(start.architecture, [network], "orthogonal_centred", 4.0)
-    fit = fit_relaxed if method == "old start" else fit_backprop
-    phase = _phase(steps, RIVALS[method])
-    return _scores(fit(start, data, phase, watch=Watch(evaluate_at=seen), device="cpu"), data)
+    watch, phase = Watch(evaluate_at=seen), _phase(steps, RIVALS[method])
+    return _scores(fit_backprop(start, data, phase, watch=watch, device="cpu"), data)
 
 
 def _phase(steps: int, rate: float) -> Phase:

@@ -140,11 +140,14 @@ def test_rivals_are_the_fits_of_their_names():
     seen = {method: rival_cell(method, "moons", 3, 0, 130) for method in rai_guided_starts.RIVALS}
     for found in seen.values():
         assert found["evaluated_at"][-1] == 130 and len(found["train"]) == len(found["held_out"])
+    data = rai_guided_starts.TASKS["moons"](0)
+    start = network_of(data, 3, 0)
     # The hand-over is RAI from the old start until 123 steps are made.
-    before = [i for i, step in enumerate(seen["hand-over"]["evaluated_at"]) if step < 123]
-    assert before
-    for i in before:
-        assert seen["hand-over"]["train"][i] == seen["old start"]["train"][i]
+    before = [step for step in seen["hand-over"]["evaluated_at"] if step < 123]
+    watch, phase = Watch(evaluate_at=before), Phase(123, 0.1, smallest_step=1e-12)
+    history = fit_relaxed(start, data, phase, watch=watch, device="cpu").history
+    expected = history.accuracy[:, 0].round(4).tolist()
+    assert seen["hand-over"]["train"][: len(before)] == expected
     assert seen["backprop"]["train"] != seen["orthogonal"]["train"]
     with pytest.raises(ValueError, match="method must be one of"):
         rival_cell("magic", "moons", 3, 0, 1)
