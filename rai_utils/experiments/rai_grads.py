@@ -124,8 +124,9 @@ def tuned_cell(method: str, steps: int, relaxed_steps: int, networks: int) -> di
 
     Args:
         method: ``"RAI"``; ``"as written"``, RAI by Eq. 4 to the letter, without a target for the
-            output layer, at RAI's rate; ``"backprop"``; ``"hand-over"``, RAI with a rate tuned for it and then
-            backpropagation; ``"orthogonal"`` or ``"skips"``, backpropagation from that start.
+            output layer, at RAI's rate; ``"backprop"``; ``"hand-over"``, RAI with a rate tuned for
+            it and then backpropagation; ``"orthogonal"`` or ``"skips"``, backpropagation from that
+            start.
         steps: updates of a method, both phases of the hand-over together.
         relaxed_steps: RAI steps of the hand-over; as many fewer the two controls take.
         networks: how many.
