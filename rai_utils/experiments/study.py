@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from time import perf_counter
 
-from rai_utils.experiments import rai_demo, rai_grads, softmax_hidden_layer
+from rai_utils.experiments import rai_demo, rai_grads, rai_mechanism, softmax_hidden_layer
 from rai_utils.experiments import rai_questions_initialisation as limits
 from rai_utils.experiments.activation_saturation import convergence
 from rai_utils.experiments.rai_questions_generalisation import generalisation, regularisers
@@ -22,6 +22,7 @@ INTERRUPTED = 130
 _MODULES = (
     rai_demo,
     rai_grads,
+    rai_mechanism,
     limits,
     generalisation,
     regularisers,

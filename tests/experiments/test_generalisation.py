@@ -1,6 +1,5 @@
 """The comparison against scikit-learn's scores, separate fits, and ordinary networks."""
 
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,6 +13,7 @@ from rai_utils.experiments.rai_questions_generalisation.benchmarks import Split,
 from rai_utils.experiments.rai_questions_generalisation.generalisation import (
     METHODS,
     REFERENCES,
+    STARTS,
     SWEEPS,
     Networks,
     Trial,
@@ -26,7 +26,7 @@ from rai_utils.experiments.rai_questions_generalisation.generalisation import (
     try_reference,
 )
 from rai_utils.models import Architecture, build_mlp
-from rai_utils.training import Phase, fit_backprop, fit_handover, fit_relaxed
+from rai_utils.training import Phase, fit_backprop, fit_relaxed
 
 SMALL = Networks(2, 4, 12, (0.03, 0.01), (0.0, 0.1), seed=3)
 
@@ -49,31 +49,24 @@ def test_scores_are_those_of_scikit_learn(name):
         assert ours[position] == pytest.approx(expected, abs=1e-6)
 
 
-FITS = {
-    "backprop": lambda start, data, phase: fit_backprop(start("torch_default"), data, phase).model,
-    "backprop, Xavier": lambda start, data, phase: fit_backprop(start("xavier"), data, phase).model,
-    "RAI": lambda start, data, phase: fit_relaxed(start("torch_default"), data, phase).model,
-    "hand-over": lambda start, data, phase: (
-        fit_handover(
-            start("torch_default"), data, replace(phase, steps=6), replace(phase, steps=6)
-        ).backprop.model
-    ),
-}
+FITS = {"backprop": fit_backprop, "RAI": fit_relaxed}
+NAMES = {"default": "torch_default", "Xavier": "xavier"}
 
 
+@pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("method", METHODS)
-def test_a_trial_scores_what_separate_fits_score(method, monkeypatch):
+def test_a_trial_scores_what_separate_fits_score(method, start, monkeypatch):
     # In double precision: in single, Adam makes 0.003 of the rounding that tells the two apart.
     build = partial(build_mlp, dtype=torch.float64)
     monkeypatch.setattr(generalisation, "build_mlp", build)
     drawn = benchmark("friedman1", 1, 60)
     split = Split(*(part.to("cpu", torch.float64) for part in (drawn.validation, drawn.test)))
     data = split.validation
-    trial = try_method(split, method, SMALL)
+    trial = try_method(split, method, start, SMALL)
     architecture = Architecture((10, 4, 4, 1), "tanh", "identity")
     for position, setting in enumerate(trial.settings):
         phase = Phase(12, setting["learning_rate"], "adam", setting["weight_decay"])
-        model = FITS[method](lambda name: build(architecture, [3], name), data, phase)
+        model = FITS[method](build(architecture, [3], NAMES[start]), data, phase).model
         for ours, x, y in (
             (trial.training, data.x, data.y),
             (trial.validation, data.held_out_x, data.held_out_y),
@@ -83,20 +76,6 @@ def test_a_trial_scores_what_separate_fits_score(method, monkeypatch):
                 expected = r2_score(y, model.as_module(0)(x)[:, 0])
             assert ours[position] == pytest.approx(expected, abs=1e-5)
     assert len({s.tobytes() for s in trial.validation}) == 4, "settings that change nothing"
-
-
-def test_methods_are_given_the_same_updates(monkeypatch):
-    counted = []
-
-    def count(self, steps):
-        counted.append(steps)
-        return Phase(steps, tuple(r for r, _ in self.grid), "adam", tuple(d for _, d in self.grid))
-
-    monkeypatch.setattr(Networks, "phase", count)
-    for method in METHODS:
-        counted.clear()
-        try_method(benchmark("iris", 0), method, replace(SMALL, steps=13))
-        assert sum(counted) == 13, method
 
 
 def trial(validation, loss, test=(0.0, 0.1, 0.2)):
@@ -131,37 +110,39 @@ def test_references_are_scikit_learns_with_the_penalty_that_validation_chose():
 
 def test_a_cell_holds_one_result_a_split():
     arguments = {"width": 3, "steps": 4, "learning_rates": [0.03], "weight_decays": [0.0, 0.1]}
-    result = compare("iris", 60, 2, "RAI", 2, **arguments)
+    result = compare("iris", 60, [0, 1], "RAI", "Xavier", 2, **arguments)
     first = try_method(
-        benchmark("iris", 1, 60), "RAI", Networks(2, 3, 4, (0.03,), (0.0, 0.1), seed=1)
+        benchmark("iris", 1, 60), "RAI", "Xavier", Networks(2, 3, 4, (0.03,), (0.0, 0.1), seed=1)
     )
     assert result["test"][1] == first.test[first.chosen]
-    assert result == compare("iris", 60, 2, "RAI", 2, **arguments)
-    assert len(compare_reference("iris", 60, 2, "linear model")["test"]) == 2
+    assert result == compare("iris", 60, [0, 1], "RAI", "Xavier", 2, **arguments)
+    assert len(compare_reference("iris", 60, [0, 1], "linear model")["test"]) == 2
 
 
-def test_differences_are_paired_by_problem_depth_and_split():
+def test_differences_are_paired_by_problem_start_depth_and_split():
     cells = [
-        {"problem": p, "method": m, "hidden_layers": d, "test": [x, x + y]}
-        for p, m, d, x, y in (
-            ("iris", "RAI", 3, 0.5, 0.25),
-            ("iris", "RAI", 10, 9.0, 9.0),
-            ("wine", "RAI", 3, 0.75, 0.0),
-            ("wine", "backprop", 3, 1.0, 0.0),
-            ("iris", "backprop", 3, 0.25, 0.0),
+        {"problem": p, "method": m, "start": s, "hidden_layers": d, "test": [x, x + y]}
+        for p, m, s, d, x, y in (
+            ("iris", "RAI", "Xavier", 3, 0.5, 0.25),
+            ("iris", "RAI", "Xavier", 10, 9.0, 9.0),
+            ("iris", "RAI", "default", 3, 7.0, 7.0),
+            ("wine", "RAI", "Xavier", 3, 0.75, 0.0),
+            ("wine", "backprop", "Xavier", 3, 1.0, 0.0),
+            ("iris", "backprop", "Xavier", 3, 0.25, 0.0),
         )
     ]
-    found = differences(cells, "RAI", "backprop", 3)
+    found = differences(cells, "Xavier", 3)
     assert {name: values.tolist() for name, values in found.items()} == {
         "iris": [0.25, 0.5],
         "wine": [-0.25, -0.25],
     }
 
 
-def test_the_sweeps_cover_every_problem_and_method_with_the_same_settings():
+def test_the_sweeps_give_both_methods_every_problem_start_and_setting():
     networks, references = SWEEPS
-    cells = {(c["problem"], c["method"], c["hidden_layers"]) for c in networks.cells}
-    assert len(cells) == len(networks.cells) == 10 * len(METHODS) * 2
+    names = ("problem", "method", "start", "hidden_layers")
+    cells = {tuple(c[name] for name in names) for c in networks.cells}
+    assert len(cells) == len(networks.cells) == 10 * 2 * 2 * 2
     shared = ("examples", "splits", "width", "steps", "learning_rates", "weight_decays")
     for problem in {c["problem"] for c in networks.cells}:
         settings = [[c[key] for key in shared] for c in networks.cells if c["problem"] == problem]
@@ -172,7 +153,11 @@ def test_the_sweeps_cover_every_problem_and_method_with_the_same_settings():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: try_method(benchmark("iris", 0), "ADMM", SMALL), "method must be .* 'ADMM'"),
+        (
+            lambda: try_method(benchmark("iris", 0), "ADMM", "Xavier", SMALL),
+            "method must be .* 'ADMM'",
+        ),
+        (lambda: try_method(benchmark("iris", 0), "RAI", "He", SMALL), "start must be .* 'He'"),
         (lambda: try_reference(benchmark("iris", 0), "SVM"), "reference must be .* 'SVM'"),
     ],
 )

@@ -12,6 +12,7 @@ from rai_utils.data import digits
 from rai_utils.experiments.rai_questions_minibatches import minibatches
 from rai_utils.experiments.rai_questions_minibatches.minibatches import (
     METHODS,
+    WIDER,
     Budget,
     TargetTable,
     Trial,
@@ -517,6 +518,14 @@ def test_a_replication_judges_the_trial_with_the_lowest_validation_loss(method):
 
 
 # --- the validation part ---
+
+
+def test_spirals_are_drawn_anew_and_both_problems_fit_the_circuit():
+    drawn = [compare("backprop", seed, 0.2, 512, "spirals") for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert {len(method.trials) for method in WIDER.values()} == {16}
+    with pytest.raises(ValueError, match="problem must be one of digits, spirals, got 'suns'"):
+        compare("backprop", 0, 0.2, 512, "suns")
 
 
 def test_a_validation_split_is_part_of_the_training_examples():

@@ -162,3 +162,8 @@ def test_targets_of_other_layers_are_refused(data):
     targets = forward_targets(model, data.x, relaxation_plan(UNEQUAL))
     with pytest.raises(ValueError, match=r"layers \(1, 2, 3\), got \(1, 2, 3, 4\)"):
         circuit_of(model, targets)
+
+
+def test_another_hidden_weight_is_not_the_energys():
+    apart = deviations(EQUAL, 5, 0.5, hidden_weight=2.0)
+    assert min(apart["weights"], apart["values"]) > 1e-3

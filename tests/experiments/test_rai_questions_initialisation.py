@@ -16,10 +16,11 @@ from rai_utils.experiments.rai_questions_initialisation import (
     Round,
     alternative_cell,
     backprop_phase,
+    backward_gains,
     fit_module,
+    fresh_handover_cell,
     handover_cell,
     layer_sequential,
-    layer_singular_values,
     relaxed_phase,
     residual_cell,
     schedule_cell,
@@ -34,6 +35,7 @@ from rai_utils.experiments.rai_questions_initialisation import (
 from rai_utils.models import Architecture, build_mlp, pre_activations
 from rai_utils.relaxation import forward_targets, relaxation_plan, relaxed_loss
 from rai_utils.training import Phase, Watch, fit_backprop, fit_relaxed
+from rai_utils.tuning import tune
 
 SMALL = {"hidden_layers": 4, "width": 8}
 SMALL_FIRST_STEP = backprop_phase(1000, 10)
@@ -197,24 +199,19 @@ def test_training_by_targets_that_move_one_at_a_time_is_backpropagation(data, hi
     )
 
 
-def test_singular_values_are_those_of_the_jacobian_between_layers():
-    architecture = Architecture((2, 5, 4, 3, 1), "tanh")
-    model = build_mlp(architecture, [0, 1], gain=2.0, dtype=torch.float64)
-    x = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    values = layer_singular_values(model, x)
-    module = model.as_module(1)
-    for t, measured in enumerate(values, start=1):
-        upper = torch.nn.Sequential(
-            *(dict(module.named_children())[n] for n in (f"activation{t}", f"linear{t + 1}"))
-        )
-        below = pre_activations(model, x)[t - 1][1]  # (examples, l_t)
-        for example, z in enumerate(below):
-            jacobian = torch.autograd.functional.jacobian(upper, z)
-            expected = torch.linalg.svdvals(jacobian)
-            np.testing.assert_allclose(measured[1, example], expected, atol=1e-14)
-    skips = build_mlp(Architecture((2, 5, 5, 1), skip_connections=True), [0])
-    with pytest.raises(ValueError, match="plain chain"):
-        layer_singular_values(skips, x.float())
+def test_a_backward_gain_is_the_ratio_of_two_gradients_of_the_loss():
+    data = moons(20)
+    model = build_mlp(Architecture((2, 5, 4, 6, 1), "tanh"), [1, 2])
+    gains = backward_gains(model, data)
+    module = model.as_module(0).double()
+    x, y = data.x.double(), data.y.double()
+    z = [value[0] for value in pre_activations(model.double(), x)]
+    delta = (torch.sigmoid(z[-1][:, 0]) - y)[:, None] / 20  # of cross-entropy and a sigmoid
+    for t in (3, 2, 1):
+        weight = module.get_submodule(f"linear{t + 1}").weight
+        below = delta @ weight * (1 - z[t - 1].tanh() ** 2)
+        assert gains[t - 1] == pytest.approx(float(below.norm() / delta.norm()), rel=1e-9)
+        delta = below
 
 
 def test_several_classes_get_a_softmax_output():
@@ -267,11 +264,55 @@ def test_every_alternative_is_trained_with_the_rate_that_did_best(way):
     assert min(cell["train"]) > 0.7
 
 
-def test_a_start_cell_gives_every_method_its_networks():
-    cell = start_cell("orthogonal_centred", 4.0, **SMALL, seeds=[0, 1, 2], steps=60)
-    for name in ("rai", "backprop", "handover"):
-        assert len(cell[name]) == len(cell[f"{name}_held_out"]) == 3
-    assert min(cell["backprop"]) > 0.8
+def test_a_start_cell_tunes_both_methods_alike_on_other_networks_and_data(monkeypatch):
+    seen = []
+
+    def spy(fit, model, dataset, *arguments, **options):
+        seen.append((model.weights[0].clone(), dataset.x, arguments, options))
+        return tune(fit, model, dataset, *arguments, **options)
+
+    monkeypatch.setattr(limits, "tune", spy)
+    seeds, rates = [3, 4], [1e-3, 0.01, 0.03]
+    cell = start_cell(
+        "orthogonal_centred", 4.0, **SMALL, seeds=seeds, steps=60, learning_rates=rates
+    )
+    (weights, x, *same), other = seen
+    assert torch.equal(weights, other[0]) and torch.equal(x, other[1]) and same == list(other[2:])
+    data = moons(seed=3, held_out=500, held_out_seed=1003)
+    assert not torch.equal(x, data.x)
+    start = build_mlp(Architecture((2, 8, 8, 8, 8, 1)), seeds, "orthogonal_centred", 4.0)
+    assert not torch.equal(weights, start.weights[0])
+    for name, fit in (("rai", fit_relaxed), ("backprop", fit_backprop)):
+        phase = Phase(60, cell[f"{name}_rate"], smallest_step=1e-12)
+        history = fit(start, data, phase, watch=Watch((60,))).history
+        assert cell[f"{name}_held_out"] == history.held_out_accuracy[-1].tolist()
+        assert len(cell[f"{name}_losses"]) == len(cell[f"{name}_rates"]) >= 3
+        assert cell[f"{name}_at_limit"] is False
+    assert min(cell["backprop_held_out"]) > 0.8
+
+
+def test_fresh_hand_overs_share_one_rai_phase_on_a_draw_of_their_own():
+    cell = fresh_handover_cell(4, 3, [[1e-3, 1e-12], [1e-3, 1e-3]], 60)
+    data = moons(seed=3, held_out=500, held_out_seed=1003)
+    start = build_mlp(Architecture((2, *[100] * 4, 1)), [3])
+    relaxed = fit_relaxed(start, data, relaxed_phase(4, "sigmoid"), watch=Watch((124,)))
+    assert cell["relaxed_train"] == relaxed.history.accuracy[-1, 0]
+    assert cell["reached_at"] in range(4, 125, 10)
+    for position, smallest_step in enumerate((1e-12, 1e-3)):
+        phase = Phase(60, 1e-3, smallest_step=smallest_step)
+        watch = Watch(range(0, 61, 10))
+        history = fit_backprop(relaxed.model, data, phase, watch=watch).history
+        best = history.loss[:, 0].argmin()
+        assert cell["train"][position] == history.accuracy[best, 0]
+        assert cell["held_out"][position] == history.held_out_accuracy[best, 0]
+        assert cell["loss"][position] == history.loss[-1, 0]
+
+
+def test_the_two_sides_of_a_comparison_of_smallest_steps_begin_alike():
+    for cell in limits.SWEEPS[1].cells:
+        finer, *coarser = cell["second_phases"][-2:]
+        assert all(finer[0] == other[0] for other in coarser)
+        assert cell["seed"] not in range(10), "a seed that the rules were judged on before"
 
 
 def test_residuals_of_0_are_the_exact_start_and_others_are_not():

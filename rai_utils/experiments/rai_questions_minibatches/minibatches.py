@@ -33,7 +33,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from rai_utils.checks import LAST_SEED, number, one_each, one_of, seeded, whole_number
-from rai_utils.data import Dataset, digits
+from rai_utils.data import Dataset, digits, spirals
 from rai_utils.experiments.sweep import Sweep, grid
 from rai_utils.experiments.timing import Timed, clocked, interleaved, summarise
 from rai_utils.models import Architecture, StackedMLP, build_mlp, check_inputs
@@ -693,6 +693,12 @@ METHODS: dict[str, Method] = {
         _grid((1e-3, 3e-3, 1e-2), (0.03, 0.1, 0.3, 1.0)), whole=True, effort=6
     ),
 }
+# For the second problem: every rate with room on both sides, and sixteen settings for each.
+WIDER: dict[str, Method] = {
+    "backprop": Method(_grid([float(f"{rate:.2g}") for rate in np.geomspace(1e-4, 1e-1, 16)])),
+    "table": Method(_grid((1e-3, 3e-3, 1e-2, 3e-2), (0.01, 0.03, 0.1, 0.3))),
+    "fresh targets": Method(_grid((3e-3, 1e-2, 3e-2, 1e-1), (0.03, 0.1, 0.3, 1.0), (4,))),
+}
 ARCHITECTURE = Architecture((64, 64, 64, 64, 10), "tanh", "softmax")
 
 
@@ -708,7 +714,8 @@ def train(
     if len(options) != 1:
         raise ValueError(f"trials must have one option, got {sorted(map(str, options))}")
     (option,) = options
-    model = build_mlp(ARCHITECTURE, [seed] * len(trials))
+    widths = (dataset.x.shape[1], *ARCHITECTURE.widths[1:-1], dataset.outputs)
+    model = build_mlp(replace(ARCHITECTURE, widths=widths), [seed] * len(trials))
     weight_rates = [trial.weight_rate for trial in trials]
     if method == "backprop":
         return fit_backprop_batches(model, dataset, budget, weight_rates)
@@ -723,13 +730,17 @@ def train(
     return fit_table(model, dataset, budget, *rates, renew_every=option)
 
 
-def compare(method: str, seed: int, work: float, batch: int) -> dict[str, Any]:
-    """Try all settings of a method on one split of the digits, and judge the chosen one.
+def compare(
+    method: str, seed: int, work: float, batch: int, problem: str = "digits"
+) -> dict[str, Any]:
+    """Try all settings of a method on one split or draw of a problem, and judge the chosen one.
 
-    A seed is one whole replication: a split of the 1797 images into 1024 to train on, 256 to choose
-    on and 517 to judge on; the first weights; the order of the batches. The setting with the lowest
-    validation loss at the end is chosen, and its network is judged as it is. ``work``, before the
-    method's own factor, and ``batch`` are as in ``Budget``.
+    A seed is one whole replication: 1024 examples to train on and 256 to choose on; the first
+    weights; the order of the batches. Of the digits it is a split, which leaves 517 of 1797 images
+    to judge on; spirals, with three arms and the settings of ``WIDER``, are drawn anew, with 2000
+    to judge on. The setting with the lowest validation loss at the end is chosen, and its network
+    is judged as it is. ``work``, before the method's own factor, and ``batch`` are as in
+    ``Budget``.
 
     Returns:
         Curves of the chosen network (``steps``, ``passes``, ``work``, ``test_accuracy``,
@@ -737,8 +748,11 @@ def compare(method: str, seed: int, work: float, batch: int) -> dict[str, Any]:
             ``option``), and for each trial its setting and last ``validation_loss`` (None if not
             finite), ``validation_accuracy`` and ``test_accuracy``.
     """
-    chosen_method = METHODS[one_of(method, METHODS, "method")]
-    whole = digits(1280, 517, seed=seed)
+    if one_of(problem, ("digits", "spirals"), "problem") == "digits":
+        chosen_method, whole = METHODS[one_of(method, METHODS, "method")], digits(1280, 517, seed)
+    else:
+        chosen_method = WIDER[one_of(method, WIDER, "method")]
+        whole = spirals(1280, 0.15, 2 * seed, 2000, 2 * seed + 1)
     dataset = validation_split(whole, 256, seed=seed)
     budget = Budget(
         work * chosen_method.effort,
@@ -848,6 +862,11 @@ SWEEPS = (
     Sweep(
         "minibatches",
         grid(seed=range(SEEDS), method=METHODS, work=[WORK], batch=[BATCH]),
+        compare,
+    ),
+    Sweep(
+        "minibatches-spirals",
+        grid(seed=range(8), method=WIDER, work=[WORK], batch=[BATCH], problem=["spirals"]),
         compare,
     ),
     Sweep(

@@ -154,14 +154,19 @@ def implied_precisions(
 
 
 def deviations(
-    architecture: Architecture, steps: int, learning_rate: float, seed: int = 0
+    architecture: Architecture,
+    steps: int,
+    learning_rate: float,
+    seed: int = 0,
+    hidden_weight: float = 1.0,
 ) -> dict[str, float]:
     """Compare RAI with its neighbours on three overlapping clusters, in float64.
 
     RAI: gradient descent by ``training.fit_relaxed`` on layers 1 … T − 1 with a squared error
     against one-hot labels. Incremental predictive coding: ``incremental_step`` from the same
     weights and values, drawn by ``seed``, with the implied precisions and γ = α = the learning
-    rate. The architecture has two inputs, three outputs and no output activation.
+    rate. The architecture has two inputs, three outputs and no output activation. ``hidden_weight``
+    is λ of RAI alone: the energy has the precisions that λ = 1 implies.
 
     Returns:
         Largest relative deviation after the last step, the difference over the largest number of
@@ -181,6 +186,7 @@ def deviations(
     for _ in range(steps):
         circuit = incremental_step(circuit, data.x, labels, precisions=precisions, **rates)
     options: dict[str, Any] = {"layers": hidden, "loss": "squared_error", "device": "cpu"}
+    options["hidden_weight"] = hidden_weight
     fit = fit_relaxed(model, data, Phase(steps, learning_rate, "sgd"), **options)
     ours = circuit_of(fit.model, fit.relaxed_targets)
     loss = _relaxed_total(fit.model, fit.relaxed_targets, data)
