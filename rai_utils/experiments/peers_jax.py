@@ -171,6 +171,12 @@ def pcx_tutorial(case: dict[str, Any]) -> tuple[Any, Step]:
         of_weights.step(model, gradient["model"])
         return value
 
+    # One optimiser for all, or each network would be compiled anew.
+    optim = rprop(case["rate"])
+
+    def shared() -> optax.GradientTransformation:
+        return optim
+
     start = []
     for weights, biases, targets in case["networks"]:
         model = Model(weights, biases)
@@ -180,8 +186,8 @@ def pcx_tutorial(case: dict[str, Any]) -> tuple[Any, Step]:
         for vode, value in zip(model.vodes, [*targets[:-1], y], strict=True):
             vode.h.set(jnp.asarray(value))
         free = pxu.M_hasnot(pxc.VodeParam, frozen=True)(model)
-        of_targets = pxu.Optim(lambda: rprop(case["rate"]), free)
-        of_weights = pxu.Optim(lambda: rprop(case["rate"]), pxu.M(pxnn.LayerParam)(model))
+        of_targets = pxu.Optim(shared, free)
+        of_weights = pxu.Optim(shared, pxu.M(pxnn.LayerParam)(model))
         start.append({"model": model, "of_targets": of_targets, "of_weights": of_weights})
 
     def step(networks: list[Any]) -> tuple[list[Any], Any]:
