@@ -58,7 +58,7 @@ CASES = {
     "shallow, 1 seed": (shallow(), 1, 0.01),
     "shallow, 16 seeds": (shallow(), 16, 0.01),
 }
-ROUNDS, STEPS, WARM_UP = 5, {1: 10, 16: 3}, 2
+ROUNDS, STEPS, WARM_UP = 4, {1: 10, 16: 2}, 1
 SPREAD = 0.1  # of the noise on the targets: with residuals of 0 there would be nothing to compare
 
 
