@@ -471,11 +471,13 @@ def _relay_cells(networks: int, **changes: Any) -> list[Cell]:
 
 def _window_cells() -> tuple[Cell, ...]:
     shapes = [
-        *((depth, 20, False, 4) for depth in (10, 30, 100)),
-        *((depth, 50, False, networks) for depth, networks in ((10, 4), (30, 4), (100, 2))),
-        (10, 100, False, 4),
-        (30, 100, False, 2),
-        *((30, width, True, 2) for width in (20, 50)),
+        *((100, width, False, networks) for width, networks in ((20, 5), (50, 5), (100, 3))),
+        *(
+            (30, width, False, networks)
+            for width, networks in ((20, 5), (50, 5), (100, 5), (200, 2))
+        ),
+        *((10, width, False, 5) for width in (20, 50, 100)),
+        *((30, width, True, 3) for width in (20, 50, 100)),
     ]
     return tuple(
         cell
@@ -491,7 +493,7 @@ def _window_cells() -> tuple[Cell, ...]:
 
 
 def _balance_cells() -> tuple[Cell, ...]:
-    ways = [(1, False, NETWORKS), (1, True, 4), (10, True, 2)]
+    ways = [(1, False, NETWORKS), (1, True, NETWORKS), (10, True, 5)]
     return tuple(
         cell
         for left_out, is_centred, networks in ways
@@ -511,7 +513,7 @@ def _residual_cells() -> tuple[Cell, ...]:
         cell
         for residual, threshold, is_centred, precision in ways
         for cell in _relay_cells(
-            2,
+            5,
             hidden_layers=30,
             residual=residual,
             threshold=threshold,
@@ -522,10 +524,10 @@ def _residual_cells() -> tuple[Cell, ...]:
 
 
 def _partial_cells() -> tuple[Cell, ...]:
-    ways = [("every 2nd", False, 100, 2, [0.1, 0.14])]
-    ways += [(name, False, 100, 1, [0.14]) for name in ("first half", "last half")]
+    ways = [("every 2nd", False, 100, 5, [0.1, 0.14])]
+    ways += [(name, False, 100, 2, [0.14]) for name in ("first half", "last half")]
     rates = [0.05, 0.1, 0.14]
-    ways += [(name, way, 30, 2, rates) for name in SUBSETS for way in (False, True)]
+    ways += [(name, way, 30, 3, rates) for name in SUBSETS for way in (False, True)]
     return tuple(
         cell
         for name, is_centred, depth, networks, tried in ways
