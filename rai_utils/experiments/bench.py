@@ -399,6 +399,8 @@ def _growth(study: Study, steps: int) -> None:
         plotting.relation(
             axes, sizes, curves, x_label=about, label="one step, ms", log_x=True, log_y=True
         )
+        if sizes[-1] == MOST_EXAMPLES:  # five such labels would overlap
+            axes.set_xticks([100, 1000, 10_000], ["100", "1000", "10⁴"])
         axes.plot(sizes, np.transpose(fits), color="black", linestyle="-", linewidth=0.6)
         axes.set_title("\n".join(exponents))
     plotting.shared_key(figure, panels)
