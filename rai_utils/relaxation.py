@@ -225,9 +225,9 @@ class RelaxedLoss:
     hidden: Tensor
 
 
-# Layers × seeds in one batched product. Larger batches fall out of the cache, and their
-# temporaries are mapped and cleared by the operating system anew at every step.
-BATCH = 33
+# Activations that one batched product writes, 33 layers of 100 units and 100 examples. Larger ones
+# fall out of the cache, and their temporaries are mapped and cleared anew at every step.
+WINDOW = 330_000
 
 
 class _ParallelTerms(torch.autograd.Function):
@@ -260,7 +260,7 @@ class _ParallelTerms(torch.autograd.Function):
         target_gradient, weight_gradient, bias_gradient = gradients
         factor = 2 * hidden_weight / (examples * width)
         residual_below = targets.new_zeros(1, *targets.shape[1:])
-        for window in _windows(weight):
+        for window in _windows(weight, targets.shape[2]):
             above = slice(window.start + 1, window.stop + 1)
             h, prediction = _window_predictions(targets, weight, bias, name, window)
             # r_t = ẑ_t − z_t, on which all gradients of the window rest.
@@ -311,13 +311,13 @@ class _ParallelTerms(torch.autograd.Function):
         return (*gradients, None, None, None)
 
 
-def _windows(weight: Tensor) -> Iterator[slice]:
-    """Split a stretch of layers, (layers, seeds, …), into windows of about ``BATCH`` products.
+def _windows(weight: Tensor, examples: int) -> Iterator[slice]:
+    """Split a stretch of layers, (layers, seeds, …), into windows of about ``WINDOW`` numbers.
 
     On a GPU, which has no such cache and pays for every launch, it stays whole.
     """
-    layers, seeds = weight.shape[:2]
-    size = layers if weight.is_cuda else max(1, BATCH // seeds)
+    layers, seeds, width = weight.shape[:3]
+    size = layers if weight.is_cuda else max(1, WINDOW // (seeds * examples * width))
     return (slice(start, min(start + size, layers)) for start in range(0, layers, size))
 
 
@@ -493,7 +493,7 @@ def predictions(
         if isinstance(piece, _Parallel):
             targets, weight, bias = _parallel_operands(plan, weights, biases, values, piece)
             run, position = plan.locate(piece.first)
-            for window in _windows(weight):
+            for window in _windows(weight, targets.shape[2]):
                 _, prediction = _window_predictions(
                     targets, weight, bias, plan.architecture.hidden_activation, window
                 )

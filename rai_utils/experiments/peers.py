@@ -213,10 +213,9 @@ def draw(results: dict[str, dict[str, dict[str, float]]], file: Path) -> None:
     figure, panels = plotting.figure(2, 2, panel_height=1.9, share_y=True)
     for axes, (name, sides) in zip(panels.flat, results.items(), strict=True):
         times = [side["milliseconds"] for side in sides.values()]
-        axes.set(xscale="log", title=name)
+        axes.set(xscale="log", title=name.replace(", ", ",\n"))
         plotting.interval_bars(axes, list(sides), times, times, times, label="one step, ms")
         plotting.label_powers(axes.xaxis)
-    plotting.outer_labels(panels)
     figure.savefig(file)
     plt.close(figure)
 
