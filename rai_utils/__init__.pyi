@@ -9,6 +9,7 @@ from rai_utils.models import build_mlp as build_mlp
 from rai_utils.models import stack as stack
 from rai_utils.relaxation import Relaxation as Relaxation
 from rai_utils.relaxation import forward_targets as forward_targets
+from rai_utils.relaxation import guided_targets as guided_targets
 from rai_utils.relaxation import relax as relax
 from rai_utils.relaxation import relaxation_plan as relaxation_plan
 from rai_utils.relaxation import relaxed_loss as relaxed_loss

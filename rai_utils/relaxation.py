@@ -19,18 +19,19 @@ is slower, and the reference that the stacked way is tested against.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from rai_utils.checks import whole_numbers
+from rai_utils.checks import LAST_SEED, number, seeded, whole_numbers
 from rai_utils.models import (
     ACTIVATIONS,
     Architecture,
@@ -39,6 +40,9 @@ from rai_utils.models import (
     check_inputs,
     pre_activations,
 )
+
+if TYPE_CHECKING:
+    from rai_utils.data import Dataset
 
 OutputLoss = Literal["cross_entropy", "squared_error"]
 
@@ -221,9 +225,9 @@ class RelaxedLoss:
     hidden: Tensor
 
 
-# Layers × seeds in one batched product. Larger batches fall out of the cache, and their
-# temporaries are mapped and cleared by the operating system anew at every step.
-BATCH = 33
+# Activations that one batched product writes, 33 layers of 100 units and 100 examples. Larger ones
+# fall out of the cache, and their temporaries are mapped and cleared anew at every step.
+WINDOW = 330_000
 
 
 class _ParallelTerms(torch.autograd.Function):
@@ -256,7 +260,7 @@ class _ParallelTerms(torch.autograd.Function):
         target_gradient, weight_gradient, bias_gradient = gradients
         factor = 2 * hidden_weight / (examples * width)
         residual_below = targets.new_zeros(1, *targets.shape[1:])
-        for window in _windows(weight):
+        for window in _windows(weight, targets.shape[2]):
             above = slice(window.start + 1, window.stop + 1)
             h, prediction = _window_predictions(targets, weight, bias, name, window)
             # r_t = ẑ_t − z_t, on which all gradients of the window rest.
@@ -307,13 +311,13 @@ class _ParallelTerms(torch.autograd.Function):
         return (*gradients, None, None, None)
 
 
-def _windows(weight: Tensor) -> Iterator[slice]:
-    """Split a stretch of layers, (layers, seeds, …), into windows of about ``BATCH`` products.
+def _windows(weight: Tensor, examples: int) -> Iterator[slice]:
+    """Split a stretch of layers, (layers, seeds, …), into windows of about ``WINDOW`` numbers.
 
     On a GPU, which has no such cache and pays for every launch, it stays whole.
     """
-    layers, seeds = weight.shape[:2]
-    size = layers if weight.is_cuda else max(1, BATCH // seeds)
+    layers, seeds, width = weight.shape[:3]
+    size = layers if weight.is_cuda else max(1, WINDOW // (seeds * examples * width))
     return (slice(start, min(start + size, layers)) for start in range(0, layers, size))
 
 
@@ -489,7 +493,7 @@ def predictions(
         if isinstance(piece, _Parallel):
             targets, weight, bias = _parallel_operands(plan, weights, biases, values, piece)
             run, position = plan.locate(piece.first)
-            for window in _windows(weight):
+            for window in _windows(weight, targets.shape[2]):
                 _, prediction = _window_predictions(
                     targets, weight, bias, plan.architecture.hidden_activation, window
                 )
@@ -551,6 +555,90 @@ def forward_targets(model: StackedMLP, x: Tensor, plan: RelaxationPlan) -> Targe
     values = tuple(torch.stack([z[layer - 1] for layer in group]) for group in plan.target_runs)
     settle_targets(plan, [*model.weights], [*model.biases], values, x)
     return Targets(plan, values, x)
+
+
+def guided_targets(
+    model: StackedMLP,
+    dataset: Dataset,
+    seeds: Sequence[int],
+    *,
+    path: float = 1.0,
+    scale: float = 6.0,
+    offset: float = 9.0,
+    code: float = 5.0,
+    output: float = 4.0,
+    labels: Tensor | None = None,
+) -> Targets:
+    """Targets that lead from random features of an example to a code of its label.
+
+        z_t = (1 − s_t) φ(x) + s_t u(y),    s_t = min(1, (t − 1)/path),
+        φ(x) = scale · (x − x̄) A/r + offset · c,    r² = mean over examples of |x − x̄|²,
+
+    for hidden layers t = 1 … T − 1, with standard normal A and c. The code has entries ±``code``
+    by the flip of a coin: u(y) is a row of its own for
+    each class, and y times one row where there is one output, y being ±1 for two classes and in
+    standard units for a regression. The output target is ±``output`` for classes, and the label
+    itself for a regression. One draw serves all layers; a narrow one takes its first units.
+
+    A layer of a deep network at its default start maps all examples to one point. From these
+    targets it need not carry what it reads any further than to the target above it.
+
+    Args:
+        model: the networks, plain chains.
+        dataset: what they are trained on.
+        seeds: of A, c and u, one for each network.
+        path: layers from the features to the code, at least 0; 0 starts at the code, and with
+            infinity all targets are features.
+        scale: standard deviation of the features over examples, at least 0. What suits points in
+            a plane is too much for inputs of many features, where neighbours are further apart.
+        offset: standard deviation of the features' own constants over units, at least 0.
+        code: of the code, at least 0.
+        output: of the output target, at least 0; not used for a regression.
+        labels: (examples,), what u is of in place of y: real numbers multiply one row, whole
+            numbers from 0 pick one.
+
+    """
+    path = math.inf if path == math.inf else number(path, "path", least=0)
+    sizes = {"scale": scale, "offset": offset, "code": code, "output": output}
+    scale, offset, code, output = (number(size, name, least=0) for name, size in sizes.items())
+    seeds = whole_numbers(seeds, "seeds", most=LAST_SEED)
+    if len(seeds) != model.seeds:
+        raise ValueError(f"seeds must be one for each of {model.seeds} networks, got {len(seeds)}")
+    plan = relaxation_plan(model.architecture)
+    check_inputs(model.architecture, dataset.x)
+    x, y = dataset.x, dataset.y
+    if dataset.task == "multiclass":
+        top = output * (2.0 * nn.functional.one_hot(y, dataset.outputs) - 1)
+    else:
+        signed = 2 * y - 1 if dataset.task == "binary" else (y - y.mean()) / y.std(correction=0)
+        top = (y if dataset.task == "regression" else output * signed)[:, None]
+        y = signed
+    labels = y if labels is None else labels
+    rows = 1 if labels.is_floating_point() else int(labels.max()) + 1
+    widths = model.architecture.widths
+    widest = max(widths[1:-1], default=0)
+    centred = x - x.mean(0)
+    centred /= centred.square().sum(1).mean().sqrt()
+    starts = []  # of each network: features and code, (examples, widest)
+    for seed in seeds:
+        generator = seeded(seed)
+        a, c, u = (torch.randn(n, widest, generator=generator) for n in (len(x[0]), 1, rows))
+        features = scale * (centred @ a.to(x)) + offset * c.to(x)
+        u = code * u.sign().to(x)
+        starts.append((features, labels[:, None] * u if rows == 1 else u[labels]))
+    features, codes = (torch.stack(each) for each in zip(*starts, strict=True))
+    values = []
+    for group in plan.target_runs:
+        value = x.new_empty(len(group), len(seeds), len(x), widths[group[0]])
+        for place, layer in enumerate(group):
+            if layer == plan.architecture.depth:
+                value[place] = top.to(x)
+                continue
+            share = 1.0 if path == 0 else min(1.0, (layer - 1) / path)
+            own = slice(widths[layer])
+            value[place] = (1 - share) * features[..., own] + share * codes[..., own]
+        values.append(value)
+    return Targets(plan, tuple(values), x)
 
 
 def check_examples(made_for: Tensor, x: Tensor) -> None:

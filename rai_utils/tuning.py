@@ -27,9 +27,9 @@ class Tuning:
             infinite where the loss of one of them was not finite.
         accuracies: mean of their last held-out accuracies, (rates,); a network whose forward pass
             was not finite counts as 0. NaN for regression.
-        at_limit: whether the rate chosen is the outermost one that the limits allow, so that a
-            better one may lie beyond; False if it lies inside the grid, None if nothing was
-            widened.
+        at_limit: whether the best rate is the outermost one that the limits allow, so that a better
+            one may lie beyond; False if it lies inside the grid or as good a one beside it, None
+            if nothing was to be widened.
     """
 
     phase: Phase
@@ -60,12 +60,14 @@ def tune(
 
     With ``tie_margin``, rates that are as good as the best are ties, and the one nearest to the
     middle of the grid is taken: a choice that is left to noise hangs on how a processor rounds.
-    A rate is a tie if its mean exceeds the best one's by no more than the margin, or if Student's
-    95 % interval of that excess, paired by network, reaches down to the margin.
+    A rate is a tie if its mean exceeds the best one's by no more than the margin; or if Student's
+    95 % interval of that excess, paired by network, reaches down to the margin, and the mean is at
+    most twice the best one: where a rate trains some networks and leaves the others at chance, no
+    test on a few of them tells it from a good one.
 
-    With ``limits``, the grid is widened as long as the rate chosen is its lowest or its highest:
-    by one rate at that end, in the ratio of the two outermost, until the choice lies inside or
-    the next rate would pass the limit.
+    With ``limits``, the grid is widened as long as its lowest or its highest rate has the lowest
+    mean, by more than the margin below the rate beside it: by one rate at that end, in the ratio of
+    the two outermost, until the best lies inside or the next rate would pass the limit.
 
     Args:
         fit: ``fit_backprop`` or ``fit_relaxed``.
@@ -117,19 +119,22 @@ def tune(
 
     regression = dataset.task == "regression"
     losses, accuracies = try_rates(grid)  # (rates, networks)
-    best = _choice(losses, tie_margin)
-    while limits is not None and best in (0, len(grid) - 1):
-        beyond = float(f"{grid[best] ** 2 / grid[1 if best == 0 else -2]:.6g}")
-        if not limits[0] <= beyond <= limits[1]:
+    at_limit = None
+    while limits is not None:
+        means = losses.mean(1)
+        edge = int(means.argmin())
+        at, beside = (0, 1) if edge == 0 else (len(grid), -2)
+        better = means[beside] - means[edge] > (tie_margin or 0)
+        at_limit = bool(better and edge in (0, len(grid) - 1))
+        beyond = float(f"{grid[edge] ** 2 / grid[beside]:.6g}")
+        if not at_limit or not limits[0] <= beyond <= limits[1]:
             break
-        at = 0 if best == 0 else len(grid)
         loss, accuracy = try_rates([beyond])
         grid.insert(at, beyond)
         losses = np.insert(losses, at, loss[0], 0)
         accuracies = np.insert(accuracies, at, accuracy[0], 0)
-        best = _choice(losses, tie_margin)
-    at_limit = None if limits is None else best in (0, len(grid) - 1)
-    chosen = Phase(steps, grid[best], optimizer, smallest_step=smallest_step)
+    rate = grid[_choice(losses, tie_margin)]
+    chosen = Phase(steps, rate, optimizer, smallest_step=smallest_step)
     return Tuning(chosen, tuple(grid), losses.mean(1), accuracies.mean(1), at_limit)
 
 
@@ -151,7 +156,8 @@ def _ties(losses: NDArray[np.float64], best: int, margin: float) -> list[int]:
     for row in np.flatnonzero(np.isfinite(losses).all(1)):
         excess = losses[row] - losses[best]
         half_width = special.stdtrit(networks - 1, 0.975) * excess.std(ddof=1) / networks**0.5
-        if excess.mean() - half_width <= margin:
+        noise = excess.mean() - half_width <= margin and excess.mean() <= losses[best].mean()
+        if excess.mean() <= margin or noise:
             tied.append(int(row))
     return sorted(set(tied))
 

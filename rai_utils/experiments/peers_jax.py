@@ -27,7 +27,7 @@ import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
 Network = list[Any]
-ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "relu": jax.nn.relu}
+ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "relu": jax.nn.relu, "identity": lambda z: z}
 # What a step returns is what the next one takes; the second is the energy before the update.
 Step = Callable[[Any], tuple[Any, Any]]
 
@@ -45,7 +45,8 @@ def layers_of(weights: Sequence[Any], biases: Sequence[Any], activation: str) ->
         linear = eqx.tree_at(
             lambda each: (each.weight, each.bias), linear, (jnp.asarray(weight), jnp.asarray(bias))
         )
-        function = ACTIVATIONS[activation] if layers else lambda z: z
+        # One function for all networks, or each would be compiled anew.
+        function = ACTIVATIONS[activation] if layers else ACTIVATIONS["identity"]
         layers.append(eqx.nn.Sequential([eqx.nn.Lambda(function), linear]))
     return layers
 
@@ -183,6 +184,10 @@ def pcx_tutorial(case: dict[str, Any]) -> tuple[Any, Step]:
         of_targets = pxu.Optim(lambda: rprop(case["rate"]), free)
         of_weights = pxu.Optim(lambda: rprop(case["rate"]), pxu.M(pxnn.LayerParam)(model))
         start.append({"model": model, "of_targets": of_targets, "of_weights": of_weights})
+
+    # What is static in one is static in all, or each would be compiled anew.
+    structure = jax.tree.structure(start[0])
+    start = [jax.tree.unflatten(structure, jax.tree.leaves(each)) for each in start]
 
     def step(networks: list[Any]) -> tuple[list[Any], Any]:
         return networks, [train(x, **network) for network in networks]

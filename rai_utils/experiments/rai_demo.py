@@ -1,17 +1,25 @@
-"""The plots of the notebook rai-demo; as in `plotting`, they draw on the axes given."""
+"""What the notebook rai-demo measures, the long runs that it reads (``make study``), its plots."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.contour import ContourSet
-from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
-from numpy.typing import ArrayLike
+from matplotlib.patches import Circle, FancyArrowPatch, Polygon, Rectangle
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
 
+from rai_utils.checks import one_of
+from rai_utils.data import Dataset, moons
+from rai_utils.diagnostics import decision_map, logistic_regression
+from rai_utils.experiments.sweep import Cell, Sweep
+from rai_utils.models import Architecture, build_mlp, development_seeds
 from rai_utils.plotting import (
     INK,
     VERMILLION,
@@ -21,6 +29,440 @@ from rai_utils.plotting import (
     landscape,
     method_style,
 )
+from rai_utils.relaxation import RelaxationPlan, RelaxedLoss, relaxed_loss
+from rai_utils.training import (
+    Fit,
+    Phase,
+    Watch,
+    compile_rprop,
+    fit_backprop,
+    fit_relaxed,
+    schedule,
+)
+from rai_utils.tuning import tune
+
+Array = NDArray[np.float64]
+
+# The proposal's shallow circuit, and the smaller one that its code trained by backpropagation.
+SHALLOW = Architecture((2, 42, 100, 100, 42, 1), "relu")
+SMALLER = Architecture((2, 42, 100, 42, 1), "relu")
+DEEP = Architecture((2, *[100] * 100, 1))
+METHODS = {"backprop": fit_backprop, "RAI": fit_relaxed}
+
+STEPS = 1000
+LEARNING_RATES = [0.1, 0.01, 0.001, 0.0001]
+# What the sweep demo-tuning chose.
+CHOSEN_RATE = {"backprop": 0.01, "RAI": 0.01}
+DRAWS, NETWORKS = 10, 4
+# Of the pair in the proposal's code.
+AUTHOR_STEPS = {"backprop": 100, "RAI": 10_000}
+# Within this distance of a training example a point of the plane counts as near the data.
+NEAR = 0.5
+# The training loss at which networks that learn at different speeds are compared.
+MATCHED_LOSS = 0.01
+RESOLUTION = 61
+
+
+def draw(number: int) -> Dataset:
+    """Moons with 100 examples: draw 0 is the proposal's, each number has random states of its own.
+
+    Numbers from 1100 up are for tuning: their random states are none of the first hundred draws'.
+    """
+    return moons(seed=42 + number, held_out_seed=1042 + number)
+
+
+def frozen_targets(
+    plan: RelaxationPlan,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    values: Sequence[Tensor],
+    x: Tensor,
+    y: Tensor,
+    *,
+    into: Sequence[Tensor] | None = None,
+    **options: Any,
+) -> RelaxedLoss:
+    """``relaxed_loss`` as an objective under which no target ever moves.
+
+    From targets that are the forward pass every hidden term stays 0. So where the output layer is
+    not relaxed it alone learns, on the features of the untrained layers below it.
+    """
+    held = [value.detach() for value in values]
+    parts = relaxed_loss(plan, weights, biases, held, x, y, **options)
+    return replace(parts, total=parts.total + 0 * sum(value.sum() for value in values))
+
+
+def loss_by_loops(
+    layers: Sequence[nn.Linear],
+    targets: Sequence[Tensor],
+    x: Tensor,
+    y: Tensor,
+    *,
+    written: bool,
+) -> float:
+    """Relaxed loss of a ReLU circuit with one sigmoid output, one number at a time.
+
+    Eq. 4 as written has sums, hidden terms 1 … T − 1, and the output error of f_T(z_{T−1}). The
+    author's code has means, hidden terms 1 … T, and the output error of the last target.
+
+    Args:
+        layers: the T linear layers.
+        targets: z_1 … z_T, (examples, l_t) each; as written the last is not read.
+        x: inputs, (examples, l₀).
+        y: labels, (examples,), each 0 or 1.
+        written: which form.
+    """
+    parameters = [(layer.weight.tolist(), layer.bias.tolist()) for layer in layers]
+    total, count = 0.0, len(x)
+    for i, (h, label) in enumerate(zip(x.tolist(), y.tolist(), strict=True)):
+        for t, (weight, bias) in enumerate(parameters, start=1):
+            z = [
+                b + sum(w * v for w, v in zip(row, h, strict=True))
+                for row, b in zip(weight, bias, strict=True)
+            ]
+            if t == len(layers) and written:
+                break
+            target = targets[t - 1][i].tolist()
+            error = sum((a - b) ** 2 for a, b in zip(z, target, strict=True))
+            total += error if written else error / (count * len(target))
+            z, h = target, [max(value, 0.0) for value in target]
+        error = math.log1p(math.exp(z[0])) - label * z[0]
+        total += error if written else error / count
+    return total
+
+
+def near_the_data(axis: Array, points: ArrayLike, distance: float = NEAR) -> NDArray[np.bool_]:
+    """Which points of a square grid lie within ``distance`` of an example.
+
+    Args:
+        axis: the grid along either axis, (resolution,).
+        points: the examples, (n, 2).
+        distance: in units of the plane.
+
+    Returns:
+        (resolution, resolution), rows upwards, as in ``decision_map``.
+    """
+    first, second = np.meshgrid(axis, axis)
+    grid = np.stack([first, second], 2)[:, :, None]  # (rows, columns, 1, 2)
+    return (((grid - np.asarray(points)) ** 2).sum(3) <= distance**2).any(2)
+
+
+def differing(maps: Array, region: NDArray[np.bool_]) -> Array:
+    """Share of a region's grid points on which two networks decide differently, (networks, ·)."""
+    sides = (maps > 0.5)[:, region].astype(float)
+    shares = sides @ (1 - sides).T / sides.shape[1]
+    return shares + shares.T
+
+
+def mean_of_pairs(distances: Array, rows: Sequence[int]) -> float | None:
+    """Mean over all pairs of different ``rows`` of a matrix; None for fewer than two."""
+    chosen = distances[np.ix_(rows, rows)]
+    return float(chosen[np.triu_indices(len(rows), 1)].mean()) if len(rows) > 1 else None
+
+
+def disagreements(
+    distances: Array, swapped: NDArray[np.bool_] | None = None
+) -> tuple[Array, Array, Array]:
+    """Mean distances of networks from different starts, by two methods that share their starts.
+
+    Args:
+        distances: of n networks of one method and then of n from the same starts by the other,
+            (draws, 2 n, 2 n).
+        swapped: where the two networks of a start change places, (draws, n); None for nowhere.
+
+    Returns:
+        Within the first method, within the second, between the two, (draws,) each.
+    """
+    draws, networks = len(distances), distances.shape[1] // 2
+    start = np.arange(networks)
+    swapped = np.zeros((draws, networks), bool) if swapped is None else swapped
+    first, second = (start + networks * (swapped != other) for other in (False, True))
+    apart = start[:, None] != start
+    blocks = [(first, first), (second, second), (first, second)]
+    each = np.arange(draws)[:, None, None]
+    within, within_other, between = (
+        distances[each, rows[:, :, None], columns[:, None]][:, apart].mean(1)
+        for rows, columns in blocks
+    )
+    return within, within_other, between
+
+
+def energy_test(
+    distances: Array, permutations: int = 999, seed: int = 0
+) -> tuple[float, float, float]:
+    """Two-sample test on decision maps by two methods that share their starts.
+
+    The statistic is 2 E d(X, Y) − E d(X, X′) − E d(Y, Y′), mean over draws, between networks of
+    different starts. The distance of two maps, the share of a region where they differ, is a mean
+    of squared differences and so of negative type: the statistic is 0 in expectation where both
+    methods give maps of one law, and above it elsewhere (Székely & Rizzo, *Energy statistics*,
+    2013). Under that hypothesis the two networks of a start may change places.
+
+    Args:
+        distances: as in ``disagreements``.
+        permutations: how many times the places are dealt anew.
+        seed: of the permutations.
+
+    Returns:
+        The statistic; its p-value, (1 + permutations that reach it) / (1 + permutations); and the
+        p-value of one dealing in its place, which is what no difference looks like.
+    """
+
+    def statistic(swapped: NDArray[np.bool_] | None = None) -> float:
+        within, within_other, between = disagreements(distances, swapped)
+        return float((2 * between - within - within_other).mean())
+
+    generator = np.random.default_rng(seed)
+    shape = len(distances), distances.shape[1] // 2
+    dealt = np.array([statistic(generator.random(shape) < 0.5) for _ in range(permutations + 1)])
+    values = []
+    for found in (statistic(), dealt[-1]):
+        # Equal statistics may differ in their last digits.
+        values.append((1 + int((dealt[:-1] >= found - 1e-12).sum())) / (1 + permutations))
+    return statistic(), values[0], values[1]
+
+
+def pair_distances(cells: Sequence[Cell], region: str, first: str, second: str) -> Array:
+    """Distances of the networks of two groups of ``draw_cell``, (draws, 2 n, 2 n).
+
+    Args:
+        cells: of the sweep, one a draw.
+        region: "whole" or "near".
+        first: name of a group, such as "backprop 0.1".
+        second: of another.
+    """
+    found = []
+    for cell in cells:
+        groups, networks = [*cell["groups"]], cell["networks"]
+        size = networks * (len(groups) - 1)  # all but the last layer alone
+        matrix = np.zeros((size, size))
+        matrix[np.triu_indices(size, 1)] = cell["distances"][region]
+        starts = networks * np.array([[groups.index(first)], [groups.index(second)]])
+        rows = (starts + np.arange(networks)).ravel()
+        found.append((matrix + matrix.T)[np.ix_(rows, rows)])
+    return np.array(found)
+
+
+# --- cells ------------------------------------------------------------------------------------
+
+
+def tuning_cell(
+    method: str, learning_rates: list[float], networks: int, steps: int
+) -> dict[str, Any]:
+    """Tune the first step of Rprop for a method, on networks and a draw of their own.
+
+    Returns:
+        ``tried``, and for each rate there ``losses`` and ``accuracies`` on 500 validation points;
+        ``chosen``; ``at_limit``: whether a better one may lie beyond what was allowed.
+    """
+    data = moons(seed=1142, held_out=500, held_out_seed=2142)
+    start = build_mlp(SHALLOW, development_seeds(networks))
+    fit = METHODS[one_of(method, METHODS, "method")]
+    tuning = tune(fit, start, data, steps, learning_rates, tie_margin=0.001, limits=(1e-6, 1.0))
+    return {
+        "tried": list(tuning.learning_rates),
+        "losses": _plain(tuning.losses),
+        "accuracies": _plain(tuning.accuracies),
+        "chosen": tuning.phase.learning_rate,
+        "at_limit": tuning.at_limit,
+    }
+
+
+def draw_cell(
+    number: int, networks: int, learning_rates: list[float], chosen: dict[str, float], steps: int
+) -> dict[str, Any]:
+    """Train the shallow pair and its controls on one draw of Moons.
+
+    Args:
+        number: of the draw; its networks have seeds ``100 * number`` and on.
+        networks: of each method.
+        learning_rates: first steps of Rprop, every one for both methods.
+        chosen: method -> the rate of the controls, and of the gaps.
+        steps: updates.
+
+    Returns:
+        ``logistic``, ``untrained``: held-out accuracies; ``groups``: for "backprop 0.1" and so on,
+        and for "last layer", the accuracies ``held_out`` and ``train`` of each network, ``loss``,
+        and ``matched_loss`` where it first is at most ``MATCHED_LOSS``; ``disagreement``: stage
+        ("end", "matched") -> region ("whole", "near", "far") -> group -> mean over pairs of
+        networks, None where fewer than two got to the loss; ``near_share``: of the square;
+        ``distances``: region -> of all networks of backprop, rate by rate, and then of RAI, the
+        upper triangle row by row; ``gap_peak``, ``gap_end``: of RAI, worst layer;
+        ``frozen``: the same two for targets that never move; ``ablation``: λ -> held-out accuracy.
+    """
+    data = draw(number)
+    compile_rprop()
+    start = build_mlp(SHALLOW, range(100 * number, 100 * number + networks))
+    marks = Watch(evaluate_at=(steps,), inspect_at=schedule(steps, 40))
+    times = schedule(steps, 50)
+    groups: dict[str, dict[str, Any]] = {}
+    maps: dict[str, dict[str, Array]] = {"end": {}, "matched": {}}
+    gaps = np.empty(0)
+    for method, fit in METHODS.items():
+        for rate in learning_rates:
+            watch = Watch(times, marks.inspect_at, snapshot_at=times)
+            found = fit(start, data, Phase(steps, rate), watch=watch)
+            name = f"{method} {rate:g}"
+            groups[name] = _scores(found)
+            axis, maps["end"][name] = decision_map(found.model, resolution=RESOLUTION)
+            losses = found.history.loss  # (evaluations, networks)
+            reached = [np.flatnonzero(own <= MATCHED_LOSS) for own in losses.T]
+            first = {k: int(at[0]) for k, at in enumerate(reached) if at.size}
+            groups[name]["matched_loss"] = [float(losses[at, k]) for k, at in first.items()]
+            maps["matched"][name] = np.array(
+                [
+                    decision_map(found.snapshots[times[at]].select([k]), resolution=RESOLUTION)[1][
+                        0
+                    ]
+                    for k, at in first.items()
+                ]
+            ).reshape(-1, RESOLUTION, RESOLUTION)
+            if method == "RAI" and rate == chosen["RAI"]:
+                gaps = _worst_gaps(found)
+    phase, hidden = Phase(steps, chosen["RAI"]), range(1, SHALLOW.depth)
+    options: dict[str, Any] = {"layers": hidden, "watch": marks}
+    frozen = fit_relaxed(start, data, phase, objective=frozen_targets, **options)
+    groups["last layer"] = _scores(frozen)
+    _, maps["end"]["last layer"] = decision_map(frozen.model, resolution=RESOLUTION)
+    ablation = {
+        f"{weight:g}": fit_relaxed(start, data, phase, hidden_weight=weight, **options)
+        for weight in (1.0, 0.0)
+    }
+    near = near_the_data(axis, data.x)
+    regions = {"whole": np.ones_like(near), "near": near, "far": ~near}
+    disagreement = {
+        stage: {
+            region: {
+                name: mean_of_pairs(differing(own, where), range(len(own)))
+                for name, own in by_group.items()
+            }
+            for region, where in regions.items()
+        }
+        for stage, by_group in maps.items()
+    }
+    everyone = np.concatenate([own for name, own in maps["end"].items() if name != "last layer"])
+    upper = np.triu_indices(len(everyone), 1)
+    end = fit_backprop(start, data, Phase(1, 1e-6), watch=Watch(evaluate_at=(0,))).history
+    return {
+        "logistic": logistic_regression(data)[1],
+        "untrained": end.held_out_accuracy[0].tolist(),
+        "groups": groups,
+        "disagreement": disagreement,
+        "near_share": float(near.mean()),
+        "distances": {
+            region: differing(everyone, regions[region])[upper].round(4).tolist()
+            for region in ("whole", "near")
+        },
+        "gap_peak": gaps.max(0).tolist(),
+        "gap_end": gaps[-1].tolist(),
+        "frozen": {
+            "gap_peak": _worst_gaps(frozen).max(0).tolist(),
+            "gap_end": _worst_gaps(frozen)[-1].tolist(),
+        },
+        "ablation": {
+            weight: fit.history.held_out_accuracy[-1].tolist() for weight, fit in ablation.items()
+        },
+    }
+
+
+def author_cell(number: int) -> dict[str, Any]:
+    """Train the unequal pair of the proposal's code, one network of each on one draw.
+
+    Backpropagation has the smaller circuit and 100 steps, RAI the larger one and 10 000; Rprop
+    starts with steps of 0.1 in both.
+
+    Returns:
+        For "backprop" and "RAI", ``train`` and ``held_out`` accuracy; and of draw 0 ``map``, the
+        outputs on the square grid, rows upwards, else None.
+    """
+    data = draw(number)
+    result: dict[str, Any] = {}
+    compile_rprop()
+    for method, shape in (("backprop", SMALLER), ("RAI", SHALLOW)):
+        phase, watch = Phase(AUTHOR_STEPS[method], 0.1), Watch(evaluate_at=(AUTHOR_STEPS[method],))
+        fit = METHODS[method](build_mlp(shape, [number]), data, phase, watch=watch)
+        _, maps = decision_map(fit.model, resolution=RESOLUTION)
+        result[method] = {
+            "train": float(fit.history.accuracy[-1, 0]),
+            "held_out": float(fit.history.held_out_accuracy[-1, 0]),
+            "map": maps[0].round(3).tolist() if number == 0 else None,
+        }
+    return result
+
+
+def forms_cell(number: int, steps: int) -> dict[str, Any]:
+    """Train 101 sigmoid layers by both forms of Eq. 4, one network on one draw.
+
+    As in the author's code all layers have targets and every term is a mean. As written layers
+    1 … T − 1 have them and the terms are sums: over n examples and 100 units a hidden sum is 100 n
+    means and the output sum n, so that the loss is n times that of means with λ = 100. Rprop does
+    not see the factor n.
+
+    Returns:
+        ``train`` and ``held_out`` accuracy for "as written" and "author's code".
+    """
+    data = draw(number)
+    compile_rprop()
+    start, phase, watch = build_mlp(DEEP, [number]), Phase(steps, 0.1), Watch(evaluate_at=(steps,))
+    width = float(DEEP.widths[1])
+    fits: dict[str, dict[str, Any]] = {
+        "as written": {"layers": range(1, DEEP.depth), "hidden_weight": width},
+        "author's code": {},
+    }
+    histories = {
+        name: fit_relaxed(start, data, phase, watch=watch, **options).history
+        for name, options in fits.items()
+    }
+    return {
+        name: {
+            "train": float(history.accuracy[-1, 0]),
+            "held_out": float(history.held_out_accuracy[-1, 0]),
+        }
+        for name, history in histories.items()
+    }
+
+
+def _scores(fit: Fit) -> dict[str, Any]:
+    history = fit.history
+    return {
+        "held_out": history.held_out_accuracy[-1].tolist(),
+        "train": history.accuracy[-1].tolist(),
+        "loss": [float(f"{loss:.3g}") for loss in history.loss[-1]],
+    }
+
+
+def _worst_gaps(fit: Fit) -> Array:
+    """Root mean square residual over the spread of the targets, worst layer: (records, networks).
+
+    A layer whose targets all coincide, with residuals of 0, has a gap of 0.
+    """
+    history = fit.history
+    spread = np.maximum(history.target_variance, np.finfo(np.float32).tiny)
+    return np.sqrt(history.hidden_terms / spread).max(1)
+
+
+def _plain(values: Array) -> list[float | None]:
+    return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values]
+
+
+def _cells(count: int, **common: Any) -> tuple[Cell, ...]:
+    return tuple({"number": number, **common} for number in range(count))
+
+
+_EFFORT: Cell = {"learning_rates": LEARNING_RATES, "steps": STEPS}
+SWEEPS = (
+    Sweep(
+        "demo-tuning",
+        tuple({"method": method, "networks": 6, **_EFFORT} for method in METHODS),
+        tuning_cell,
+    ),
+    Sweep("demo", _cells(DRAWS, networks=NETWORKS, chosen=CHOSEN_RATE, **_EFFORT), draw_cell),
+    Sweep("demo-author", _cells(1), author_cell),
+    Sweep("demo-forms", _cells(3, steps=220), forms_cell),
+)
+
+
+# --- plots ------------------------------------------------------------------------------------
 
 
 def boundaries(
@@ -68,68 +510,74 @@ def boundaries(
 # the first layer, what it computes, the layers left out, the same at the other end, and the loss.
 _COLUMNS = (0.75, 2.42, 4.09, 5.68, 7.27, 8.94, 10.61, 12.28)
 _RADIUS = 0.6
-_DASHES = (0, (2.5, 1.2))
 
 
 def circuit(axes: Axes, *, relaxed: bool) -> Axes:
-    """Draw the proposal's figure 1: the plain circuit (Eq. 1) or its relaxed twin (Eq. 2–4).
+    """Draw the proposal's figure 1: the plain circuit (Eq. 1), or the relaxed twin as trained.
 
     Dashed arrows show how far the gradient reaches: through every layer from the one loss, or
-    from each term of the relaxed loss into one layer. Text and lines grow with the panel, so
-    the drawing stays the same when it is scaled; 3.4 inches is the least width it needs. The
-    plain circuit is 0.35 times as high as it is wide, the relaxed one 0.57 times.
+    from each term of the relaxed loss into one layer. What the last hidden term sees is shaded.
+    The key of both stands under the twin. Text and lines grow with the panel, so the drawing stays
+    the same when it is scaled; 3.4 inches is the least width it needs. The plain circuit is 0.31
+    times as high as it is wide, the relaxed one 0.63 times.
 
     Args:
         axes: The axes to draw on; its ticks and spines are hidden.
         relaxed: Whether to draw the relaxed twin.
     """
     check_axes(axes)
-    upper, top = (2.9, 5.95) if relaxed else (0.0, 3.05)
-    drawing = _Drawing(axes, bottom=-1.6, top=top)
+    upper, bottom = (2.9, -2.45) if relaxed else (0.0, -1.1)
+    top = upper + 3.0
+    drawing = _Drawing(axes, bottom=bottom, top=top)
     drawing.node(_COLUMNS[0], 0, "$z_0$", "given")
     for x, name in ((_COLUMNS[1], "0"), (_COLUMNS[5], "T{-}1")):  # braces: a sign without space
         drawing.node(x, upper, f"$f_{{{name}}}$", "function")
         drawing.node(x, upper + 1.6, rf"$\theta_{{{name}}}$", "trained")
         drawing.arrow((x, upper + 0.95), (x, upper + 0.57))
     drawing.text(_COLUMNS[3], upper, "···")
+    drawing.node(_COLUMNS[7], 0, "$L_y$", "loss")
+    drawing.node(_COLUMNS[7], 1.6, "$y$", "given")
+    drawing.arrow((_COLUMNS[7], 1.05), (_COLUMNS[7], 0.36))
+    drawing.arrow((_COLUMNS[6] + _RADIUS, 0), (_COLUMNS[7] - 0.42, 0))
     title, equation = "Plain circuit", r"$z_{t{+}1} = f_t(z_t, \theta_t)$"
+    reach = "one chain\nthrough every layer"
     if relaxed:
         title, equation = "Relaxed twin", rf"$\hat{{z}}{equation[2:]},   $\hat{{z}}_t \approx z_t$"
+        reach = "each term\nreaches one layer"
         _draw_relaxed(drawing, upper)
-        drawing.caption("each term reaches one layer")
+        drawing.key()
     else:
         _draw_plain(drawing)
-        drawing.caption("one chain through every layer")
     drawing.text(0.2, top - 0.35, title, ha="left", weight="bold")
-    drawing.text(4.9, top - 0.35, equation, ha="left")
+    drawing.text(4.1, top - 0.35, equation, ha="left")
+    drawing.text(_COLUMNS[3], upper + 1.6, reach, size=0.37, color=VERMILLION)
     return axes
 
 
 def _draw_plain(drawing: _Drawing) -> None:
-    for x, name in zip(_COLUMNS[2::2], ("1", "T{-}1", "T"), strict=True):
+    for x, name in zip(_COLUMNS[2:7:2], ("1", "T{-}1", "T"), strict=True):
         drawing.node(x, 0, f"$z_{{{name}}}$", "computed")
-    drawing.node(_COLUMNS[7], 0, "$L_y$", "loss")
-    for start, end in pairwise(_COLUMNS):
+    for start, end in pairwise(_COLUMNS[:7]):
         drawing.arrow((start + _RADIUS, 0), (end - _RADIUS, 0))
     for start, end in pairwise(_COLUMNS[:0:-2]):
         drawing.arrow((start - 0.25, -0.7), (end + 0.25, -0.7), bend=-0.2)
 
 
 def _draw_relaxed(drawing: _Drawing, upper: float) -> None:
-    middle, (first, before, last) = 1.48, _COLUMNS[2::2]
-    for x, name, kind in (
-        (first, "1", "trained"),
-        (before, "T{-}1", "trained"),
-        (last, "T", "given"),
-    ):
+    middle, layer, (first, before, last) = 1.48, _COLUMNS[5], _COLUMNS[2:7:2]
+    drawing.shade(
+        *((before - 0.72, -0.8), (last + 0.76, -0.8), (last + 0.76, upper + 0.72)),
+        *((layer + 0.72, upper + 0.72), (layer + 0.72, upper + 2.32)),
+        *((layer - 0.72, upper + 2.32), (layer - 0.72, upper - 0.72)),
+        *((before + 0.68, 0.82), (before - 0.72, 0.82)),
+    )
+    for x, name in ((first, "1"), (before, "T{-}1"), (last, "T")):
         drawing.node(x, upper, rf"$\hat{{z}}_{{{name}}}$", "computed")
-        drawing.node(x, 0, f"$z_{{{name}}}$", kind)
-        drawing.node(x, middle, "$L_h$" if kind == "trained" else "$L_y$", "loss")
+        drawing.node(x, 0, f"$z_{{{name}}}$", "trained")
+        drawing.node(x, middle, "$L_h$", "loss")
         drawing.arrow((x, upper - _RADIUS), (x, middle + 0.36))
-        beside = 0.18 if kind == "trained" else 0.0
-        drawing.arrow((x + beside, _RADIUS - 0.05), (x + beside, middle - 0.36))
-        if beside:
-            drawing.arrow((x - 0.2, middle - 0.36), (x - 0.2, _RADIUS + 0.03), bend=0)
+        drawing.arrow((x + 0.18, _RADIUS - 0.05), (x + 0.18, middle - 0.36))
+        drawing.arrow((x - 0.2, middle - 0.36), (x - 0.2, _RADIUS + 0.03), bend=0)
     drawing.text(_COLUMNS[3], 0, "···")
     for start, layer, end in (_COLUMNS[0:3], _COLUMNS[2:5], _COLUMNS[4:7]):
         drawing.arrow((start + 0.42, 0.48), (layer - 0.45, upper - 0.66))
@@ -139,8 +587,9 @@ def _draw_relaxed(drawing: _Drawing, upper: float) -> None:
     drawing.arrow((last - 0.44, middle - 0.15), (before + 0.7, 0), bend=-0.2)
     drawing.arrow((before - 0.44, middle - 0.15), (_COLUMNS[3] + 0.3, 0.25), bend=-0.2)
     drawing.arrow((_COLUMNS[3] - 0.1, 0.7), (first + 0.7, 0), bend=-0.2)
-    drawing.text(last + 0.8, upper, "estimates", ha="left", size=0.38)
-    drawing.text(last + 0.8, 0, "targets", ha="left", size=0.38)
+    drawing.arrow((_COLUMNS[7] - 0.3, -0.42), (last + 0.5, -0.42), bend=-0.25)
+    drawing.text(last + 0.95, upper, "predictions", ha="left", size=0.38)
+    drawing.text(_COLUMNS[7], -0.85, "targets", size=0.38)
 
 
 class _Drawing:
@@ -187,16 +636,31 @@ class _Drawing:
         """What is computed from what; with a bend, the way back of a gradient."""
         look: Style = {"color": INK, "linewidth": 0.05 * self.unit}
         if bend is not None:
-            look = {"color": VERMILLION, "linewidth": 0.075 * self.unit, "linestyle": _DASHES}
+            look = {
+                "color": VERMILLION,
+                "linewidth": 0.075 * self.unit,
+                "linestyle": (0, (2.5, 1.2)),
+            }
             look["connectionstyle"] = f"arc3,rad={bend}"
         look |= {"mutation_scale": 0.42 * self.unit, "shrinkA": 0, "shrinkB": 0, "zorder": 2}
         self.axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", **look))
 
-    def caption(self, reach: str) -> None:
-        """The last line: what the three kinds of value are and how far the gradient goes."""
-        y = self.bottom + 0.3
-        for x, kind in ((0.38, "given"), (2.15, "trained"), (4.25, "computed")):
-            self.node(x, y, "", kind, scale=0.28)
-            self.text(x + 0.3, y, kind, ha="left", size=0.37)
-        self.arrow((7.6, y), (6.75, y), bend=0)
-        self.text(7.75, y, reach, ha="left", size=0.37, color=VERMILLION)
+    def shade(self, *corners: tuple[float, float]) -> None:
+        """An area behind everything else."""
+        look: Style = {"facecolor": "#FFF2C4", "edgecolor": "#B89B3A", "zorder": 1}
+        self.axes.add_patch(Polygon(corners, linewidth=0.03 * self.unit, **look))
+
+    def key(self) -> None:
+        """What the nodes, the dashed arrows and the shade are: the last two lines."""
+        columns = (0.4, 4.4, 8.6)
+        for row, kinds in enumerate((("given", "trained", "computed"), ("loss",))):
+            y = self.bottom + 0.85 - 0.6 * row
+            for x, kind in zip(columns, kinds, strict=False):
+                self.node(x, y, "", kind, scale=0.3)
+                name = "term of the loss" if kind == "loss" else kind
+                self.text(x + 0.4, y, name, ha="left", size=0.37)
+        self.arrow((columns[1] + 0.4, y), (columns[1] - 0.4, y), bend=0)
+        self.text(columns[1] + 0.55, y, "gradient", ha="left", size=0.37)
+        corners = ((-0.2, -0.17), (0.2, -0.17), (0.2, 0.17), (-0.2, 0.17))
+        self.shade(*((columns[2] + across, y + up) for across, up in corners))
+        self.text(columns[2] + 0.4, y, "seen by one term", ha="left", size=0.37)

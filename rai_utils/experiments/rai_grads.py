@@ -44,7 +44,7 @@ SCALED_RATES = (10**0.5, 1.0, 10**-0.5, 0.1, 10**-1.5)
 RATE_LIMITS = (1e-8, 50.0)
 SMALLEST_STEP = 1e-12
 TIE_MARGIN = 1e-3
-TUNING_NETWORKS, TUNING_STEPS = 4, 200
+TUNING_NETWORKS, TUNING_STEPS = 8, 200
 METHODS = ("backprop", "RAI", "as written", "hand-over", "orthogonal", "skips")
 RECORDS = ("train", "held_out", "gradient_norms", "spreads", "front_errors")
 HANDOVER_RATES = (0.1, 1e-3, 1e-4, 1e-5, 1e-7)
@@ -124,8 +124,9 @@ def tuned_cell(method: str, steps: int, relaxed_steps: int, networks: int) -> di
 
     Args:
         method: ``"RAI"``; ``"as written"``, RAI by Eq. 4 to the letter, without a target for the
-            output layer; ``"backprop"``; ``"hand-over"``, RAI with a rate tuned for it and then
-            backpropagation; ``"orthogonal"`` or ``"skips"``, backpropagation from that start.
+            output layer, at RAI's rate; ``"backprop"``; ``"hand-over"``, RAI with a rate tuned for
+            it and then backpropagation; ``"orthogonal"`` or ``"skips"``, backpropagation from that
+            start.
         steps: updates of a method, both phases of the hand-over together.
         relaxed_steps: RAI steps of the hand-over; as many fewer the two controls take.
         networks: how many.
@@ -160,7 +161,7 @@ def tuned_cell(method: str, steps: int, relaxed_steps: int, networks: int) -> di
     if method == "hand-over":
         first = replace(search(fit_relaxed, tried).phase, steps=relaxed_steps)
         tried = fit_relaxed(tried, tuning_data, first).model
-    found = search(fit, tried)
+    found = search(fit_relaxed if method == "as written" else fit, tried)
     begin = relaxed_steps if method in ("hand-over", "orthogonal", "skips") else 0
     marks = [mark - begin for mark in sorted({*range(0, steps, 50), begin, steps}) if mark >= begin]
     watch = Watch(marks, range(min(T + 20, steps - begin)), snapshot_at=[marks[-1]])

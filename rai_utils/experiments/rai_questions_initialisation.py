@@ -187,12 +187,20 @@ def smallest_step_cell(
 def fresh_handover_cell(
     hidden_layers: int, seed: int, second_phases: list[list[float]], backprop_steps: int
 ) -> dict[str, Any]:
-    """Hand over a sigmoid network of width 100 on a draw of Moons of its own, by the rules above.
+    """Hand over one network on a draw of Moons of its own, to one or more second phases.
 
-    Each of ``second_phases``, the first and the smallest step of Rprop, goes on from one and the
-    same RAI phase. Returns ``relaxed_train``, ``relaxed_held_out`` and ``reached_at`` as
-    ``handover_cell``, and lists over the phases: ``train`` and ``held_out`` at the evaluation of
-    lowest training loss, ``solved_at``, and ``loss``, the last one.
+    Sigmoid network of width 100, torch's default initialisation, the rules of ``handover_cell``.
+
+    Args:
+        hidden_layers: depth.
+        seed: of the weights and of the draw.
+        second_phases: first and smallest step of Rprop in each; from one and the same RAI phase.
+        backprop_steps: updates of each.
+
+    Returns:
+        ``relaxed_train``, ``relaxed_held_out`` and ``reached_at`` as ``handover_cell``; and one
+        number for each second phase: ``train``, ``held_out`` (at the evaluation of lowest training
+        loss), ``solved_at``, ``loss`` (the last one).
     """
     data = moons(seed=seed, held_out=500, held_out_seed=1000 + seed)
     start = build_mlp(shape(hidden_layers, 100, "sigmoid", data), [seed])
@@ -401,12 +409,15 @@ def start_cell(
 ) -> dict[str, Any]:
     """Train sigmoid networks on Moons from one kind of start, by RAI and by backpropagation.
 
-    Both have the same weights, steps and smallest step, and a first step of Rprop chosen for this
-    start on the same three networks and the same data, none of which is reported: from a grid that
-    is widened from 1e-7 to 10 if need be, where first steps that do as well as the best are ties.
+    Both have the same weights, the same steps of Rprop, the same smallest step, and a first step
+    chosen for this start, on the same three networks and the same data, none of which is reported:
+    from the same grid, which is widened from 1e-7 to 10 if need be. First steps that do as well as
+    the best are ties.
 
-    Returns, for ``rai`` and ``backprop``: ``…_held_out``, accuracies of each seed; ``…_rate``, and
-    ``…_at_limit``, whether it is the outermost; ``…_rates`` and ``…_losses``, what was tried.
+    Returns:
+        For ``rai`` and for ``backprop``: ``…_held_out``, accuracies of each seed; ``…_rate``
+        chosen; ``…_at_limit``, whether it is the outermost; ``…_rates`` and ``…_losses``, what was
+        tried and the mean held-out loss of the tuning networks, None if not finite.
     """
     data = moons(seed=seeds[0], held_out=500, held_out_seed=1000 + seeds[0])
     tuning_data = moons(seed=1000, held_out=500, held_out_seed=2000)
@@ -655,29 +666,6 @@ def _median(fit: Fit) -> float:
     return float(np.median(fit.step_seconds))
 
 
-def _fresh_handover_cells() -> tuple[Cell, ...]:
-    """No seed and no draw here was used while the method was settled; the deepest come last."""
-    cells = []
-    for depth, count, steps, compared in (
-        (10, 10, 400, 0),
-        (30, 10, 400, 0),
-        (100, 10, 400, 0),
-        (300, 10, 300, 5),
-        (1000, 5, 300, 2),
-    ):
-        first = backprop_phase(depth, steps).learning_rate
-        # Both sides of the comparison of smallest steps begin with the same step.
-        same = max(first, 1e-6)
-        for seed in range(10, 10 + count):
-            phases = [(first, SMALLEST_STEP)]
-            if seed < 10 + compared:
-                phases += [(same, SMALLEST_STEP), (same, 1e-6)]
-            phases = [list(phase) for phase in dict.fromkeys(phases)]
-            cells.append((depth, seed, phases, steps))
-    names = ("hidden_layers", "seed", "second_phases", "backprop_steps")
-    return tuple(dict(zip(names, cell, strict=True)) for cell in cells)
-
-
 _MOONS: dict[str, Any] = {"width": [100], "dataset": ["moons"], "backprop_steps": [400]}
 _SIGMOID = {"activation": ["sigmoid"]}
 _DEEP_SIGMOID = {"hidden_layers": [100], "backprop_steps": [400], **_SIGMOID}
@@ -748,6 +736,31 @@ SMALLEST_STEP_CELLS = tuple(
         backprop_steps=[400],
     )
 )
+
+
+def _fresh_handover_cells() -> tuple[Cell, ...]:
+    """No seed and no draw here was used while the method was settled; the deepest come last."""
+    cells = []
+    for depth, count, steps, compared in (
+        (10, 10, 400, 0),
+        (30, 10, 400, 0),
+        (100, 10, 400, 0),
+        (300, 10, 300, 5),
+        (1000, 5, 300, 2),
+    ):
+        first = backprop_phase(depth, steps).learning_rate
+        # Both sides of the comparison of smallest steps begin with the same step.
+        same = max(first, 1e-6)
+        for seed in range(10, 10 + count):
+            phases = [(first, SMALLEST_STEP)]
+            if seed < 10 + compared:
+                phases += [(same, SMALLEST_STEP), (same, 1e-6)]
+            phases = [list(phase) for phase in dict.fromkeys(phases)]
+            cells.append((depth, seed, phases, steps))
+    names = ("hidden_layers", "seed", "second_phases", "backprop_steps")
+    return tuple(dict(zip(names, cell, strict=True)) for cell in cells)
+
+
 _DEEP = {"hidden_layers": [100], "width": [100]}
 SWEEPS = (
     Sweep("handover", HANDOVER_CELLS, handover_cell),

@@ -8,7 +8,13 @@ import sys
 from collections.abc import Sequence
 from time import perf_counter
 
-from rai_utils.experiments import rai_grads, softmax_hidden_layer
+from rai_utils.experiments import (
+    rai_demo,
+    rai_grads,
+    rai_guided_starts,
+    rai_mechanism,
+    softmax_hidden_layer,
+)
 from rai_utils.experiments import rai_questions_initialisation as limits
 from rai_utils.experiments.activation_saturation import convergence
 from rai_utils.experiments.rai_questions_generalisation import generalisation, regularisers
@@ -20,7 +26,10 @@ from rai_utils.publishing.pipeline import interruptible
 SCHEDULER_SECONDS = 5
 INTERRUPTED = 130
 _MODULES = (
+    rai_demo,
     rai_grads,
+    rai_mechanism,
+    rai_guided_starts,
     limits,
     generalisation,
     regularisers,

@@ -1,7 +1,7 @@
 """What is generated from all published sets together.
 
-The short table of claims in the README, ``figures/README.md`` (which figure comes from where) and
-``figures/numbers.tex`` (one LaTeX macro a number) are functions of ``figures/*/metrics.json``
+``CLAIMS.md`` and its summary in the README, ``figures/README.md`` (which figure comes from where)
+and ``figures/numbers.tex`` (one LaTeX macro a number) are functions of ``figures/*/metrics.json``
 alone: the same sets give the same bytes.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from rai_utils.publishing import prose
-from rai_utils.publishing.claims import FIGURE_SUFFIXES, METRICS_FILE, read_metrics
+from rai_utils.publishing.claims import FIGURE_SUFFIXES, METRICS_FILE, read_metrics, rule_shown
 from rai_utils.publishing.intervals import Interval, Number
 
 SOURCES = {
@@ -153,13 +153,33 @@ def claims_table(claims: Sequence[Claim], address: Callable[[Claim], str]) -> st
     return "\n".join(lines)
 
 
-def claims_in_short(records: Records) -> str:
-    """Return Markdown: how many claims have which verdict, then one line a claim."""
-    tables = [
-        f"### {title}\n\n" + claims_table(claims, lambda one: f"notebooks/{one['notebook']}.ipynb")
-        for title, claims in claims_by_source(records)
+def claims_page(records: Records) -> str:
+    """Return ``CLAIMS.md``: every claim with what was measured, its rule, its null and verdict."""
+    parts = [
+        "# Claims\n\nEvery claim that this study judges. A verdict follows from the number and "
+        "its interval by the rule beside it, in code; the *null* is what would be measured if the "
+        "claim were false, and a test holds that no rule is met by its null, not even in part. "
+        "Numbers in brackets were measured for the rule. This page is generated from the "
+        "published sets: `make notebooks`.",
+        verdict_table(records),
     ]
-    return "\n\n".join([verdict_table(records), *tables])
+    header = "| | claim | measured | 95 % interval | rule | null | verdict |"
+    for title, claims in claims_by_source(records):
+        lines = [f"## {title}\n", header, "|---|---|---:|---|---|---|---|"]
+        for claim in claims:
+            null = claim["null"]
+            cells = [
+                claim["statement"],
+                shown(claim["measured"]),
+                shown_interval(claim["interval"]),
+                rule_shown(claim),
+                "" if null is None else f"{null['text']}: {shown(null['measured'])}",
+                claim["verdict"],
+            ]
+            link = f"[{claim['id']}](notebooks/{claim['notebook']}.ipynb)"
+            lines.append("| " + " | ".join([link, *map(_cell, cells)]) + " |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
 
 
 def badges(folder: Path) -> str:

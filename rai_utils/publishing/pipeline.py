@@ -496,7 +496,7 @@ def filled_readme(folder: Path = ROOT) -> str:
     records = catalogue.published_sets(folder)
     text = prose.fill((folder / "README.md").read_text(encoding="utf-8"), records)
     if "<!--claims-->" in text:
-        text = prose.fill_block(text, "claims", catalogue.claims_in_short(records))
+        text = prose.fill_block(text, "claims", catalogue.verdict_table(records))
     if "<!--badges-->" in text:
         text = prose.fill_block(text, "badges", catalogue.badges(folder))
     return text
@@ -549,9 +549,12 @@ def main(arguments: Sequence[str] | None = None, folder: Path = ROOT) -> int:
 def _write_back_all(notebooks: Sequence[str], folder: Path) -> None:
     for name in notebooks:
         _say(f"{name}  notebook  {'written' if write_back(name, folder) else 'unchanged'}")
-    readme, text = folder / "README.md", filled_readme(folder)
-    _say(f"README.md  {'unchanged' if readme.read_text(encoding='utf-8') == text else 'written'}")
-    readme.write_text(text, encoding="utf-8")
+    claims = catalogue.claims_page(catalogue.published_sets(folder))
+    for page, text in (("README.md", filled_readme(folder)), ("CLAIMS.md", claims)):
+        file = folder / page
+        same = file.is_file() and file.read_text(encoding="utf-8") == text
+        file.write_text(text, encoding="utf-8")
+        _say(f"{page}  {'unchanged' if same else 'written'}")
 
 
 @contextlib.contextmanager

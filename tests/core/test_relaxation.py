@@ -1,6 +1,7 @@
 """The relaxed loss against a float64 reference written out, and against the hooks."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,12 +9,13 @@ import torch
 from torch import nn
 
 from rai_utils import relaxation
-from rai_utils.data import moons
+from rai_utils.data import digits, dose_response, moons
 from rai_utils.models import ACTIVATIONS, Architecture, affine, build_mlp
 from rai_utils.relaxation import (
     Targets,
     check_examples,
     forward_targets,
+    guided_targets,
     output_loss,
     predictions,
     relax,
@@ -172,6 +174,109 @@ def test_at_the_forward_pass_every_hidden_term_is_exactly_zero(subset, dtype):
     assert torch.equal(result.hidden, torch.zeros_like(result.hidden))
     plain = output_loss(model(data.x), data.y, "sigmoid")
     torch.testing.assert_close(result.total, plain)
+
+
+GUIDED = {
+    "binary": (moons(60, held_out=4), Architecture((2, 30, 30, 30, 30, 20, 1))),
+    "multiclass": (digits(60, 20), Architecture((64, 30, 30, 30, 30, 20, 10), "tanh", "softmax")),
+    "regression": (
+        dose_response(60, held_out=4, standard_units=True),
+        Architecture((1, 30, 30, 30, 30, 20, 1), "relu", "identity"),
+    ),
+}
+
+
+def guided(task, dtype=torch.float64, seeds=(5, 3), **options):
+    data, architecture = GUIDED[task]
+    model = build_mlp(architecture, [0, 1][: len(seeds)], dtype=dtype)
+    return guided_targets(model, data.to("cpu", dtype), seeds, **options)
+
+
+@pytest.mark.parametrize("task", GUIDED)
+def test_a_guided_start_goes_from_affine_features_to_a_code_of_the_label(task):
+    data, architecture = GUIDED[task]
+    features, codes = (guided(task, path=path, code=3.0) for path in (np.inf, 0))
+    middle = guided(task, path=2, code=3.0)
+    for layer in range(1, 6):
+        share = (0, 0.5, 1, 1, 1)[layer - 1]
+        width = architecture.widths[layer]
+        first, last = features.at(1)[..., :width], codes.at(1)[..., :width]
+        expected = (1 - share) * first + share * last
+        torch.testing.assert_close(middle.at(layer), expected)
+    x = data.x.double()
+    for network in range(2):
+        # φ is affine, so least squares on (x, 1) leaves nothing.
+        inputs = torch.cat([x, torch.ones(60, 1)], 1).numpy()
+        seen = features.at(1)[network].numpy()
+        fit = np.linalg.lstsq(inputs, seen, rcond=None)[0]
+        np.testing.assert_allclose(inputs @ fit, seen, atol=1e-9)
+        code = codes.at(1)[network].numpy()
+        row = (2 * data.y - 1 if task == "binary" else data.y).double().numpy()
+        if task == "multiclass":
+            for label in range(10):
+                assert np.unique(code[row == label], axis=0).shape[0] == 1
+                assert set(np.abs(code[row == label]).ravel()) == {3.0}
+            assert np.unique(code, axis=0).shape[0] == 10
+        else:
+            if task == "regression":
+                row = (row - row.mean()) / row.std()
+            np.testing.assert_allclose(np.abs(code), np.abs(3.0 * row[:, None]) * np.ones(30))
+            assert len({tuple(each) for each in np.sign(code * row[:, None])}) == 1
+    assert not torch.equal(features.at(1)[0], features.at(1)[1])
+    alone = guided(task, seeds=(5,), path=2, code=3.0)
+    torch.testing.assert_close(alone.at(3)[0], middle.at(3)[0])
+
+
+@pytest.mark.parametrize("task", GUIDED)
+def test_the_output_target_of_a_guided_start_says_the_label(task):
+    data, architecture = GUIDED[task]
+    top = guided(task, output=2.5).at(architecture.depth)[0]
+    if task == "multiclass":
+        assert (top.argmax(1) == data.y).all() and (top.abs() == 2.5).all()
+        assert ((top > 0).sum(1) == 1).all()
+    elif task == "binary":
+        assert torch.equal(top[:, 0], torch.where(data.y > 0.5, 2.5, -2.5).double())
+    else:
+        assert torch.equal(top[:, 0], data.y.double())
+
+
+def test_the_features_of_a_guided_start_have_the_scale_that_is_asked_for():
+    data = replace(GUIDED["multiclass"][0], x=3 + 50 * GUIDED["multiclass"][0].x)
+    model = build_mlp(Architecture((64, 4000, 4000, 10), output_activation="softmax"), [0])
+    for scale, offset in ((0.5, 3.0), (8.0, 0.0)):
+        features = guided_targets(model, data, [0], scale=scale, offset=offset).at(1)[0]
+        own = features.mean(0)  # of each unit
+        assert (features - own).square().mean().sqrt().item() == pytest.approx(scale, rel=0.05)
+        assert own.std().item() == pytest.approx(offset, rel=0.05, abs=1e-4)
+
+
+def test_a_guided_code_may_be_of_other_labels():
+    data, _ = GUIDED["binary"]
+    own = guided("binary", path=0, labels=torch.arange(60)).at(2)
+    assert len(np.unique(own[0].numpy(), axis=0)) == 60
+    top = guided("binary", labels=torch.arange(60)).at(6)[0, :, 0]
+    assert torch.equal(top > 0, data.y > 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"path": -1}, "path must be at least 0, got -1"),
+        ({"path": np.nan}, "path must be finite, got nan"),
+        ({"scale": -1}, "scale must be at least 0, got -1"),
+        ({"offset": -1}, "offset must be at least 0, got -1"),
+        ({"code": np.inf}, "code must be finite, got inf"),
+        ({"output": -2}, "output must be at least 0, got -2"),
+        ({"seeds": (1, 2, 3)}, "seeds must be one for each of 2 networks, got 3"),
+    ],
+)
+def test_a_guided_start_refuses_what_it_cannot_do(options, message):
+    data, architecture = GUIDED["binary"]
+    model = build_mlp(architecture, [0, 1])
+    with pytest.raises(ValueError, match=message):
+        guided_targets(model, data, **{"seeds": (0, 1), **options})
+    with pytest.raises(ValueError, match="inputs must have shape"):
+        guided_targets(build_mlp(Architecture((3, 5, 1)), [0]), data, [0])
 
 
 def test_moving_one_target_changes_its_two_residuals_and_no_other(data):

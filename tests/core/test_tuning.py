@@ -120,8 +120,10 @@ class Losses:
 @pytest.mark.parametrize(
     ("rows", "chosen"),
     [
-        # The best is the last; the middle one is worse on three networks of four, within noise.
-        ([[0.7, 0.7, 0.7, 0.7], [0.13, 0.36, 0.02, 0.0], [0.2, 0.01, 0.0, 0.01]], 0.1),
+        # The best is the last; the middle one is worse on two networks of four, within noise.
+        ([[0.7, 0.7, 0.7, 0.7], [0.13, 0.25, 0.02, 0.0], [0.2, 0.01, 0.0, 0.01]], 0.1),
+        # Noise, but one rate trains one network of four and the other three.
+        ([[0.7, 0.7, 0.7, 0.7], [0.7, 0.7, 0.0, 0.7], [0.0, 0.0, 0.7, 0.0]], 0.01),
         # Here the middle one is a little worse on every network.
         ([[0.7, 0.7, 0.7, 0.7], [0.22, 0.03, 0.02, 0.03], [0.2, 0.01, 0.0, 0.01]], 0.01),
         # All the same, as where nothing learns: the middle, whatever the last digit says.
@@ -186,6 +188,15 @@ def test_a_grid_is_widened_until_its_best_rate_lies_inside_or_at_a_limit(
     # No rate is tried twice.
     assert len(fit.tried) == 2 * len(grown)
     assert tune(Valley(best), networks, data, 5, grid).at_limit is None
+
+
+def test_a_grid_grows_by_what_is_better_and_not_by_ties(data):
+    networks = build_mlp(Architecture((2, 3, 1)), development_seeds(2))
+    equal = Losses([[0.7, 0.7], [0.7, 0.7], [0.6995, 0.6995]])
+    options = {"tie_margin": 1e-3, "limits": (1e-5, 50.0)}
+    tuning = tune(equal, networks, data, 5, (0.01, 0.1, 1.0), **options)
+    assert tuning.learning_rates == (0.01, 0.1, 1.0)
+    assert (tuning.phase.learning_rate, tuning.at_limit) == (0.1, False)
 
 
 def test_a_rate_that_fails_is_the_inner_side_of_no_valley(data):

@@ -75,7 +75,7 @@ def test_a_method_is_tuned_on_other_networks_and_fits_its_own_on_their_draws(met
         chosen = tune(fit_relaxed, tried, tuning_data, 4, rates, **search).phase.learning_rate
         first = Phase(first_steps, chosen, smallest_step=1e-12)
         tried = fit_relaxed(tried, tuning_data, first).model
-    tuning = tune(fit, tried, tuning_data, 4, rates, **search, **options)
+    tuning = tune(fit, tried, tuning_data, 4, rates, **search)  # as written: RAI's own rate
     assert found["learning_rate"] == tuning.phase.learning_rate
     assert found["learning_rates"] == tuning.learning_rates
     own = steps - first_steps if method in ("hand-over", "orthogonal", "skips") else steps

@@ -9,6 +9,10 @@ from rai_utils.experiments.study import SWEEPS
 from rai_utils.publishing.claims import plain
 
 SMALLEST = {
+    "demo-tuning": {"learning_rates": [0.1, 0.01], "networks": 2, "steps": 2},
+    "demo": {"learning_rates": [0.01], "networks": 3, "steps": 3},
+    "demo-author": {},
+    "demo-forms": {"steps": 2},
     "proposal": {"steps": 3},
     "handover": {"hidden_layers": 3, "width": 4, "backprop_steps": 3},
     "fresh-handover": {"hidden_layers": 3, "backprop_steps": 3},
@@ -91,6 +95,7 @@ def test_the_durations_are_those_of_every_method_and_table():
 @pytest.mark.parametrize(
     ("sweep", "wrong", "message"),
     [
+        ("demo-tuning", {"method": "lion"}, "method must be one of RAI, backprop, got 'lion'"),
         ("proposal", {"method": "lion"}, "method must be one of RAI, backprop, got 'lion'"),
         ("proposal", {"precision": "half"}, "precision must be one of"),
         ("handover", {"dataset": "suns"}, "dataset must be one of moons, circles, spirals"),

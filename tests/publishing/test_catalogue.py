@@ -9,7 +9,7 @@ import pytest
 from rai_utils.publishing.catalogue import (
     badges,
     claims_by_source,
-    claims_in_short,
+    claims_page,
     figures_index,
     macro_name,
     notebook_order,
@@ -24,6 +24,8 @@ from rai_utils.publishing.catalogue import (
 from rai_utils.publishing.pipeline import ROOT, filled_readme
 from rai_utils.publishing.report import report_page
 
+LAST = {"id": "P10", "verdict": "partly", "interval": None, "null": None}
+
 
 def record(notebook="rai-demo", **changes):
     claim = {
@@ -33,6 +35,8 @@ def record(notebook="rai-demo", **changes):
         "interval": [0.9, 1.0],
         "seeds": 5,
         "rule": "≥ 0.5",
+        "numbers": {},
+        "null": {"text": "chance", "measured": 0.5},
         "verdict": "reproduced",
         "tolerance": 0.05,
     }
@@ -45,7 +49,7 @@ def record(notebook="rai-demo", **changes):
             "share_1": metric,
             "steps": {"value": 200, "tolerance": 0, "interval": None, "seeds": None},
         },
-        "claims": [claim, claim | {"id": "P10", "verdict": "partly", "interval": None}],
+        "claims": [claim, claim | LAST],
         "figures": ["curve", "map"],
         "descriptions": {"curve": "loss against |x|."},
     } | changes
@@ -118,15 +122,16 @@ def test_claims_come_by_source_and_number():
     assert found[-1][0] == "Claims Z"
 
 
-def test_the_short_table_says_each_claim_and_counts_the_verdicts():
-    text = claims_in_short({"rai-demo": record()})
+def test_the_page_of_claims_says_each_with_rule_and_null_and_counts_the_verdicts():
+    text = claims_page({"rai-demo": record()})
     assert "| The proposal | 2 | 1 reproduced, 1 partly |" in text
-    line = (
+    first, second = (line for line in text.splitlines() if line.startswith("| [P"))
+    assert first == (
         r"| [P8](notebooks/rai-demo.ipynb) | It holds beyond \|x\| = 4 | 0.988 | 0.9 to 1 "
-        "| reproduced |"
+        "| ≥ 0.5 | chance: 0.5 | reproduced |"
     )
-    assert line in text.splitlines()
-    assert text.index("[P8]") < text.index("[P10]")
+    assert second.startswith("| [P10](notebooks/rai-demo.ipynb)")
+    assert second.endswith("|  | partly |")
 
 
 def test_numbers_are_short_and_missing_ones_are_marked():

@@ -183,7 +183,9 @@ def test_a_full_run_publishes_and_writes_back(project, monkeypatch, tmp_path_fac
     readme = project / "README.md"
     readme.write_text("Twice is <!--=tiny/doubled-->0<!--/-->.\n")
     assert main(["write-back", "tiny"], project) == 0
-    assert capfd.readouterr().out == "tiny  notebook  written\nREADME.md  written\n"
+    written = "tiny  notebook  written\nREADME.md  written\nCLAIMS.md  written\n"
+    assert capfd.readouterr().out == written
+    assert "# Claims" in (project / "CLAIMS.md").read_text()
     assert readme.read_text() == "Twice is <!--=tiny/doubled-->6<!--/-->.\n"
     after = nbformat.read(source_of(project), as_version=4)
     text = source_of(project).read_text()
@@ -203,7 +205,7 @@ def test_a_full_run_publishes_and_writes_back(project, monkeypatch, tmp_path_fac
     assert executed_time >= source_of(project).stat().st_mtime_ns
 
     assert main(["write-back", "tiny"], project) == 0
-    assert capfd.readouterr().out == "tiny  notebook  unchanged\nREADME.md  unchanged\n"
+    assert capfd.readouterr().out == written.replace("written", "unchanged")
     assert source_of(project).read_text() == text
 
     write(project, STUDY, "other = 1", see, PUBLISH)

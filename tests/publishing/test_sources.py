@@ -426,6 +426,7 @@ EXPERIMENTS = "rai_utils/experiments"
         (f"{EXPERIMENTS}/network_basics/calculus.py", "network-basics"),
         (f"{EXPERIMENTS}/rai_demo.py", "rai-demo"),
         (f"{EXPERIMENTS}/rai_grads.py", "rai-grads"),
+        (f"{EXPERIMENTS}/rai_mechanism.py", "rai-mechanism"),
         (f"{EXPERIMENTS}/softmax_hidden_layer.py", "softmax-hidden-layer"),
         (
             "rai_utils/tuning.py",

@@ -124,7 +124,10 @@ STARTS = {"default": "torch_default", "Xavier": "xavier"}
 
 
 def try_method(split: Split, method: str, start: str, networks: Networks) -> Trial:
-    """Train one network for each setting, by a method from a start, and score all of them."""
+    """Train one network for each setting of the grid, and score all of them.
+
+    ``method`` is a key of ``METHODS`` and ``start`` one of ``STARTS``.
+    """
     fit = METHODS[one_of(method, METHODS, "method")]
     data = split.validation
     initialisation = STARTS[one_of(start, STARTS, "start")]
@@ -240,11 +243,11 @@ def compare_reference(
 def differences(
     cells: Sequence[dict[str, Any]], start: str, hidden_layers: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Test score of RAI less backpropagation's, on the same splits from the same weights.
+    """Test score of RAI less that of backpropagation, on the same splits from the same weights.
 
-    The cells are arguments and results of ``compare`` in one mapping each; of them those with this
-    start and so many hidden layers count. Returns problem to differences, (splits,), in the order
-    of the cells.
+    The cells are arguments and results of ``compare`` in one mapping each; of them those count that
+    have this key of ``STARTS`` and so many hidden layers. Returns problem to differences,
+    (splits,), in the order of the cells.
     """
     scores = {
         (cell["problem"], cell["method"]): np.array(cell["test"])

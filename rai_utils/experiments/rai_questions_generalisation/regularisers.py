@@ -253,7 +253,7 @@ class Regulariser:
 REGULARISERS: dict[str, Regulariser] = {
     "none": Regulariser(
         lambda model, data, phase, rate: _relaxed(model, data, replace(phase, learning_rate=rate)),
-        (0.003, 0.01, 0.03),
+        (0.003, 0.01, 0.03, 0.1),
         "learning rate",
     ),
     "weight decay": Regulariser(
@@ -263,7 +263,7 @@ REGULARISERS: dict[str, Regulariser] = {
     ),
     "fixed λ": Regulariser(
         lambda model, data, phase, weight: _relaxed(model, data, phase, hidden_weight=weight),
-        (0.1, 10.0, 100.0),
+        (0.1, 10.0, 100.0, 1000.0),
         "λ",
     ),
     "growing λ": Regulariser(
@@ -312,7 +312,7 @@ REGULARISERS: dict[str, Regulariser] = {
         lambda model, data, phase, rate: (
             fit_backprop(model, data, replace(phase, learning_rate=rate), **_QUIET).model
         ),
-        (0.003, 0.01, 0.03),
+        (0.001, 0.003, 0.01, 0.03),
         "learning rate",
     ),
 }

@@ -737,9 +737,10 @@ def compare(
 
     A seed is one whole replication: 1024 examples to train on and 256 to choose on; the first
     weights; the order of the batches. Of the digits it is a split, which leaves 517 of 1797 images
-    to judge on; three-armed spirals, with the settings of ``WIDER``, are drawn anew, with 2000. The
-    setting with the lowest validation loss at the end is chosen, and its network is judged as it
-    is. ``work``, before the method's own factor, and ``batch`` are as in ``Budget``.
+    to judge on; spirals, with three arms and the settings of ``WIDER``, are drawn anew, with 2000
+    to judge on. The setting with the lowest validation loss at the end is chosen, and its network
+    is judged as it is. ``work``, before the method's own factor, and ``batch`` are as in
+    ``Budget``.
 
     Returns:
         Curves of the chosen network (``steps``, ``passes``, ``work``, ``test_accuracy``,

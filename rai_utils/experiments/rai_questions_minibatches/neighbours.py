@@ -166,7 +166,7 @@ def deviations(
     against one-hot labels. Incremental predictive coding: ``incremental_step`` from the same
     weights and values, drawn by ``seed``, with the implied precisions and γ = α = the learning
     rate. The architecture has two inputs, three outputs and no output activation. ``hidden_weight``
-    is RAI's λ; the energy has the precisions that λ = 1 implies.
+    is λ of RAI alone: the energy has the precisions that λ = 1 implies.
 
     Returns:
         Largest relative deviation after the last step, the difference over the largest number of

@@ -1,0 +1,514 @@
+"""What the notebook rai-guided-starts measures, and the long runs that it reads (``make study``).
+
+Targets are free parameters, so they may start anywhere; ``relaxation.guided_targets`` says where
+they start here. Accuracies are those of the plain forward pass.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rai_utils.checks import one_of, seeded
+from rai_utils.data import Dataset, circles, digits, dose_response, from_arrays, moons, spirals
+from rai_utils.experiments.sweep import Cell, Sweep
+from rai_utils.models import Architecture, StackedMLP, build_mlp, pre_activations
+from rai_utils.publishing.arithmetic import NOTEBOOK_SETTINGS, SETTINGS
+from rai_utils.relaxation import RelaxedLoss, guided_targets, relaxed_loss
+from rai_utils.training import (
+    Fit,
+    Objective,
+    Phase,
+    Watch,
+    compile_rprop,
+    fit_backprop,
+    fit_handover,
+    fit_relaxed,
+)
+
+# Random states: of held-out data, and of what a guided start draws, for network 0.
+HELD_OUT, GUIDE = 20_042, 500_000
+SMALLEST_STEP = 1e-12
+NEVER = 10**9
+# The one setting, and what is changed for inputs of many features and for steeper activations:
+# fixed on networks and draws from 1000 on, where what is published has smaller numbers.
+PATH, SCALE, OFFSET, CODE, REST = 1.0, 6.0, 9.0, 5.0, 50
+MANY: Cell = {"scale": 3.0, "offset": 1.5}
+STEEP: Cell = {"scale": 2.0, "offset": 3.0, "code": 2.0}
+STEEP_RATES = {"tanh": 0.02, "relu": 0.005}
+
+MEASURED = ("evaluated_at", "train", "held_out")
+# The first step of Rprop: from rai-grads, where it was tuned, and for "backprop", which is for
+# shallow networks, from networks and draws from 1000 on.
+RIVALS = {"hand-over": 0.1, "orthogonal": 1e-4, "backprop": 0.01}
+
+
+def noisy_moons(share: float, **draw: int) -> Dataset:
+    """Moons with this share of the training labels turned round, the same number in each class."""
+    data = moons(**draw)
+    turned = data.y.clone()
+    for label in (0, 1):
+        places = (data.y == label).nonzero().flatten()
+        order = torch.randperm(len(places), generator=seeded(draw["seed"]))
+        turned[places[order[: round(share * len(places))]]] = 1 - label
+    return replace(data, name="Moons, noisy labels", y=turned)
+
+
+def mnist_1d(examples: int = 1000, held_out: int = 1000, seed: int = 42) -> Dataset:
+    """Digits as curves of 40 points, shifted and disturbed (Greydanus & Kobak 2024), drawn anew.
+
+    Args:
+        examples: training examples.
+        held_out: held-out examples; as many of each of the ten classes over both parts.
+        seed: of the draw.
+    """
+    # Imported here: it brings matplotlib, and one task alone needs it.
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    options = get_dataset_args()
+    options.seed, options.num_samples = seed, examples + held_out
+    options.train_split = examples / options.num_samples
+    made = make_dataset(options)
+    parts = (made["x"], made["y"]), (made["x_test"], made["y_test"])
+    return from_arrays("MNIST-1D", "multiclass", *parts)
+
+
+def _drawn(make: Callable[..., Dataset]) -> Callable[[int], Dataset]:
+    return lambda network: make(seed=42 + network, held_out_seed=HELD_OUT + network)
+
+
+TASKS: dict[str, Callable[[int], Dataset]] = {
+    "moons": _drawn(partial(moons, held_out=1000)),
+    "moons, noisy labels": _drawn(partial(noisy_moons, 0.1, held_out=1000)),
+    "circles": _drawn(partial(circles, held_out=1000)),
+    "spirals": _drawn(partial(spirals, held_out=1000)),
+    "digits": lambda network: digits(seed=42 + network),
+    "digits, 100 examples": lambda network: digits(100, seed=42 + network),
+    "MNIST-1D": lambda network: mnist_1d(seed=42 + network),
+    "dose curve": lambda network: dose_response(100, seed=42 + network),
+}
+
+
+def resting(steps: float, layers: Sequence[int] | None = None) -> Objective:
+    """Return the relaxed loss for a fit in which some parameters rest.
+
+    They get a gradient of 0, by which Rprop and SGD leave them where they are.
+
+    Args:
+        steps: targets rest in so many steps from the start; all of them if it is ``NEVER``.
+        layers: numbers of the layers whose weights and biases are trained; None for all.
+    """
+    made = count()
+
+    def objective(
+        plan: Any, weights: Any, biases: Any, values: Any, x: Tensor, y: Tensor, **options: Any
+    ) -> RelaxedLoss:
+        if next(made) < steps:
+            values = [_masked(value, torch.zeros(len(value))) for value in values]
+        if layers is not None:
+            runs = plan.architecture.runs
+            masks = [
+                torch.tensor([run.first + i in layers for i in range(run.layers)]) for run in runs
+            ]
+            weights = [_masked(*pair) for pair in zip(weights, masks, strict=True)]
+            biases = [_masked(*pair) for pair in zip(biases, masks, strict=True)]
+        return relaxed_loss(plan, weights, biases, values, x, y, **options)
+
+    return objective
+
+
+def _masked(stacked: Tensor, mask: Tensor) -> Tensor:
+    """Return the same numbers, (layers, …), whose gradient is multiplied by a mask, (layers,)."""
+    view = stacked.view_as(stacked)
+    own = mask.to(stacked).view(-1, *[1] * (stacked.ndim - 1))
+    view.register_hook(lambda gradient: gradient * own)
+    return view
+
+
+def network_of(
+    data: Dataset, hidden_layers: int, network: int, activation: str = "sigmoid", width: int = 100
+) -> StackedMLP:
+    """Return one network at its default start, with the output that the task needs."""
+    outputs = {"multiclass": "softmax", "binary": "sigmoid", "regression": "identity"}
+    widths = (data.x.shape[1], *[width] * hidden_layers, data.outputs)
+    return build_mlp(Architecture(widths, activation, outputs[data.task]), [network])
+
+
+def guided_cell(
+    task: str,
+    hidden_layers: int,
+    network: int,
+    *,
+    steps: int = 200,
+    rest: int = REST,
+    path: float = PATH,
+    scale: float = SCALE,
+    offset: float = OFFSET,
+    code: float = CODE,
+    own_codes: bool = False,
+    layers: Sequence[int] | None = None,
+    rate: float = 0.1,
+    activation: str = "sigmoid",
+    width: int = 100,
+    precision: str = "float32",
+    disturbance: float = 0.0,
+    resolution: int = 1,
+) -> dict[str, Any]:
+    """Train one network from a guided start, on a draw of the data of its own, by Rprop.
+
+    Args:
+        task: a key of ``TASKS``.
+        hidden_layers: of one width.
+        network: seed of the network, of the data and of the guide.
+        steps: updates.
+        rest: targets rest in so many steps from the start; ``NEVER`` freezes them.
+        path, scale, offset, code: as in ``guided_targets``; a path of −1 is one without end.
+        own_codes: whether each example has a code of its own, so that it says nothing of classes.
+        layers: those that are trained; None for all.
+        rate: first step of Rprop.
+        activation, width: of the hidden layers.
+        precision: ``"float32"`` or ``"float64"``.
+        disturbance: standard deviation of noise on the targets at the start.
+        resolution: one of so many of the steps of ``marks`` is looked at, the last always.
+
+    Returns:
+        ``evaluated_at``; there ``train`` and ``held_out``, the accuracy of the plain forward pass,
+        or the share of variance explained for a regression, None where the pass is not finite;
+        ``seconds_a_step``: the median.
+    """
+    dtype = getattr(torch, one_of(precision, ("float32", "float64"), "precision"))
+    data = TASKS[one_of(task, TASKS, "task")](network).to("cpu", dtype)
+    start = network_of(data, hidden_layers, network, activation, width).to(dtype)
+    length = math.inf if path < 0 else path
+    labels = torch.arange(len(data.x)) if own_codes else None
+    targets = guided_targets(
+        start,
+        data,
+        [GUIDE + network],
+        path=length,
+        scale=scale,
+        offset=offset,
+        code=code,
+        labels=labels,
+    )
+    if disturbance:
+        generator = seeded(network)
+        for value in targets.values:
+            value += disturbance * torch.randn(value.shape, generator=generator).to(value)
+    compile_rprop()
+    fit = fit_relaxed(
+        start,
+        data,
+        _phase(steps, rate),
+        targets=targets,
+        objective=resting(rest, layers),
+        watch=Watch(evaluate_at=marks(steps)[::-resolution]),
+        device="cpu",
+    )
+    return _scores(fit, data)
+
+
+def marks(steps: int) -> tuple[int, ...]:
+    """Return the steps at which a fit is looked at: often while most of them rise, then less."""
+    early = [0, 10, 15, 18, *range(20, 31, 2), 35, 40, 50, 60, 80, 100, 150, 200]
+    return (*(step for step in [*early, *range(300, steps, 100)] if step < steps), steps)
+
+
+def _scores(fit: Fit, data: Dataset) -> dict[str, Any]:
+    history = fit.history
+    train, held_out = history.accuracy, history.held_out_accuracy
+    if data.task == "regression":
+        train = 1 - history.loss / float(data.y.var(correction=0))
+        held_out = 1 - history.held_out_loss / float(data.held_out_y.var(correction=0))
+    plain = [
+        [round(value, 4) if math.isfinite(value) else None for value in values[:, 0].tolist()]
+        for values in (train, held_out)
+    ]
+    return {
+        "evaluated_at": history.evaluated_at.tolist(),
+        "train": plain[0],
+        "held_out": plain[1],
+        "seconds_a_step": round(float(np.median(fit.step_seconds)), 4),
+    }
+
+
+def rival_cell(
+    method: str, task: str, hidden_layers: int, network: int, steps: int
+) -> dict[str, Any]:
+    """Train the network of ``guided_cell`` in another way, with as many steps in all.
+
+    Args:
+        method: ``"hand-over"`` of RAI from the plain forward pass to backpropagation after a step
+            a layer and 120 more, with a first step of 10⁴/T⁴ for T hidden layers, 1e-3 at most;
+            ``"orthogonal"``, backpropagation from orthogonal weights of gain 4 and biases that
+            centre the sigmoid; ``"backprop"`` from the default start.
+        task, hidden_layers, network, steps: as in ``guided_cell``.
+
+    Returns:
+        As ``guided_cell``.
+    """
+    one_of(method, RIVALS, "method")
+    data = TASKS[one_of(task, TASKS, "task")](network)
+    start = network_of(data, hidden_layers, network)
+    compile_rprop()
+    first = hidden_layers + 120
+    seen = sorted({*marks(steps), *range(first, steps, 20)})
+    if method == "hand-over":
+        rate = min(1e-3, 1e4 / hidden_layers**4)
+        relaxed, backprop = _phase(first, RIVALS[method]), _phase(steps - first, rate)
+        fits = fit_handover(
+            start,
+            data,
+            relaxed,
+            backprop,
+            relaxed_watch=Watch(evaluate_at=[step for step in seen if step < first]),
+            backprop_watch=Watch(evaluate_at=[step - first for step in seen if step >= first]),
+            device="cpu",
+        )
+        found, then = _scores(fits.relaxed, data), _scores(fits.backprop, data)
+        then["evaluated_at"] = [first + step for step in then["evaluated_at"]]
+        return found | {name: found[name] + then[name] for name in MEASURED}
+    if method == "orthogonal":
+        start = build_mlp(start.architecture, [network], "orthogonal_centred", 4.0)
+    watch, phase = Watch(evaluate_at=seen), _phase(steps, RIVALS[method])
+    return _scores(fit_backprop(start, data, phase, watch=watch, device="cpu"), data)
+
+
+def _phase(steps: int, rate: float) -> Phase:
+    return Phase(steps, rate, smallest_step=SMALLEST_STEP)
+
+
+def arithmetic_cell(setting: str, networks: Sequence[int], steps: int) -> dict[str, Any]:
+    """Run ``guided_cell`` on Moons at 100 layers in a process that rounds otherwise.
+
+    Args:
+        setting: name of a setting of ``make arithmetic`` that means something here.
+        networks: one call each.
+        steps: as in ``guided_cell``.
+
+    Returns:
+        ``train``, ``held_out``: at the end, (networks,) each.
+    """
+    variables = {each.name: each.variables for each in SETTINGS}[setting]
+    program = (
+        "import json; from rai_utils.training import configure; configure();"
+        f"from {__name__} import guided_cell;"
+        f"cells = [guided_cell('moons', 100, n, steps={steps}) for n in {list(networks)}];"
+        "print(json.dumps({k: [c[k][-1] for c in cells] for k in ('train', 'held_out')}))"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+@torch.no_grad()
+def read_at_layers(model: StackedMLP, x: Tensor, y: Tensor, code: Tensor) -> NDArray[np.float64]:
+    """How well the label can be read at each hidden layer of the plain forward pass.
+
+    Read is the sign of Σ_j (z_tj − mean over examples) u_j, or its opposite, whichever is right
+    more often.
+
+    Args:
+        model: one network.
+        x: inputs, (examples, features).
+        y: labels 0 or 1, (examples,).
+        code: u, (width,).
+
+    Returns:
+        Accuracy, (T − 1,).
+    """
+    found = []
+    for z in pre_activations(model, x)[:-1]:
+        read = (z[0] - z[0].mean(0)) @ code  # (examples,)
+        right = float(((read > 0) == (y > 0.5)).double().mean())
+        found.append(max(right, 1 - right))
+    return np.array(found)
+
+
+def spliced(below: StackedMLP, above: StackedMLP, layers: int) -> StackedMLP:
+    """Return the first ``layers`` layers of one network under the other ones of another."""
+    joined = above.select(range(above.seeds))
+    for run, weight, bias, lower_weight, lower_bias in zip(
+        joined.architecture.runs,
+        joined.weights,
+        joined.biases,
+        below.weights,
+        below.biases,
+        strict=True,
+    ):
+        taken = max(0, min(run.layers, layers - run.first + 1))
+        weight.data[:taken] = lower_weight.data[:taken]
+        bias.data[:taken] = lower_bias.data[:taken]
+    return joined
+
+
+# The end alone is looked at.
+END: Cell = {"resolution": 1000}
+
+
+def _depth_cells() -> tuple[Cell, ...]:
+    """The one setting over depth."""
+    sizes = ((30, 10, 100, 1), (100, 10, 200, 1), (300, 5, 60, 1))
+    sizes += ((1000, 5, 60, 1), (3000, 2, 60, 1), (10_000, 1, 60, 2))
+    return tuple(
+        {
+            "task": "moons",
+            "hidden_layers": depth,
+            "network": network,
+            "steps": steps,
+            "resolution": resolution,
+        }
+        for depth, networks, steps, resolution in sizes
+        for network in range(networks)
+    )
+
+
+def _rival_cells() -> tuple[Cell, ...]:
+    """The old start is in the sweep "proposal", on the same networks and training draws."""
+    return tuple(
+        {"method": method, "task": "moons", "hidden_layers": 100, "network": network, "steps": 300}
+        for method in ("hand-over", "orthogonal")
+        for network in range(10)
+    )
+
+
+# What the controls change, by the names that figures give them, each on 5 networks of 30 layers.
+CONTROLS: dict[str, Cell] = {
+    "the setting": {},
+    "code only": {"path": 0},
+    "features only": {"path": -1},
+    "own code per example": {"own_codes": True},
+    "layers 1–3 and output trained": {"layers": [1, 2, 3, 31]},
+    "layers 3–31 trained": {"layers": [*range(3, 32)]},
+    "no rest": {"rest": 0},
+    "targets frozen": {"rest": NEVER},
+    "path 2": {"path": 2},
+    "path 5": {"path": 5},
+    "path 10": {"path": 10},
+    "path 10, no rest": {"path": 10, "rest": 0},
+    "path 10, frozen": {"path": 10, "rest": NEVER},
+    "path 29": {"path": 29},
+    "features × 1/6": {"scale": 1, "offset": 1.5},
+    "features × 1/2": {"scale": 3, "offset": 4.5},
+    "features × 2.5": {"scale": 15, "offset": 22.5},
+    "no offset": {"offset": 0},
+    "code × 1/5": {"code": 1},
+    "code × 2": {"code": 10},
+    "first step 0.03": {"rate": 0.03},
+    "first step 0.3": {"rate": 0.3},
+}
+# Where targets are trained from the start, after a rest, and frozen: 5 networks of 8 layers each.
+RESTS = {"no rest": 0, "rest": REST, "frozen": NEVER}
+CASES: dict[str, Cell] = {
+    "Moons": {"task": "moons"},
+    "Moons, 20 units": {"task": "moons", "width": 20},
+    "Moons, 10 units": {"task": "moons", "width": 10},
+    "Moons, 5 units": {"task": "moons", "width": 5},
+    "Moons, noisy labels": {"task": "moons, noisy labels"},
+    "Circles": {"task": "circles"},
+    "Spirals": {"task": "spirals"},
+    "Digits": {"task": "digits", **MANY},
+    "Digits, 100 examples": {"task": "digits, 100 examples", **MANY},
+    "Digits, 30 units": {"task": "digits", "width": 30, **MANY},
+    "Digits, Moons' features": {"task": "digits"},
+}
+
+
+def _control_cells() -> tuple[Cell, ...]:
+    return tuple(
+        {"task": "moons", "hidden_layers": 30, "network": network, "steps": 100, **END, **change}
+        for change in CONTROLS.values()
+        for network in range(5)
+    )
+
+
+def _resting_cells() -> tuple[Cell, ...]:
+    return tuple(
+        {**case, **END, "hidden_layers": 8, "network": network, "steps": 150, "rest": rest}
+        for case in CASES.values()
+        for rest in RESTS.values()
+        for network in range(5)
+    )
+
+
+def _task_cells() -> tuple[Cell, ...]:
+    """What it carries over to, and the same start in three layers."""
+    cases: list[Cell] = [{"task": task} for task in ("circles", "spirals", "dose curve")]
+    cases += [
+        {"task": "moons", "activation": name, "rate": rate, **STEEP}
+        for name, rate in STEEP_RATES.items()
+    ]
+    cells = [
+        {**case, **END, "hidden_layers": depth, "network": network, "steps": 100}
+        for case in cases
+        for depth in (2, 100)
+        for network in range(4)
+    ]
+    for task, depth, networks in (
+        ("digits", 2, 5),
+        ("digits", 50, 5),
+        ("digits", 300, 3),
+        ("MNIST-1D", 2, 3),
+        ("MNIST-1D", 30, 3),
+    ):
+        cells += [
+            {"task": task, "hidden_layers": depth, "network": network, "steps": 200, **END, **MANY}
+            for network in range(networks)
+        ]
+    return tuple(cells)
+
+
+def _digits_cells() -> tuple[Cell, ...]:
+    """Digits as deep as time allows, one network."""
+    cell = {"task": "digits", "hidden_layers": 1000, "network": 0, "steps": 200, **END, **MANY}
+    return (cell,)
+
+
+def _shallow_cells() -> tuple[Cell, ...]:
+    return tuple(
+        {"method": "backprop", "task": task, "hidden_layers": 2, "network": network, "steps": 200}
+        for task in ("moons", "circles", "spirals", "dose curve", "digits", "MNIST-1D")
+        for network in range(3 if task == "MNIST-1D" else 5)
+    )
+
+
+def _disturbed_cells() -> tuple[Cell, ...]:
+    changed = [{"disturbance": size} for size in (1e-8, 1e-4, 0.1, 1.0)]
+    return tuple(
+        {"task": "moons", "hidden_layers": 100, "network": network, "steps": 60, **END, **change}
+        for change in (*changed, {"precision": "float64"})
+        for network in range(4)
+    )
+
+
+def _arithmetic_cells() -> tuple[Cell, ...]:
+    return tuple(
+        {"setting": name, "networks": [*range(4)], "steps": 60} for name in NOTEBOOK_SETTINGS
+    )
+
+
+SWEEPS = (
+    Sweep("guided-depths", _depth_cells(), guided_cell),
+    Sweep("guided-rivals", _rival_cells(), rival_cell),
+    Sweep("guided-controls", _control_cells(), guided_cell),
+    Sweep("guided-rests", _resting_cells(), guided_cell),
+    Sweep("guided-tasks", _task_cells(), guided_cell),
+    Sweep("guided-shallow", _shallow_cells(), rival_cell),
+    Sweep("guided-disturbed", _disturbed_cells(), guided_cell),
+    Sweep("guided-arithmetic", _arithmetic_cells(), arithmetic_cell),
+    Sweep("guided-digits", _digits_cells(), guided_cell),
+)
