@@ -484,24 +484,25 @@ def _task_cells() -> tuple[Cell, ...]:
         for depth in (2, 100)
         for network in range(3)
     ]
-    for task, depth, networks in (
-        ("digits", 2, 5),
-        ("digits", 50, 3),
-        ("digits", 300, 2),
-        ("MNIST-1D", 2, 2),
-        ("MNIST-1D", 12, 2),
+    for task, depth, networks, steps in (
+        ("digits", 2, 5, 150),
+        ("digits", 50, 3, 150),
+        ("digits", 300, 2, 150),
+        ("MNIST-1D", 2, 2, 100),
+        ("MNIST-1D", 12, 2, 100),
     ):
         cells += [
-            {"task": task, "hidden_layers": depth, "network": network, "steps": 200, **END, **MANY}
+            {
+                "task": task,
+                "hidden_layers": depth,
+                "network": network,
+                "steps": steps,
+                **END,
+                **MANY,
+            }
             for network in range(networks)
         ]
     return tuple(cells)
-
-
-def _digits_cells() -> tuple[Cell, ...]:
-    """Digits as deep as time allows, one network."""
-    cell = {"task": "digits", "hidden_layers": 1000, "network": 0, "steps": 200, **END, **MANY}
-    return (cell,)
 
 
 def _shallow_cells() -> tuple[Cell, ...]:
@@ -537,5 +538,4 @@ SWEEPS = (
     Sweep("guided-shallow", _shallow_cells(), rival_cell),
     Sweep("guided-disturbed", _disturbed_cells(), guided_cell),
     Sweep("guided-arithmetic", _arithmetic_cells(), arithmetic_cell),
-    Sweep("guided-digits", _digits_cells(), guided_cell),
 )
