@@ -575,10 +575,10 @@ def guided_targets(
         φ(x) = scale · (x − x̄) A/r + offset · c,    r² = mean over examples of |x − x̄|²,
 
     for hidden layers t = 1 … T − 1, with standard normal A and c. The code has entries ±``code``
-    by the flip of a coin: u(y) is a row of its own for
-    each class, and y times one row where there is one output, y being ±1 for two classes and in
-    standard units for a regression. The output target is ±``output`` for classes, and the label
-    itself for a regression. One draw serves all layers; a narrow one takes its first units.
+    by the flip of a coin: u(y) is a row of its own for each class, or y times one row where there
+    is one output, y being ±1 for two classes and in standard units for a regression. The output
+    target is ±``output`` for classes, and the label itself for a regression. One draw serves all
+    layers; a narrow one takes its first units.
 
     A layer of a deep network at its default start maps all examples to one point. From these
     targets it need not carry what it reads any further than to the target above it.
@@ -625,7 +625,8 @@ def guided_targets(
         a, c, u = (torch.randn(n, widest, generator=generator) for n in (len(x[0]), 1, rows))
         features = scale * (centred @ a.to(x)) + offset * c.to(x)
         u = code * u.sign().to(x)
-        starts.append((features, labels[:, None] * u if rows == 1 else u[labels]))
+        coded = labels[:, None] * u if labels.is_floating_point() else u[labels]
+        starts.append((features, coded))
     features, codes = (torch.stack(each) for each in zip(*starts, strict=True))
     values = []
     for group in plan.target_runs:
