@@ -44,7 +44,7 @@ SCALED_RATES = (10**0.5, 1.0, 10**-0.5, 0.1, 10**-1.5)
 RATE_LIMITS = (1e-8, 50.0)
 SMALLEST_STEP = 1e-12
 TIE_MARGIN = 1e-3
-TUNING_NETWORKS, TUNING_STEPS = 8, 200
+TUNING_NETWORKS = 4
 METHODS = ("backprop", "RAI", "as written", "hand-over", "orthogonal", "skips")
 RECORDS = ("train", "held_out", "gradient_norms", "spreads", "front_errors")
 HANDOVER_RATES = (0.1, 1e-3, 1e-4, 1e-5, 1e-7)
@@ -116,7 +116,9 @@ def long_cell(method: str, network: int, precision: str, steps: int) -> dict[str
     }
 
 
-def tuned_cell(method: str, steps: int, relaxed_steps: int, networks: int) -> dict[str, Any]:
+def tuned_cell(
+    method: str, steps: int, relaxed_steps: int, networks: int, tuning_steps: int
+) -> dict[str, Any]:
     """Tune a method on networks and data of development, then fit networks that chose nothing.
 
     ``tune`` tries rate · √width from 3.2 down in factors of √10, widened until the best lies
@@ -130,6 +132,7 @@ def tuned_cell(method: str, steps: int, relaxed_steps: int, networks: int) -> di
         steps: updates of a method, both phases of the hand-over together.
         relaxed_steps: RAI steps of the hand-over; as many fewer the two controls take.
         networks: how many.
+        tuning_steps: updates at each rate that is tried.
 
     Returns:
         ``learning_rates`` tried, mean ``losses`` there (None: one was not finite),
@@ -154,7 +157,7 @@ def tuned_cell(method: str, steps: int, relaxed_steps: int, networks: int) -> di
             "tie_margin": TIE_MARGIN,
             "limits": RATE_LIMITS,
         }
-        return tune(fit, networks, tuning_data, TUNING_STEPS, rates, **rule)
+        return tune(fit, networks, tuning_data, tuning_steps, rates, **rule)
 
     tried = build_mlp(architecture, development_seeds(TUNING_NETWORKS), *initialisation)
     first = None
@@ -266,7 +269,13 @@ SWEEPS = (
     Sweep(
         "methods",
         tuple(
-            {"method": method, "steps": 400, "relaxed_steps": 200, "networks": NETWORKS}
+            {
+                "method": method,
+                "steps": 400,
+                "relaxed_steps": 200,
+                "networks": NETWORKS,
+                "tuning_steps": 200,
+            }
             for method in METHODS
         ),
         tuned_cell,

@@ -52,7 +52,6 @@ def test_a_long_run_is_the_fit_of_its_own_network_on_its_own_draw(
 def small(monkeypatch):
     """A shape and an effort that take no time."""
     monkeypatch.setattr(rai_grads, "DEEP", Architecture((2, 4, 4, 1), "tanh"))
-    monkeypatch.setattr(rai_grads, "TUNING_STEPS", 4)
     monkeypatch.setattr(rai_grads, "SCALED_RATES", (1.0, 0.1))
     monkeypatch.setattr(rai_grads, "TUNING_NETWORKS", 2)
 
@@ -60,7 +59,7 @@ def small(monkeypatch):
 @pytest.mark.parametrize("method", rai_grads.METHODS)
 def test_a_method_is_tuned_on_other_networks_and_fits_its_own_on_their_draws(method, small):
     steps, first_steps = 6, 2
-    found = rai_grads.tuned_cell(method, steps, first_steps, 2)
+    found = rai_grads.tuned_cell(method, steps, first_steps, 2, tuning_steps=4)
     relaxed = method in ("RAI", "as written")
     shape = Architecture((2, 4, 4, 1), "tanh", skip_connections=method == "skips")
     start = ("orthogonal_centred", 4.0) if method == "orthogonal" else ()
