@@ -36,6 +36,15 @@ SMALLEST = {
     "regularisers": {"draws": 1, "seeds": 3, "hidden_layers": 2, "width": 3, "steps": 8},
     "minibatches": {"work": 0.1, "batch": 256},
     "minibatch-durations": {"rounds": 1, "work": 0.1, "rows": [100, 200]},
+    "guided-depths": {"hidden_layers": 3, "steps": 2},
+    "guided-solved": {"hidden_layers": 3, "steps": 2},
+    "guided-rivals": {"hidden_layers": 3, "steps": 125},
+    "guided-controls": {"hidden_layers": 3, "steps": 2},
+    "guided-rests": {"hidden_layers": 3, "steps": 2},
+    "guided-tasks": {"hidden_layers": 3, "steps": 2},
+    "guided-shallow": {"steps": 2},
+    "guided-disturbed": {"hidden_layers": 3, "steps": 2},
+    "guided-arithmetic": {"networks": [0], "steps": 1},
 }
 
 
