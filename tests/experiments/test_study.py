@@ -22,15 +22,6 @@ SMALLEST = {
     "mechanism-window": {"hidden_layers": 3, "width": 4},
     "mechanism-partial": {"hidden_layers": 10, "width": 4},
     "mechanism-residuals": {"hidden_layers": 3, "width": 4},
-    "guided-depths": {"hidden_layers": 2, "steps": 3},
-    "guided-rivals": {"hidden_layers": 3, "steps": 125},
-    "guided-controls": {"hidden_layers": 3, "steps": 3},
-    "guided-rests": {"hidden_layers": 3, "steps": 3},
-    "guided-tasks": {"steps": 3},
-    "guided-shallow": {"steps": 3},
-    "guided-disturbed": {"hidden_layers": 3, "steps": 3},
-    "guided-arithmetic": {"networks": [0], "steps": 3},
-    "guided-solved": {"hidden_layers": 3, "steps": 3},
     "handover": {"hidden_layers": 3, "width": 4, "backprop_steps": 3},
     "fresh-handover": {"hidden_layers": 3, "backprop_steps": 3},
     "initialisations": {
@@ -67,6 +58,15 @@ SMALLEST = {
     "minibatch-durations": {"rounds": 1, "work": 0.1, "rows": [100, 200]},
     "convergence": {"networks": 2, "most_steps": 4},
     "softmax-depth": {"width": 4, "networks": 2, "steps": 4},
+    "guided-depths": {"hidden_layers": 3, "steps": 2},
+    "guided-solved": {"hidden_layers": 3, "steps": 2},
+    "guided-rivals": {"hidden_layers": 3, "steps": 125},
+    "guided-controls": {"hidden_layers": 3, "steps": 2},
+    "guided-rests": {"hidden_layers": 3, "steps": 2},
+    "guided-tasks": {"hidden_layers": 3, "steps": 2},
+    "guided-shallow": {"steps": 2},
+    "guided-disturbed": {"hidden_layers": 3, "steps": 2},
+    "guided-arithmetic": {"networks": [0], "steps": 1},
 }
 
 
