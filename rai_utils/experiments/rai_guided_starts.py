@@ -26,7 +26,7 @@ from rai_utils.checks import one_of, seeded
 from rai_utils.data import Dataset, circles, digits, dose_response, from_arrays, moons, spirals
 from rai_utils.experiments.sweep import Cell, Sweep
 from rai_utils.models import Architecture, StackedMLP, build_mlp, pre_activations
-from rai_utils.publishing.arithmetic import NOTEBOOK_SETTINGS, SETTINGS
+from rai_utils.publishing.settings import NOTEBOOK_SETTINGS, SETTINGS
 from rai_utils.relaxation import RelaxedLoss, guided_targets, relaxed_loss
 from rai_utils.training import (
     Fit,

@@ -112,7 +112,7 @@ def test_the_durations_are_those_of_every_method_and_table():
 @pytest.mark.parametrize(
     ("sweep", "wrong", "message"),
     [
-        ("demo-tuning", {"method": "lion"}, "method must be one of RAI, backprop, got 'lion'"),
+        ("demo-tuning", {"method": "lion"}, "method must be one of backprop, RAI, got 'lion'"),
         ("proposal", {"method": "lion"}, "method must be one of RAI, backprop, got 'lion'"),
         ("proposal", {"precision": "half"}, "precision must be one of"),
         ("handover", {"dataset": "suns"}, "dataset must be one of moons, circles, spirals"),
