@@ -20,6 +20,10 @@ def build(target: Path) -> None:
     # What is imported only when it is asked for has to be there, and the core stands first.
     vars(package).update(offered, __all__=[*offered, *(module.name for module in modules)])
     pdoc.render.configure(docformat="google")
+    # One experiment runs in an environment of its own, with packages that this one has not.
+    experiments = import_module("rai_utils.experiments")
+    names = (module.name for module in iter_modules(experiments.__path__))
+    vars(experiments)["__all__"] = [name for name in names if name != "peers_jax"]
     pdoc.pdoc(package.__name__, output_directory=target)
 
 

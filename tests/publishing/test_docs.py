@@ -22,7 +22,9 @@ def test_the_pages_show_everything_public_and_need_no_network(tmp_path):
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     for module in walk_packages(rai_utils.__path__, "rai_utils."):
-        assert tmp_path.joinpath(*module.name.split(".")).with_suffix(".html").is_file()
+        written = tmp_path.joinpath(*module.name.split(".")).with_suffix(".html").is_file()
+        # One module runs in an environment of its own and cannot be read in this one.
+        assert written == (module.name != "rai_utils.experiments.peers_jax")
     pages = {path: path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.html")}
     assert not any(re.search(r'(?:src|<link[^>]*href)="http', page) for page in pages.values())
 

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from rai_utils.publishing import report
+from rai_utils.publishing.catalogue import claims_page, published_sets
 from rai_utils.publishing.claims import read_metrics
 from rai_utils.publishing.pipeline import ROOT, filled_readme
 from rai_utils.publishing.report import read_chapter, report_page
@@ -348,9 +349,13 @@ def test_a_changed_number_changes_readme_and_report(copy, page):
     claim |= {"measured": 0.654321, "interval": [0.61, 0.7], "verdict": "not reproduced"}
     path.write_text(json.dumps(record))
     (copy / "README.md").write_text(filled_readme(copy))
-    changed = report_page(copy)
-    for text, before in (((copy / "README.md").read_text(), README), (changed, page)):
-        for number in ("98.765", "0.654", "0.61 to 0.7"):
+    claims = claims_page(published_sets(copy))
+    for text, before, numbers in (
+        ((copy / "README.md").read_text(), README, ("98.765",)),
+        (claims, claims_page(published_sets(ROOT)), ("0.654", "0.61 to 0.7")),
+        (report_page(copy), page, ("98.765", "0.654", "0.61 to 0.7")),
+    ):
+        for number in numbers:
             assert number not in before
             assert number in text
         assert text.count("not reproduced") > before.count("not reproduced")
