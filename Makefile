@@ -116,9 +116,8 @@ test: $(ENVIRONMENT) ## lint, types, unit tests, every notebook run again, its n
 	@$(LINT)
 	@echo "== unit tests and the state of the repository"
 	@$(PYTEST) tests --ignore=tests/test_published.py
-	@echo "== the fast ones as another processor rounds, in four threads"
-	@ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE $(subst THREADS=1,THREADS=4,$(PYTEST)) \
-		tests -m "not slow" --ignore=tests/test_published.py
+	@echo "== the fast ones under two other arithmetics"
+	@$(RUN) -m rai_utils.publishing.arithmetic tests --settings oldest "four threads"
 	@echo "== every notebook run again, outputs and published numbers compared (many minutes)"
 	@rm -rf build/scratch
 	@$(PYTEST) --nbval --nbval-current-env $(NOTEBOOKS:%=notebooks/%.ipynb)
@@ -127,7 +126,7 @@ test: $(ENVIRONMENT) ## lint, types, unit tests, every notebook run again, its n
 check: $(ENVIRONMENT) ## lint, types and the fast unit tests, under a minute
 	@$(LINT)
 	@$(PYTEST) tests -m "not slow" --ignore=tests/test_published.py
-arithmetic: $(ENVIRONMENT) ## does any test, verdict or number hang on rounding? (two hours)
+arithmetic: $(ENVIRONMENT) ## does any test, verdict or number hang on rounding? (an hour)
 	@$(RUN) -m rai_utils.publishing.arithmetic
 study: $(ENVIRONMENT) ## run the long sweeps that some notebooks read (three hours)
 	@$(RUN) -m rai_utils.experiments.study $$SWEEPS $${CLUSTER:+--cluster "$$CLUSTER"}
