@@ -197,7 +197,7 @@ def tuned_cell(
         "losses": _rounded(found.losses),
         "learning_rate": found.phase.learning_rate,
         "at_limit": found.at_limit,
-        "evaluated_at": [begin + mark for mark in marks],
+        "evaluated_at": [mark + (first.steps if first else 0) for mark in marks],
         **records,
     }
 

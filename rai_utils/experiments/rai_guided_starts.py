@@ -35,7 +35,6 @@ from rai_utils.training import (
     Watch,
     compile_rprop,
     fit_backprop,
-    fit_handover,
     fit_relaxed,
 )
 
@@ -50,10 +49,8 @@ MANY: Cell = {"scale": 3.0, "offset": 1.5}
 STEEP: Cell = {"scale": 2.0, "offset": 3.0, "code": 2.0}
 STEEP_RATES = {"tanh": 0.02, "relu": 0.005}
 
-MEASURED = ("evaluated_at", "train", "held_out")
-# The first step of Rprop: from rai-grads, where it was tuned, and for "backprop", which is for
-# shallow networks, from networks and draws from 1000 on.
-RIVALS = {"hand-over": 0.1, "orthogonal": 1e-4, "backprop": 0.01}
+# The first step of Rprop in shallow networks, from networks and draws from 1000 on.
+BACKPROP_RATE = 0.01
 
 
 def noisy_moons(share: float, **draw: int) -> Dataset:
@@ -247,45 +244,13 @@ def _scores(fit: Fit, data: Dataset) -> dict[str, Any]:
     }
 
 
-def rival_cell(
-    method: str, task: str, hidden_layers: int, network: int, steps: int
-) -> dict[str, Any]:
-    """Train the network of ``guided_cell`` in another way, with as many steps in all.
-
-    Args:
-        method: ``"hand-over"`` of RAI from the plain forward pass to backpropagation after a step
-            a layer and 120 more, with a first step of 10⁴/T⁴ for T hidden layers, 1e-3 at most;
-            ``"orthogonal"``, backpropagation from orthogonal weights of gain 4 and biases that
-            centre the sigmoid; ``"backprop"`` from the default start.
-        task, hidden_layers, network, steps: as in ``guided_cell``.
-
-    Returns:
-        As ``guided_cell``.
-    """
-    one_of(method, RIVALS, "method")
+def backprop_cell(task: str, hidden_layers: int, network: int, steps: int) -> dict[str, Any]:
+    """Train the network of ``guided_cell`` by backpropagation; returns as it does."""
     data = TASKS[one_of(task, TASKS, "task")](network)
-    start = network_of(data, hidden_layers, network)
     compile_rprop()
-    first = hidden_layers + 120
-    seen = sorted({*marks(steps), *range(first, steps, 20)})
-    if method == "hand-over":
-        rate = min(1e-3, 1e4 / hidden_layers**4)
-        relaxed, backprop = _phase(first, RIVALS[method]), _phase(steps - first, rate)
-        fits = fit_handover(
-            start,
-            data,
-            relaxed,
-            backprop,
-            relaxed_watch=Watch(evaluate_at=[step for step in seen if step < first]),
-            backprop_watch=Watch(evaluate_at=[step - first for step in seen if step >= first]),
-            device="cpu",
-        )
-        found, then = _scores(fits.relaxed, data), _scores(fits.backprop, data)
-        then["evaluated_at"] = [first + step for step in then["evaluated_at"]]
-        return found | {name: found[name] + then[name] for name in MEASURED}
-    if method == "orthogonal":
-        start = build_mlp(start.architecture, [network], "orthogonal_centred", 4.0)
-    watch, phase = Watch(evaluate_at=seen), _phase(steps, RIVALS[method])
+    seen = sorted({*marks(steps), *range(hidden_layers + 120, steps, 20)})
+    start, phase = network_of(data, hidden_layers, network), _phase(steps, BACKPROP_RATE)
+    watch = Watch(evaluate_at=seen)
     return _scores(fit_backprop(start, data, phase, watch=watch, device="cpu"), data)
 
 
@@ -397,21 +362,6 @@ def _solved_cells() -> tuple[Cell, ...]:
     )
 
 
-def _rival_cells() -> tuple[Cell, ...]:
-    """The old start is in the sweep "proposal", on the same networks and training draws."""
-    return tuple(
-        {
-            "method": method,
-            "task": "moons",
-            "hidden_layers": 100,
-            "network": network,
-            "steps": steps,
-        }
-        for method, steps in (("hand-over", 300), ("orthogonal", 200))
-        for network in range(10)
-    )
-
-
 # What the controls change, by the names that figures give them, each on 5 networks of 30 layers.
 CONTROLS: dict[str, Cell] = {
     "the setting": {},
@@ -507,7 +457,7 @@ def _task_cells() -> tuple[Cell, ...]:
 
 def _shallow_cells() -> tuple[Cell, ...]:
     return tuple(
-        {"method": "backprop", "task": task, "hidden_layers": 2, "network": network, "steps": 200}
+        {"task": task, "hidden_layers": 2, "network": network, "steps": 200}
         for task in ("moons", "circles", "spirals", "dose curve", "digits", "MNIST-1D")
         for network in range(2 if task == "MNIST-1D" else 5)
     )
@@ -531,11 +481,10 @@ def _arithmetic_cells() -> tuple[Cell, ...]:
 SWEEPS = (
     Sweep("guided-depths", _depth_cells(), guided_cell),
     Sweep("guided-solved", _solved_cells(), guided_cell),
-    Sweep("guided-rivals", _rival_cells(), rival_cell),
     Sweep("guided-controls", _control_cells(), guided_cell),
     Sweep("guided-rests", _resting_cells(), guided_cell),
     Sweep("guided-tasks", _task_cells(), guided_cell),
-    Sweep("guided-shallow", _shallow_cells(), rival_cell),
+    Sweep("guided-shallow", _shallow_cells(), backprop_cell),
     Sweep("guided-disturbed", _disturbed_cells(), guided_cell),
     Sweep("guided-arithmetic", _arithmetic_cells(), arithmetic_cell),
 )

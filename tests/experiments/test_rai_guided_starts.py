@@ -16,18 +16,18 @@ from rai_utils.experiments import rai_guided_starts
 from rai_utils.experiments.rai_guided_starts import (
     NEVER,
     arithmetic_cell,
+    backprop_cell,
     guided_cell,
     marks,
     network_of,
     noisy_moons,
     read_at_layers,
     resting,
-    rival_cell,
     spliced,
 )
 from rai_utils.models import Architecture, build_mlp
 from rai_utils.relaxation import guided_targets
-from rai_utils.training import Phase, Watch, fit_relaxed
+from rai_utils.training import Phase, Watch, fit_backprop, fit_relaxed
 
 
 @pytest.fixture(autouse=True)
@@ -136,21 +136,16 @@ def test_marks_end_with_the_last_step(steps):
     assert marks(steps)[::-3][0] == steps
 
 
-def test_rivals_are_the_fits_of_their_names():
-    seen = {method: rival_cell(method, "moons", 3, 0, 130) for method in rai_guided_starts.RIVALS}
-    for found in seen.values():
-        assert found["evaluated_at"][-1] == 130 and len(found["train"]) == len(found["held_out"])
+def test_the_shallow_reference_is_backpropagation_from_the_default_start():
+    found = backprop_cell("moons", 3, 0, 130)
     data = rai_guided_starts.TASKS["moons"](0)
-    start = network_of(data, 3, 0)
-    # The hand-over is RAI from the old start until 123 steps are made.
-    before = [step for step in seen["hand-over"]["evaluated_at"] if step < 123]
-    watch, phase = Watch(evaluate_at=before), Phase(123, 0.1, smallest_step=1e-12)
-    history = fit_relaxed(start, data, phase, watch=watch, device="cpu").history
-    expected = history.accuracy[:, 0].round(4).tolist()
-    assert seen["hand-over"]["train"][: len(before)] == expected
-    assert seen["backprop"]["train"] != seen["orthogonal"]["train"]
-    with pytest.raises(ValueError, match="method must be one of"):
-        rival_cell("magic", "moons", 3, 0, 1)
+    watch, phase = Watch(evaluate_at=found["evaluated_at"]), Phase(130, 0.01, smallest_step=1e-12)
+    history = fit_backprop(network_of(data, 3, 0), data, phase, watch=watch, device="cpu").history
+    assert found["evaluated_at"][-1] == 130
+    assert found["train"] == history.accuracy[:, 0].round(4).tolist()
+    assert found["held_out"] == history.held_out_accuracy[:, 0].round(4).tolist()
+    with pytest.raises(ValueError, match="task must be one of"):
+        backprop_cell("magic", 3, 0, 1)
 
 
 def test_labels_are_turned_in_both_classes_alike():

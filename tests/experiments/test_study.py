@@ -60,7 +60,6 @@ SMALLEST = {
     "softmax-depth": {"width": 4, "networks": 2, "steps": 4},
     "guided-depths": {"hidden_layers": 3, "steps": 2},
     "guided-solved": {"hidden_layers": 3, "steps": 2},
-    "guided-rivals": {"hidden_layers": 3, "steps": 125},
     "guided-controls": {"hidden_layers": 3, "steps": 2},
     "guided-rests": {"hidden_layers": 3, "steps": 2},
     "guided-tasks": {"hidden_layers": 3, "steps": 2},
