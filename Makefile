@@ -14,6 +14,12 @@ PARAMETERS :=
 # publishes where published settings are left out.
 SWEEPS :=
 CLUSTER :=
+# What `make restyle` draws, and how: FIGURES="rai-grads rai-demo/training" (all without it),
+# STYLE=my.mplstyle, WIDTH=5.5 (inches), FORMAT=pdf, png or svg.
+FIGURES :=
+STYLE :=
+WIDTH :=
+FORMAT :=
 # ENV=active uses the python on PATH (conda, a venv of your own) and makes no .venv.
 ENV ?=
 # The Python that .venv is made from. Without it, the first of these that is new enough; the lock
@@ -24,8 +30,8 @@ PYTHONS := python3.11 python3.12 python3.13 python3
 ENV_ORIGIN := $(origin ENV)
 # What a person gives is text: make does not expand it, and it reaches a recipe through the
 # environment, where the shell does not read it again.
-$(foreach name,PROFILE PARAMETERS SWEEPS CLUSTER ENV PYTHON,$(eval override $(name) := $$(value $(name))))
-export PARAMETERS SWEEPS CLUSTER PYTHON PYTHONS
+$(foreach name,PROFILE PARAMETERS SWEEPS CLUSTER FIGURES STYLE WIDTH FORMAT ENV PYTHON,$(eval override $(name) := $$(value $(name))))
+export PARAMETERS SWEEPS CLUSTER FIGURES STYLE WIDTH FORMAT PYTHON PYTHONS
 
 ifneq ($(PROFILE),full)
 ifneq ($(PROFILE),quick)
@@ -59,7 +65,7 @@ TOGETHER = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(
 PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 LINT = $(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m ty check
 
-.PHONY: help figures notebooks report docs lab test check arithmetic study bench peers lock clean $(NOTEBOOKS) active-environment always
+.PHONY: help figures restyle notebooks report docs lab test check arithmetic study bench peers lock clean $(NOTEBOOKS) active-environment always
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 	@echo "  make NOTEBOOK     run one of: $(NOTEBOOKS)"
@@ -100,6 +106,8 @@ build/$(1)/$(2).ipynb: notebooks/$(2).ipynb $(wildcard notebooks/profiles/$(1)/$
 endef
 $(foreach profile,full quick,$(foreach notebook,$(NOTEBOOKS),$(eval $(call run_of,$(profile),$(notebook)))))
 
+restyle: $(ENVIRONMENT) ## build/restyled/: figures from published data; STYLE, WIDTH, FORMAT, FIGURES
+	@$(RUN) -m rai_utils.publishing.restyle --style "$$STYLE" --width "$$WIDTH" --format "$$FORMAT" $$FIGURES
 notebooks: $(ENVIRONMENT) ## write the outputs of the full run into the notebooks
 	@+$(TOGETHER) $(NOTEBOOKS:%=build/full/%.ipynb)
 	@$(PIPELINE) write-back $(NOTEBOOKS)

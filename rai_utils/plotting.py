@@ -33,6 +33,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LogNorm, to_hex
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
@@ -41,6 +42,8 @@ from matplotlib.ticker import LogFormatterMathtext, LogLocator, MaxNLocator, Nul
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 from seaborn.utils import relative_luminance
+
+from rai_utils.recording import drawing, recorded
 
 FloatArray = NDArray[np.float64]
 Style = dict[str, Any]
@@ -67,7 +70,7 @@ _HATCHED: Style = {
 # Handles long enough to tell the dashes apart.
 _KEY: Style = {"handlelength": 2.7, "handletextpad": 0.6, "columnspacing": 1.0}
 # A reference's line has its style; its name in grey would be lost in print.
-_REFERENCE_NAME: Style = {"fontsize": _SMALL_TEXT, "color": INK, "path_effects": HALO, "zorder": 4}
+_REFERENCE_NAME: Style = {"path_effects": HALO, "zorder": 4}
 
 # Told apart with any of the common colour-vision deficiencies.
 _BLUE, _, _GREEN, VERMILLION, _ROSE = seaborn.color_palette("colorblind").as_hex()[:5]
@@ -178,10 +181,12 @@ def figure(
     panel_height: float = 2.4,
     share_x: bool = False,
     share_y: bool = False,
+    height_ratios: Sequence[float] | None = None,
 ) -> tuple[Figure, Any]:
-    """Make a figure of equal panels, half a page wide: what is seen is what is printed.
+    """Make a figure of equal panels, as wide as the style says: half a page, and what is printed.
 
-    The panels of a row share that width, so no more than two of them stand side by side.
+    The panels of a row share that width, so no more than two of them stand side by side. What is
+    drawn is written down, so that it can be drawn again (`rai_utils.recording`).
 
     Args:
         columns: Panels side by side, 1 or 2.
@@ -189,6 +194,7 @@ def figure(
         panel_height: Height of one panel in inches.
         share_x: Whether the panels of a column have one horizontal scale.
         share_y: Whether the panels of a row have one vertical scale.
+        height_ratios: How the rows share the height, one number a row; equally without.
 
     Returns:
         The figure, and its axes as `matplotlib.pyplot.subplots` gives them: one `Axes` for a single
@@ -196,16 +202,22 @@ def figure(
     """
     if columns > 2:
         raise ValueError(f"columns must be 2 at most on half a page, got {columns}")
-    return plt.subplots(
+    made: Style = {"columns": columns, "rows": rows, "panel_height": panel_height}
+    made |= {"share_x": share_x, "share_y": share_y, "height_ratios": height_ratios}
+    width, _ = mpl.rcParams["figure.figsize"]
+    drawn = plt.subplots(
         rows,
         columns,
-        figsize=(HALF_PAGE, rows * panel_height),
+        figsize=(width, rows * panel_height),
         layout="constrained",
         sharex="col" if share_x else False,
         sharey="row" if share_y else False,
+        height_ratios=height_ratios,
     )
+    return recorded(*drawn, {"call": f"{__name__}.figure", "named": made})
 
 
+@drawing
 def outer_labels(panels: Iterable[Axes]) -> None:
     """Keep axis labels only under the last row and beside the first column of a grid of panels.
 
@@ -215,6 +227,7 @@ def outer_labels(panels: Iterable[Axes]) -> None:
         axes.label_outer()
 
 
+@drawing
 def shared_key(figure: Figure, panels: Iterable[Axes]) -> Legend:
     """Set one key under a figure in place of the keys of its panels, and return it.
 
@@ -293,6 +306,7 @@ def _in_table(name: str) -> bool:
     return not _NAMED.keys().isdisjoint({name.lower(), name.lower().partition(",")[0]})
 
 
+@drawing
 def landscape(
     axes: Axes,
     grid_x: ArrayLike,
@@ -359,6 +373,7 @@ def landscape(
     return axes
 
 
+@drawing
 def landscape_colour_bar(figure: Figure, axes: Axes | Iterable[Axes]) -> Colorbar:
     """Draw the one colour bar of a landscape, or of an array or sequence of them, and return it.
 
@@ -375,6 +390,7 @@ def landscape_colour_bar(figure: Figure, axes: Axes | Iterable[Axes]) -> Colorba
     return bar
 
 
+@drawing
 def layer_step_map(
     axes: Axes,
     steps: ArrayLike,
@@ -439,6 +455,7 @@ def layer_step_map(
     return axes
 
 
+@drawing
 def layer_profile(
     axes: Axes,
     layers: ArrayLike,
@@ -489,6 +506,7 @@ def layer_profile(
     return axes
 
 
+@drawing
 def training_curves(
     axes: Axes,
     steps: ArrayLike,
@@ -530,6 +548,7 @@ def training_curves(
     return axes
 
 
+@drawing
 def interval_bars(
     axes: Axes,
     names: Sequence[str],
@@ -590,10 +609,12 @@ def interval_bars(
         shift, side = (3, "left") if value < np.mean(axes.get_xlim()) else (-3, "right")
         place: Style = {"xytext": (shift, 0), "textcoords": "offset points", "ha": side}
         height = -0.62 - 0.45 * index
-        axes.annotate(name, (value, height), va="center", **place, **_REFERENCE_NAME)
+        place |= {"va": "center", "fontsize": _points("legend.fontsize")}
+        axes.annotate(name, (value, height), **place, **_REFERENCE_NAME)
     return axes
 
 
+@drawing
 def share_heat_map(
     axes: Axes,
     rows: Sequence[object],
@@ -643,6 +664,7 @@ def share_heat_map(
     return axes
 
 
+@drawing
 def relation(
     axes: Axes,
     x: ArrayLike,
@@ -702,6 +724,7 @@ def relation(
     return axes
 
 
+@drawing
 def signed_heat_map(
     axes: Axes, values: ArrayLike, *, limit: float, title: str | None = None
 ) -> Axes:
@@ -748,7 +771,7 @@ def _heat_map(
 ) -> None:
     """Draw a matrix from the top with a text in each cell that is a number."""
     names: Style = {"xticklabels": [*map(str, columns)], "yticklabels": [*map(str, rows)]}
-    text = {"annot": texts, "fmt": "", "annot_kws": {"size": _SMALL_TEXT}}
+    text = {"annot": texts, "fmt": "", "annot_kws": {"size": _points("legend.fontsize")}}
     seaborn.heatmap(values, ax=axes, **text, **names, **settings)
     # seaborn turns from white to black only at a luminance of 0.41, where white text has a
     # contrast of 2.3; at 0.18 both have 4.6 (WCAG 2.1, contrast ratio).
@@ -777,6 +800,7 @@ def _references(references: Mapping[str, float] | None) -> dict[str, tuple[float
 def _draw_references(axes: Axes, marks: Mapping[str, tuple[float, Style]]) -> None:
     """Draw horizontal lines, each with its name at its left end."""
     place: Style = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
+    place["fontsize"] = _points("legend.fontsize")
     for name, (value, style) in marks.items():
         axes.axhline(value, **style, label=name)
         axes.annotate(name, (0, value), xytext=(3, 1.5), **place, **_REFERENCE_NAME)
@@ -795,15 +819,20 @@ def _legend_below(axes: Axes, handles: Sequence[Artist]) -> None:
     figure, cell = figure_of(axes), axes.get_subplotspec()
     width = 72 * figure.get_size_inches()[0] / (cell.get_gridspec().ncols if cell else 1)
     columns = _key_columns([str(handle.get_label()) for handle in handles], width - 40)  # the ticks
-    below = ScaledTranslation(0, -(_TEXT * 3.4) / 72, figure.dpi_scale_trans)
+    below = ScaledTranslation(0, -(_points("axes.labelsize") * 3.4) / 72, figure.dpi_scale_trans)
     place: Style = {"bbox_to_anchor": (0, 0), "bbox_transform": axes.transAxes + below}
     place |= {"loc": "upper left", "borderaxespad": 0, "ncols": columns}
     axes.legend(handles=handles, **place, **_KEY)
 
 
+def _points(setting: Literal["legend.fontsize", "axes.labelsize"]) -> float:
+    """The size in points that the style gives to a kind of text."""
+    return FontProperties(size=mpl.rcParams[setting]).get_size_in_points()
+
+
 def _key_columns(names: Collection[str], width: float) -> int:
     """How many columns of a key with these names fit into a width in points."""
-    entry = _SMALL_TEXT * (0.56 * max(len(name) for name in names) + 4.4)
+    entry = _points("legend.fontsize") * (0.56 * max(len(name) for name in names) + 4.4)
     return max(1, min(len(names), int(width / entry)))
 
 
@@ -848,6 +877,7 @@ class _LogTicks(LogLocator):
         return super().tick_values(vmin, vmax)
 
 
+@drawing
 def label_powers(axis: Axis) -> None:
     """Give a logarithmic axis two labels or more, however few powers of ten it spans."""
     powers = LogFormatterMathtext()

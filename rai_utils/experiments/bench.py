@@ -372,7 +372,7 @@ def _draw_steps(study: Study, seconds: Mapping[str, float]) -> None:
     plotting.interval_bars(axes, names, times, times, times, label="one step, ms")
     plotting.label_powers(axes.xaxis)
     study.figure("steps", figure)
-    plt.close(figure)
+    plt.close("all")
 
 
 def _growth(study: Study, steps: int) -> None:
@@ -407,7 +407,7 @@ def _growth(study: Study, steps: int) -> None:
     header = ["growth", "exponent", *(f"ms at size {i}" for i in range(1, 6))]
     print("\n" + markdown_table(header, rows), flush=True)
     study.figure("growth", figure)
-    plt.close(figure)
+    plt.close("all")
 
 
 def main() -> None:

@@ -217,7 +217,7 @@ def draw(results: dict[str, dict[str, dict[str, float]]], file: Path) -> None:
         plotting.interval_bars(axes, list(sides), times, times, times, label="one step, ms")
         plotting.label_powers(axes.xaxis)
     figure.savefig(file)
-    plt.close(figure)
+    plt.close("all")
 
 
 def main() -> None:

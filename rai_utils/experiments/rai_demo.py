@@ -29,6 +29,7 @@ from rai_utils.plotting import (
     landscape,
     method_style,
 )
+from rai_utils.recording import drawing
 from rai_utils.relaxation import RelaxationPlan, RelaxedLoss, relaxed_loss
 from rai_utils.training import (
     Fit,
@@ -465,6 +466,7 @@ SWEEPS = (
 # --- plots ------------------------------------------------------------------------------------
 
 
+@drawing
 def boundaries(
     axes: Axes,
     grid_x: ArrayLike,
@@ -512,6 +514,7 @@ _COLUMNS = (0.75, 2.42, 4.09, 5.68, 7.27, 8.94, 10.61, 12.28)
 _RADIUS = 0.6
 
 
+@drawing
 def circuit(axes: Axes, *, relaxed: bool) -> Axes:
     """Draw the proposal's figure 1: the plain circuit (Eq. 1), or the relaxed twin as trained.
 

@@ -207,8 +207,10 @@ def badges(folder: Path) -> str:
 def figures_index(records: Records) -> str:
     """Return ``figures/README.md``: each figure file once, with what makes it."""
     parts = [
-        "# Figures\n\nEach figure as PNG (200 dpi) and PDF, each number in `metrics.json` and as a "
-        "LaTeX macro in [numbers.tex](numbers.tex). This page is generated from the published sets."
+        "# Figures\n\nEach figure as PNG (200 dpi), PDF, and JSON: what is drawn in it, from which "
+        "`make restyle` draws it in another style, width or format. Each number in `metrics.json` "
+        "and as a LaTeX macro in [numbers.tex](numbers.tex). This page is generated from the "
+        "published sets."
     ]
     for name, record in records.items():
         origin = f"[the notebook {name}](../notebooks/{name}.ipynb): `make {name}`"

@@ -24,9 +24,10 @@ from rai_utils.publishing import legibility
 from rai_utils.publishing.intervals import Interval, Number, estimate
 from rai_utils.publishing.parameters import PUBLISH_TO, study_parameters
 from rai_utils.publishing.rules import ANSWERS, WIDEST, Rule, check_share, check_tolerance
+from rai_utils.recording import as_json, bare, record_of
 
 METRICS_FILE = "metrics.json"
-FIGURE_SUFFIXES = (".png", ".pdf")
+FIGURE_SUFFIXES = (".png", ".pdf", ".json")
 METRICS_KEYS = (
     "notebook",
     "parameters",
@@ -231,30 +232,28 @@ class Study:
         }
 
     def figure(self, name: str, figure: Figure) -> None:
-        """Save a figure as ``name.png`` (200 dpi) and ``name.pdf``, the same bytes in each run.
+        """Save a figure of ``plotting.figure`` as ``name.png`` (200 dpi), ``.pdf`` and ``.json``.
 
-        Text that is cut off or overlaps is warned of, since it may depend on the numbers shown;
-        text that is too small at half a page's width is refused
-        (:func:`rai_utils.publishing.legibility.check_size`). What :func:`described` reads off it is
-        published too, for readers who do not see it. Names are kebab-case.
+        They have the same bytes in each run. The JSON is what is drawn, from which ``make restyle``
+        draws it again (:mod:`rai_utils.recording`). Text that is cut off or overlaps is warned of,
+        since it may depend on the numbers shown; text that is too small at half a page's width is
+        refused (:func:`rai_utils.publishing.legibility.check_size`). What :func:`described` reads
+        off it is published too, for readers who do not see it. Names are kebab-case.
         """
         _check_name(name, _KEBAB_CASE, "a figure", "kebab-case", "deep-mlp-landscape")
-        _check_new(name, self._figures, "figure")
-        if not isinstance(figure, Figure):
-            raise TypeError(
-                f"figure {name} must be a matplotlib Figure, got {type(figure).__name__}"
-            )
+        _check_new(name, [*self._figures, Path(METRICS_FILE).stem], "figure")
+        try:
+            record = record_of(figure)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"figure {name}: {error}") from error
+        figure = bare(figure)
         legibility.check_size(figure)
         for fault in legibility.collisions(figure):
             warnings.warn(f"figure {name}: {fault}", stacklevel=2)
         stem = self.publish_to / name
-        # A date and a version of matplotlib would change the bytes without changing the figure.
-        figure.savefig(stem.with_suffix(".png"), dpi=DOTS_PER_INCH, metadata={"Software": None})
-        figure.savefig(
-            stem.with_suffix(".pdf"),
-            dpi=DOTS_PER_INCH,
-            metadata={"CreationDate": None, "Creator": None, "Producer": None},
-        )
+        for suffix in (".png", ".pdf"):
+            save_figure(figure, stem.with_suffix(suffix))
+        stem.with_suffix(".json").write_text(as_json(record), encoding="utf-8")
         self._figures.append(name)
         self._descriptions[name] = described(figure)
 
@@ -322,6 +321,17 @@ class Study:
         for name in names:
             for suffix in FIGURE_SUFFIXES:
                 (self.publish_to / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Save a figure in the format that the path ends in, with the same bytes in each run."""
+    # A date and a version of matplotlib would change the bytes without changing the figure.
+    unsaid = {
+        ".png": ("Software",),
+        ".pdf": ("CreationDate", "Creator", "Producer"),
+        ".svg": ("Date", "Creator"),
+    }[path.suffix]
+    bare(figure).savefig(path, dpi=DOTS_PER_INCH, metadata=dict.fromkeys(unsaid))
 
 
 def rule_shown(claim: Mapping[str, Any]) -> str:

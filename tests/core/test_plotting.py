@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from rai_utils import plotting
 from rai_utils.models import ACTIVATIONS, compared_activations
 from rai_utils.publishing.legibility import HALF_PAGE, check_size, collisions, drawn_texts
+from rai_utils.recording import bare
 
 mpl.use("Agg")
 
@@ -34,9 +35,15 @@ def clean_matplotlib(monkeypatch):
     plt.close("all")
 
 
+def figure_of(*args, **named):
+    """A figure as `plotting.figure` makes it, without the stand-ins that write down."""
+    figure, panels = plotting.figure(*args, **named)
+    return bare(figure), np.vectorize(bare)(panels) if np.ndim(panels) else bare(panels)
+
+
 @pytest.fixture
 def axes():
-    return plotting.figure()[1]
+    return figure_of()[1]
 
 
 def mesh_of(axes: Axes) -> QuadMesh:
@@ -148,7 +155,7 @@ def with_nan(values: np.ndarray, *place: int) -> np.ndarray:
 def test_draws_on_the_axes_given_legibly_and_the_same_each_time(name):
     pictures, before = [], repr(CALLS[name])
     for _ in range(2):
-        figure, axes = plotting.figure()
+        figure, axes = figure_of()
         figures = plt.get_fignums()
         assert call(name, axes) is axes
         assert axes.has_data() or axes.patches
@@ -163,7 +170,7 @@ def test_draws_on_the_axes_given_legibly_and_the_same_each_time(name):
 @pytest.mark.parametrize("name", CALLS)
 def test_refuses_an_array_of_axes(name):
     with pytest.raises(TypeError, match="axes must be a matplotlib Axes, got ndarray"):
-        call(name, plotting.figure(columns=2)[1])
+        call(name, figure_of(columns=2)[1])
 
 
 @pytest.mark.parametrize(
@@ -307,15 +314,15 @@ def test_style_is_legible_at_half_a_page_and_needs_no_latex():
 
 @pytest.mark.parametrize("columns", [1, 2])
 def test_a_figure_is_half_a_page_wide_whatever_it_holds(columns):
-    figure, panels = plotting.figure(columns, 3, panel_height=1.5)
+    figure, panels = figure_of(columns, 3, panel_height=1.5)
     np.testing.assert_allclose(figure.get_size_inches(), (HALF_PAGE, 4.5))
     assert np.shape(panels) == ((3, 2) if columns == 2 else (3,))
     assert figure.get_layout_engine() is not None
-    assert isinstance(plotting.figure()[1], Axes)
+    assert isinstance(figure_of()[1], Axes)
 
 
 def test_shared_scales_are_those_of_a_column_and_of_a_row():
-    _, panels = plotting.figure(2, 2, share_x=True, share_y=True)
+    _, panels = figure_of(2, 2, share_x=True, share_y=True)
     panels[0, 0].set(xlim=(0, 7), ylim=(0, 9))
     assert panels[1, 0].get_xlim() == (0, 7) and panels[0, 1].get_xlim() == (0, 1)
     assert panels[0, 1].get_ylim() == (0, 9) and panels[1, 0].get_ylim() == (0, 1)
@@ -326,11 +333,11 @@ def test_shared_scales_are_those_of_a_column_and_of_a_row():
 )
 def test_figure_refuses_empty_and_unreadable_sizes(settings):
     with pytest.raises(ValueError, match="must be"):
-        plotting.figure(**settings)
+        figure_of(**settings)
 
 
 def test_outer_labels_leaves_them_under_and_beside_the_grid():
-    _, panels = plotting.figure(2, 2, share_x=True, share_y=True)
+    _, panels = figure_of(2, 2, share_x=True, share_y=True)
     for axes in panels.flat:
         axes.set(xlabel="x", ylabel="y")
     plotting.outer_labels(panels)
@@ -339,7 +346,7 @@ def test_outer_labels_leaves_them_under_and_beside_the_grid():
 
 
 def test_shared_key_names_each_line_once_and_takes_the_place_of_the_panels_keys():
-    figure, panels = plotting.figure(rows=2)
+    figure, panels = figure_of(rows=2)
     for axes, names in zip(panels, (("RAI", "other"), ("RAI", "chance")), strict=True):
         curves = {name: np.ones((3, 2)) for name in names}
         plotting.training_curves(axes, [1, 2, 3], curves, label="loss")
@@ -354,7 +361,7 @@ def test_shared_key_names_each_line_once_and_takes_the_place_of_the_panels_keys(
 
 
 def test_shared_key_needs_a_key():
-    figure, panels = plotting.figure(2)
+    figure, panels = figure_of(2)
     with pytest.raises(ValueError, match="panels must have one key or more, got none"):
         plotting.shared_key(figure, panels)
 
@@ -479,7 +486,7 @@ def test_landscape_marks_the_classes_by_shape(axes):
     shapes = [clouds[f"class {value}"].get_paths()[0].vertices.shape for value in (0, 1)]
     assert shapes[0] != shapes[1]
     assert key(axes) == ["class 0", "class 1"]
-    _, bare = plotting.figure()
+    _, bare = figure_of()
     assert key(call("landscape", bare, key=False)) == []
 
 
@@ -498,7 +505,7 @@ def test_landscape_hatches_what_is_not_a_number(axes):
 
 
 def test_one_colour_bar_for_compared_landscapes():
-    figure, panels = plotting.figure(columns=2)
+    figure, panels = figure_of(columns=2)
     for panel in panels:
         call("landscape", panel)
     bar = plotting.landscape_colour_bar(figure, panels)
@@ -509,7 +516,7 @@ def test_one_colour_bar_for_compared_landscapes():
 
 
 def test_colour_bar_needs_a_landscape_in_each_panel():
-    figure, panels = plotting.figure(columns=2)
+    figure, panels = figure_of(columns=2)
     call("landscape", panels[0])
     with pytest.raises(ValueError, match="got 1 in 2"):
         plotting.landscape_colour_bar(figure, panels)
@@ -573,7 +580,7 @@ def test_map_takes_its_colour_limits(axes):
     limits = {"both": {"floor": 1e-5, "ceiling": 1e-3}, "min": {"floor": 1e-5}}
     limits |= {"max": {"ceiling": 1e-3}, "neither": {}}
     for extend, ends in limits.items():
-        bar = mesh_of(call("layer_step_map", plotting.figure()[1], **ends)).colorbar
+        bar = mesh_of(call("layer_step_map", figure_of()[1], **ends)).colorbar
         assert bar.extend == extend
 
 
@@ -634,7 +641,7 @@ def test_profile_keeps_the_zeros_of_two_methods_apart(axes):
 
 @pytest.mark.parametrize("decades", [1, 3, 9, 30])
 def test_labels_of_a_profile_with_zeros_do_not_overlap(decades):
-    figure, axes = plotting.figure(panel_height=2.0)
+    figure, axes = figure_of(panel_height=2.0)
     values = np.array([0.0, 3 * 10.0**-decades, 1.0])
     plotting.layer_profile(axes, [1, 2, 3], {"RAI": values}, label="gradient norm")
     assert collisions(figure) == []
@@ -761,7 +768,7 @@ def test_rows_have_the_look_of_their_method_and_others_have_one_look(axes):
     call("interval_bars", axes, names=["RAI, 3 layers", "backprop", "mine"])
     styles = [plotting.method_style(name) for name in ("RAI", "backprop", "mine")]
     assert looks(axes) == [(style["color"], style["marker"]) for style in styles]
-    _, other = plotting.figure()
+    _, other = figure_of()
     call("interval_bars", other, names=["Iris", "Wine", "Digits"])
     assert len(set(looks(other))) == 1
 

@@ -25,6 +25,7 @@ from rai_utils.experiments.rai_demo import (
 )
 from rai_utils.models import Architecture, build_mlp
 from rai_utils.publishing.legibility import HALF_PAGE, check_size, collisions
+from rai_utils.recording import bare
 from rai_utils.relaxation import forward_targets, relaxation_plan, relaxed_loss
 from rai_utils.training import Phase, Watch, fit_backprop, fit_relaxed
 
@@ -300,12 +301,14 @@ def test_circuit_is_legible_at_half_a_page_and_grows_with_its_panel():
 
 @pytest.mark.parametrize("relaxed", [False, True])
 def test_circuit_text_stays_inside_the_panel_and_apart(relaxed):
+    plotting.use_style()
     figure, axes = plotting.figure(panel_height=0.63 * HALF_PAGE)
     circuit(axes, relaxed=relaxed)
     assert collisions(figure) == []
 
 
 def test_circuit_is_drawn_legibly_and_the_same_each_time_on_the_axes_given():
+    plotting.use_style()
     pictures = []
     for _ in range(2):
         figure, axes = plotting.figure()
@@ -315,4 +318,4 @@ def test_circuit_is_drawn_legibly_and_the_same_each_time_on_the_axes_given():
         pictures.append(np.array(figure.canvas.buffer_rgba()))
     np.testing.assert_array_equal(*pictures)
     with pytest.raises(TypeError, match="axes must be a matplotlib Axes, got ndarray"):
-        circuit(np.array([axes]), relaxed=True)
+        circuit(np.array([bare(axes)]), relaxed=True)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from rai_utils import plotting
 from rai_utils.publishing import claims
 from rai_utils.publishing.claims import Null, Study, described, read_metrics, rule_shown
 from rai_utils.publishing.intervals import Estimate
@@ -23,12 +24,12 @@ def study(tmp_path):
 
 @pytest.fixture
 def figure():
-    figure, axes = plt.subplots(figsize=(3, 2))
-    figure.subplots_adjust(left=0.2, bottom=0.15)
+    plotting.use_style()
+    figure, axes = plotting.figure(panel_height=2)
     axes.plot([0, 1], [1, 0], label="falling")
     axes.set_title("a title")
     yield figure
-    plt.close(figure)
+    plt.close("all")
 
 
 # --- the study ---
@@ -111,6 +112,7 @@ def test_publish_writes_what_was_collected(study, figure, tmp_path):
         "metrics.json",
         "deep-landscape.png",
         "deep-landscape.pdf",
+        "deep-landscape.json",
     }
     assert read_metrics(path) == read_metrics(path.parent) == record
     assert str(tmp_path) not in path.read_text()
@@ -123,7 +125,7 @@ def test_the_set_has_the_same_bytes_in_each_run(study, figure, tmp_path):
         one.figure("curve", figure)
         one.publish()
     files = sorted(path.name for path in study.publish_to.iterdir())
-    assert len(files) == 3
+    assert len(files) == 4
     for name in files:
         ours, theirs = study.publish_to / name, other.publish_to / name
         assert ours.read_bytes() == theirs.read_bytes()
@@ -134,7 +136,7 @@ def test_the_set_has_the_same_bytes_in_each_run(study, figure, tmp_path):
 def test_a_figure_is_saved_at_200_dots_per_inch(study, figure):
     study.figure("curve", figure)
     height, width, _ = plt.imread(study.publish_to / "curve.png").shape
-    assert (width, height) == (600, 400)
+    assert (width, height) == (650, 400)
 
 
 def test_a_figure_that_half_a_page_makes_illegible_is_refused(study, figure):
@@ -305,7 +307,8 @@ def claim(**changes):
             "numbers of the null of P8 must be of none, got 'other'",
         ),
         (lambda s: s.figure("Deep", None), ValueError, "kebab-case"),
-        (lambda s: s.figure("deep", None), TypeError, "must be a matplotlib Figure, got NoneType"),
+        (lambda s: s.figure("metrics", None), ValueError, "must be new, got 'metrics'"),
+        (lambda s: s.figure("deep", None), TypeError, "deep: .* of plotting.figure, got NoneType"),
     ],
 )
 def test_what_cannot_be_published_is_refused(study, call, error, message):

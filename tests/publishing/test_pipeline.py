@@ -36,7 +36,9 @@ study.record(tolerance=0, doubled=2 * steps)
 2 * steps"""
 PUBLISH = """\
 from matplotlib.figure import Figure
-study.figure("empty", Figure(figsize=(1, 1)))
+from rai_utils.recording import recorded
+drawn, _ = recorded(Figure(figsize=(1, 1)), [], {})
+study.figure("empty", drawn)
 study.publish()"""
 PROSE = "# Tiny\n\nTwice is <!--=doubled-->0<!--/-->."
 LINKS = (
@@ -161,6 +163,7 @@ def test_a_full_run_publishes_and_writes_back(project, monkeypatch, tmp_path_fac
         "build/full/tiny.ipynb",
         "figures/README.md",
         "figures/numbers.tex",
+        "figures/tiny/empty.json",
         "figures/tiny/empty.pdf",
         "figures/tiny/empty.png",
         "figures/tiny/metrics.json",
@@ -606,7 +609,7 @@ def test_a_run_that_cannot_be_published_is_kept_and_published_later(project, cap
     assert "tiny  full  finished, but not published: " in errors
     assert f"it is kept in build/full/finished/tiny: {command}\n" in errors
     kept = state(project / "build" / "full" / "finished" / "tiny" / "figures")
-    assert {*kept} == {"metrics.json", "empty.png", "empty.pdf"}
+    assert {*kept} == {"metrics.json", "empty.png", "empty.pdf", "empty.json"}
     assert not (project / "figures" / "tiny").exists()
 
     # The next run, which fails, says so and leaves it.

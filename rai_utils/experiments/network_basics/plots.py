@@ -21,8 +21,10 @@ from rai_utils.plotting import (
     label_powers,
     training_curves,
 )
+from rai_utils.recording import drawing
 
 
+@drawing
 def expression_graph(
     axes: Axes,
     positions: Mapping[str, tuple[float, float]],
@@ -72,6 +74,7 @@ def expression_graph(
     return axes
 
 
+@drawing
 def power_law(
     axes: Axes,
     sizes: ArrayLike,

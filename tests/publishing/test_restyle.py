@@ -1,0 +1,104 @@
+import io
+import json
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from rai_utils import plotting, training
+from rai_utils.publishing.claims import read_metrics, save_figure
+from rai_utils.publishing.pipeline import ROOT
+from rai_utils.publishing.restyle import main, restyle
+from rai_utils.recording import as_json, record_of, redraw
+
+DRAWN = [
+    f"{path.parent.name}/{name}"
+    for path in sorted(ROOT.glob("figures/*/metrics.json"))
+    for name in read_metrics(path)["figures"]
+    if path.with_name(f"{name}.json").is_file()
+]
+
+
+@pytest.fixture(autouse=True)
+def settings():
+    with mpl.rc_context():
+        yield
+    plt.close("all")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A checkout with one set of two figures."""
+    plotting.use_style()
+    made = tmp_path / "figures" / "tiny"
+    made.mkdir(parents=True)
+    record = json.loads((ROOT / "figures" / "rai-demo" / "metrics.json").read_text())
+    record |= {"notebook": "tiny", "figures": ["curve", "other"]}
+    (made / "metrics.json").write_text(json.dumps(record))
+    for name in record["figures"]:
+        figure, axes = plotting.figure()
+        plotting.relation(axes, [1, 2], {"RAI": [0.1, 1 / 3]}, x_label="x", label="y")
+        (made / f"{name}.json").write_text(as_json(record_of(figure)))
+        save_figure(figure, made / f"{name}.pdf")
+    return tmp_path
+
+
+def test_a_figure_without_a_change_has_the_bytes_of_the_published_one(folder):
+    (file,) = restyle(["tiny/curve"], folder=folder)
+    assert file == folder / "build" / "restyled" / "tiny" / "curve.pdf"
+    assert file.read_bytes() == (folder / "figures" / "tiny" / "curve.pdf").read_bytes()
+
+
+def test_style_width_and_format_are_those_asked_for(folder, tmp_path, capsys):
+    style = tmp_path / "my.mplstyle"
+    style.write_text("axes.facecolor: 00ff00\naxes.grid: True\n")
+    asked = ["tiny", "--style", str(style), "--width", "5.5", "--format", "png"]
+    assert main(asked, folder) == 0
+    assert capsys.readouterr().out.startswith("restyle  2 figures in ")
+    files = sorted((folder / "build" / "restyled" / "tiny").iterdir())
+    assert [file.name for file in files] == ["curve.png", "other.png"]
+    pixels = (plt.imread(files[0])[..., :3] * 255).round().astype(int)
+    assert pixels.shape[1] == 1100
+    assert (pixels == (0, 255, 0)).all(-1).mean() > 0.5
+    assert main(["tiny/curve", "--style", "ggplot", "--format", "svg"], folder) == 0
+    assert "<svg" in (files[0].with_suffix(".svg")).read_text()
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["tinny/curve"], "FIGURES must name sets or set/figure, got 'tinny/curve'; the nearest"),
+        (["--style", "none.mplstyle"], "STYLE must be a file or a style of matplotlib, got 'none"),
+        (["--width", "50"], "WIDTH must be 2 to 12 inches, got '50'"),
+        (["--width", "wide"], "WIDTH must be 2 to 12 inches, got 'wide'"),
+        (["--format", "jpg"], "FORMAT must be pdf, png, svg, got 'jpg'"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_one_line(asked, message, folder, capsys):
+    assert main(asked, folder) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"restyle: {message}")
+    assert printed.err.count("\n") == 1
+    assert not (folder / "build").exists()
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_the_data_of_a_published_figure_give_its_picture_without_training(name, monkeypatch):
+    """In pixels: the bytes of a picture hang on the machine that made it."""
+
+    def refuse(*given, **named):
+        raise AssertionError("a figure was drawn by training")
+
+    for loop in ("steps", "module_steps", "_fit"):
+        monkeypatch.setattr(training, loop, refuse)
+    plotting.use_style()
+    stem = ROOT / "figures" / name
+    figure = redraw(json.loads(stem.with_suffix(".json").read_text(encoding="utf-8")))
+    file = io.BytesIO()
+    figure.savefig(file, dpi=200)
+    file.seek(0)
+    drawn, published = plt.imread(file), plt.imread(stem.with_suffix(".png"))
+    assert drawn.shape == published.shape
+    assert np.abs(drawn - published).mean() < 0.002
