@@ -50,7 +50,10 @@ Style = dict[str, Any]
 Scale = Literal["linear", "log", "symlog"]
 
 HALF_PAGE = 3.25
-"""Width of every figure in inches: a column of a page."""
+"""Width of a printed figure in inches: a column of a page."""
+
+PAGE = 6.75
+"""Width of two such columns and what is between them: panels stand side by side on a screen."""
 
 COLOUR_MAP = "viridis"
 """The proposal's map. Its lightness only grows, so a greyscale print keeps the order."""
@@ -126,10 +129,11 @@ _NEUTRAL: Style = {"color": "#444444", "linestyle": _SOLID, "marker": "o"}
 _SIGNED_COLOUR_MAP = "PuOr_r"
 
 
-def use_style() -> None:
+def use_style(width: float = HALF_PAGE) -> None:
     """Set matplotlib's defaults to the style of the study, for all figures made from now on.
 
     What a reader's own settings changed is undone first: a figure looks the same for everybody.
+    They are ``width`` inches wide: `HALF_PAGE`, or `PAGE` to see panels side by side.
     """
     settings: dict[Any, Any] = {
         "font.family": "sans-serif",
@@ -157,7 +161,7 @@ def use_style() -> None:
         "lines.markersize": 4.0,
         "hatch.linewidth": 0.4,
         "image.cmap": COLOUR_MAP,
-        "figure.figsize": (HALF_PAGE, 2.5),
+        "figure.figsize": (width, 2.5),
         "figure.constrained_layout.use": True,
         "figure.dpi": 150,
         "savefig.dpi": 200,
@@ -185,16 +189,18 @@ def figure(
 ) -> tuple[Figure, Any]:
     """Make a figure of equal panels, as wide as the style says: half a page, and what is printed.
 
-    The panels of a row share that width, so no more than two of them stand side by side. What is
-    drawn is written down, so that it can be drawn again (`rai_utils.recording`).
+    The panels of a row share that width, so no more than two of them stand side by side. Where the
+    style is wider, up to four do, and one alone is not stretched to it. What is drawn is written
+    down, so that it can be drawn again (`rai_utils.recording`).
 
     Args:
-        columns: Panels side by side, 1 or 2.
-        rows: Panels on top of each other, at least 1.
+        columns: Panels side by side on half a page, 1 or 2.
+        rows: Panels on top of each other there, at least 1.
         panel_height: Height of one panel in inches.
         share_x: Whether the panels of a column have one horizontal scale.
         share_y: Whether the panels of a row have one vertical scale.
-        height_ratios: How the rows share the height, one number a row; equally without.
+        height_ratios: How the rows share the height, one number a row, for a drawing that keeps
+            its shape in whatever width; equally without.
 
     Returns:
         The figure, and its axes as `matplotlib.pyplot.subplots` gives them: one `Axes` for a single
@@ -205,26 +211,66 @@ def figure(
     made: Style = {"columns": columns, "rows": rows, "panel_height": panel_height}
     made |= {"share_x": share_x, "share_y": share_y, "height_ratios": height_ratios}
     width, _ = mpl.rcParams["figure.figsize"]
-    drawn = plt.subplots(
-        rows,
-        columns,
-        figsize=(width, rows * panel_height),
+    across, share = columns, ("col" if share_x else False, "row" if share_y else False)
+    if height_ratios is not None:
+        panel_height *= width / HALF_PAGE
+    elif width > 1.3 * HALF_PAGE:
+        across = _side_by_side(columns, rows)
+        share = (share_x, share_y and columns > 1) if across > columns else share
+        if across == 1 and width == PAGE:
+            width, panel_height = 0.75 * width, 1.15 * panel_height
+    deep = -(-columns * rows // max(across, 1))
+    drawn, grid = plt.subplots(
+        deep,
+        across,
+        figsize=(width, deep * panel_height),
         layout="constrained",
-        sharex="col" if share_x else False,
-        sharey="row" if share_y else False,
+        sharex=share[0],
+        sharey=share[1],
         height_ratios=height_ratios,
+        squeeze=False,
     )
-    return recorded(*drawn, {"call": f"{__name__}.figure", "named": made})
+    for empty in grid.flat[columns * rows :]:
+        empty.remove()
+    panels = grid.ravel()[: columns * rows].reshape(rows, columns).squeeze()
+    panels = panels if panels.ndim else panels.item()
+    return recorded(drawn, panels, {"call": f"{__name__}.figure", "named": made})
+
+
+def _side_by_side(columns: int, rows: int) -> int:
+    """How many of the panels of half a page stand side by side on a page."""
+    panels = columns * rows
+    if columns == 1:
+        return panels if panels <= 3 else 2
+    return panels if panels <= 4 else 3 if panels % 3 == 0 else 4
 
 
 @drawing
 def outer_labels(panels: Iterable[Axes]) -> None:
-    """Keep axis labels only under the last row and beside the first column of a grid of panels.
+    """Keep axis labels only where a panel has no other below it, or at its left, with the same.
 
-    For panels that have their scales in common, of any shape; call it when all are drawn.
+    Such panels have the label and the scale in common, by chance or not. They may stand in any
+    grid; call it when all are drawn.
     """
-    for axes in np.ravel(np.asarray(panels, dtype=object)):
-        axes.label_outer()
+    cells = [(axes, axes.get_subplotspec()) for axes in np.ravel(np.asarray(panels, dtype=object))]
+    for axes, cell in cells:
+        below = [
+            other
+            for other, place in cells
+            if place.colspan == cell.colspan and place.rowspan.start > cell.rowspan.start
+        ]
+        left = [
+            other
+            for other, place in cells
+            if place.rowspan == cell.rowspan and place.colspan.start < cell.colspan.start
+        ]
+        if any(other.get_xlim() == axes.get_xlim() for other in below):
+            axes.tick_params(labelbottom=False)
+            axes.set_xlabel("")
+        same = (axes.get_ylim(), axes.get_ylabel())
+        if any((other.get_ylim(), other.get_ylabel()) == same for other in left):
+            axes.tick_params(labelleft=False)
+            axes.set_ylabel("")
 
 
 @drawing

@@ -18,13 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from rai_utils.publishing import legibility
 from rai_utils.publishing.intervals import Interval, Number, estimate
 from rai_utils.publishing.parameters import PUBLISH_TO, study_parameters
 from rai_utils.publishing.rules import ANSWERS, WIDEST, Rule, check_share, check_tolerance
-from rai_utils.recording import as_json, bare, record_of
+from rai_utils.recording import as_json, bare, record_of, redraw
 
 METRICS_FILE = "metrics.json"
 FIGURE_SUFFIXES = (".png", ".pdf", ".json")
@@ -237,7 +239,8 @@ class Study:
     def figure(self, name: str, figure: Figure, alt: str | None = None) -> None:
         """Save a figure of ``plotting.figure`` as ``name.png`` (200 dpi), ``.pdf`` and ``.json``.
 
-        They have the same bytes in each run. The JSON is what is drawn, from which ``make restyle``
+        They have the same bytes in each run. The PNG is as wide as the figure, and the PDF, which
+        is for print, half a page. The JSON is what is drawn, from which ``make restyle``
         draws it again (:mod:`rai_utils.recording`). Text that is cut off or overlaps is warned of,
         since it may depend on the numbers shown; text that is too small at half a page's width is
         refused (:func:`rai_utils.publishing.legibility.check_size`). ``alt`` says in words what it
@@ -250,16 +253,26 @@ class Study:
             record = record_of(figure)
         except (TypeError, ValueError) as error:
             raise type(error)(f"figure {name}: {error}") from error
-        figure = bare(figure)
-        legibility.check_size(figure)
-        for fault in legibility.collisions(figure):
+
+        def drawn(width: float) -> Figure:
+            size = width, mpl.rcParams["figure.figsize"][1]
+            with mpl.rc_context({"figure.figsize": size}):
+                return bare(redraw(record))
+
+        printed = drawn(legibility.HALF_PAGE)
+        legibility.check_size(printed)
+        for fault in legibility.collisions(printed):
             warnings.warn(f"figure {name}: {fault}", stacklevel=2)
+        plt.close(printed)
         stem = self.publish_to / name
-        for suffix in (".png", ".pdf"):
-            save_figure(figure, stem.with_suffix(suffix))
+        # Each is drawn afresh: a layout that is settled twice may move by a pixel.
+        widths = {".png": mpl.rcParams["figure.figsize"][0], ".pdf": legibility.HALF_PAGE}
+        for suffix, width in widths.items():
+            save_figure(saved := drawn(width), stem.with_suffix(suffix))
+            plt.close(saved)
         stem.with_suffix(".json").write_text(as_json(record), encoding="utf-8")
         self._figures.append(name)
-        self._descriptions[name] = alt or described(figure)
+        self._descriptions[name] = alt or described(bare(figure))
 
     def publish(self) -> None:
         """Write ``metrics.json``, the last file of the set.

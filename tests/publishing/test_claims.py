@@ -435,7 +435,8 @@ def test_a_figure_is_described_by_its_own_labels():
 
 
 def test_words_by_hand_are_published_in_place_of_the_labels(study):
-    made, axes = plt.subplots(figsize=(3.25, 2), layout="constrained")
+    plotting.use_style()
+    made, axes = plotting.figure()
     axes.set(xlabel="step", ylabel="loss")
     study.figure("labelled", made)
     study.figure("told", made, alt="The loss falls.")
