@@ -38,7 +38,13 @@ from matplotlib.legend import Legend
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.rcsetup import cycler
-from matplotlib.ticker import LogFormatterMathtext, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    LogFormatterMathtext,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+)
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 from seaborn.utils import relative_luminance
@@ -908,6 +914,29 @@ def _zero_rows(
     powers = [f"$10^{{{exponent:.0f}}}$" for exponent in exponents]
     axes.set_yticks(10 ** np.array([bottom - depth / 2, *exponents]), ["0", *powers])
     return {name: 10 ** (bottom - row * (index + 0.75)) for index, name in enumerate(with_zeros)}
+
+
+_MISSING = 1e-3
+"""What may be missing to 1 before an error scale runs out: 1 itself stands there."""
+
+
+@drawing
+def error_scale(axis: Axis) -> None:
+    """Set an axis of accuracies so that equal ratios of what is missing to 1 are equally far apart.
+
+    y = −log10(1 − accuracy + 0.001): 0.9, 0.99 and 0.999 stand apart, and 1 has a place. Ends of
+    intervals beyond 1 stand at 1. Call it before what is drawn, on an axis from about 0 to 1.
+    """
+
+    def forward(share: FloatArray) -> FloatArray:
+        return -np.log10(np.maximum(1 - np.asarray(share), 0) + _MISSING)
+
+    def backward(y: FloatArray) -> FloatArray:
+        return 1 + _MISSING - 10.0 ** -np.asarray(y)
+
+    axis._set_axes_scale("function", functions=(forward, backward))
+    axis.set_major_locator(FixedLocator([0, 0.5, 0.7, 0.9, 0.97, 0.99, 0.997, 1]))
+    axis.set_major_formatter(lambda share, _: f"{share:g}")
 
 
 _FEW = 300
