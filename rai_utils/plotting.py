@@ -934,7 +934,8 @@ def error_scale(axis: Axis) -> None:
     def backward(y: FloatArray) -> FloatArray:
         return 1 + _MISSING - 10.0 ** -np.asarray(y)
 
-    axis._set_axes_scale("function", functions=(forward, backward))
+    rescale = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
+    rescale("function", functions=(forward, backward))
     axis.set_major_locator(FixedLocator([0, 0.5, 0.7, 0.9, 0.97, 0.99, 0.997, 1]))
     axis.set_major_formatter(lambda share, _: f"{share:g}")
 

@@ -19,6 +19,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from PIL import Image
 
 import rai_utils
 from rai_utils.publishing import prose
@@ -48,6 +49,7 @@ from rai_utils.publishing.rules import (
     compare,
     identity,
 )
+from rai_utils.publishing.strip import PICTURE, STRIPS
 
 NOTEBOOK_FOLDER = ROOT / "notebooks"
 LONGEST_CELL = 25
@@ -66,6 +68,17 @@ ROOMS = {
     "publishing": {"publishing"},
     "experiments": {"core", "publishing", "experiments"},
 }
+# What brings the checkout where a notebook comes alone, and the notebooks that lack it.
+COLAB = """\
+import os
+import subprocess
+import sys
+
+if "google.colab" in sys.modules:  # there a notebook comes alone: put in the address
+    subprocess.run(["git", "clone", "-q", "ADDRESS", "rai-study"], check=True)
+    os.chdir("rai-study")
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "."], check=True)"""
+WITHOUT_COLAB = {"network-basics", "activation-saturation", "softmax-hidden-layer"}
 # What draws is all that they have in common.
 DRAWING = {"recording", "plotting"}
 # What several experiments share, and the commands that run them; all else serves one notebook.
@@ -566,6 +579,62 @@ def test_every_figure_that_a_text_shows_is_published():
             assert (ROOT / figure).is_file(), f"{name} shows {figure}"
 
 
+PAGES = ("README.md", "CLAIMS.md", "CONTRIBUTING.md", "CHANGELOG.md", "figures/README.md")
+LINK = re.compile(r"""\]\(<?([^)\s>]+)>?\)|(?:src|href)=["']([^"']+)["']""")
+
+
+def anchors(text):
+    """Return the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(text, folder):
+    """Return the relative links and pictures of a page that lead nowhere."""
+    broken = []
+    for link in (
+        "".join(found) for found in LINK.findall(re.sub("```.*?```", "", text, flags=re.S))
+    ):
+        path, _, anchor = link.partition("#")
+        target = folder / path
+        if re.match("[a-z]+:", link):
+            continue
+        page = text if not path else None
+        if path.endswith(".md") and target.is_file():
+            page = target.read_text(encoding="utf-8")
+        if not (target.exists() and (not anchor or page is None or anchor in anchors(page))):
+            broken.append(link)
+    return broken
+
+
+def test_broken_links_are_found():
+    text = (
+        "# One, two\n[a](#one-two) [b](#three) [c](https://x.org/y) ![d](no.png)\n```\n[e](no)\n```"
+    )
+    assert broken_links(text, ROOT) == ["#three", "no.png"]
+    assert broken_links('[a](README.md#two-commands) <img src="no.gif">', ROOT) == ["no.gif"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_link_of_a_page_is_broken(page):
+    path = ROOT / page
+    assert broken_links(path.read_text(encoding="utf-8"), path.parent) == []
+
+
+def test_no_link_of_a_notebook_is_broken(notebook):
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    assert broken_links("\n\n".join(texts), NOTEBOOK_FOLDER) == []
+
+
+def test_the_moving_picture_is_small_and_shows_each_map():
+    files = [ROOT / "figures" / f"{name}.json" for name in STRIPS]
+    maps = sum(file.read_text(encoding="utf-8").count('plotting.landscape"') for file in files)
+    picture = ROOT / PICTURE
+    assert picture.stat().st_size < 1e6
+    with Image.open(picture) as moving:
+        assert moving.n_frames == maps > 5
+
+
 def test_the_citation_names_this_version_and_whole_references():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -810,12 +879,15 @@ def test_only_the_lock_pins():
     assert f"pip install {torch} --index-url" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_steps_for_colab_find_the_published_data(tmp_path):
-    """What they run, with copies for the clone and for the installed package."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert (
-        "git clone ADDRESS rai-study\n%cd rai-study\n%pip install --quiet --no-deps .\n" in readme
-    )
+def test_a_notebook_brings_its_checkout_to_colab(notebook_name, notebook):
+    if notebook_name not in WITHOUT_COLAB:
+        (cell,) = [cell for cell in notebook.cells if "google.colab" in cell.source]
+        assert cell.source == COLAB
+        assert is_hidden(cell)
+
+
+def test_what_is_installed_on_colab_finds_the_published_data(tmp_path):
+    """With copies for the clone and for the installed package."""
     packages, clone = tmp_path / "packages", tmp_path / "rai-study"
     shutil.copytree(ROOT / "rai_utils", packages / "rai_utils")
     shutil.copytree(ROOT / "figures" / "study", clone / "figures" / "study")
@@ -846,7 +918,16 @@ def test_conda_installs_the_same_lock():
     assert "- -r requirements.txt" in (ROOT / "environment.yml").read_text(encoding="utf-8")
 
 
+def test_binder_takes_a_python_that_the_lock_fits():
+    """It reads no range of versions."""
+    assert "- python=3.11\n" in (ROOT / "environment.yml").read_text(encoding="utf-8")
+
+
 def test_continuous_integration_runs_make_test():
+    workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    (job,) = yaml.safe_load(workflow)["jobs"].values()
+    assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+    assert any(step.get("run") == ".ci/run" for step in job["steps"])
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o100
     assert script.read_text(encoding="utf-8").rstrip().endswith("\nmake test")

@@ -250,28 +250,31 @@ def macro_name(notebook: str, name: str) -> str:
 
 
 def tex_value(value: Number | str) -> str:
-    """Return a number as LaTeX for text or formula: four significant digits, no package needed."""
+    r"""Return a number as digits that ``\num`` sets and ``\fpeval`` calculates with.
+
+    It has four significant digits: ``1.234e-05``. A number that does not exist is a dash.
+    """
     if value is None:
         return r"\textendash{}"
-    digits = f"{value:.4g}" if isinstance(value, float) else str(value)
-    if found := re.fullmatch(r"(.*\d)e([-+]\d+)", digits):
-        return rf"\ensuremath{{{found[1]}\times10^{{{int(found[2])}}}}}"
-    return rf"\ensuremath{{{digits}}}" if digits[0] == "-" else digits
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def numbers_tex(records: Records) -> str:
     r"""Return ``figures/numbers.tex``: ``\newcommand{\RaiGradsPEightLow}{0.874}`` and so on.
 
-    Two numbers whose names give the same macro are refused with a ValueError.
+    Each line ends with the name that the number has in this study. Two numbers whose names give the
+    same macro are refused with a ValueError.
     """
     lines = [
-        "% Generated from figures/*/metrics.json: \\input this file and write, for example,",
-        "% \\RaiGradsPEightMeasured{} for claim P8 of rai-grads. ...Low and ...High are the ends",
-        "% of the interval, ...Verdict is the verdict.",
+        "% Generated from figures/*/metrics.json: \\input this file, and siunitx for \\num. Write",
+        "% \\num{\\RaiGradsPEightMeasured} for claim P8 of rai-grads, or calculate:",
+        "% \\num{\\fpeval{round(\\RaiGradsHandoverHeldOut - \\RaiGradsRaiHeldOut, 3)}}. ...Low and",
+        "% ...High are the ends of the interval, ...Verdict is the verdict, a text. The name of a",
+        "% number stands behind it. example.tex is a document that does all this.",
     ]
     taken: dict[str, str] = {}
     for notebook, record in records.items():
-        lines.append(f"% {notebook}")
+        lines.append(f"% --- {notebook}")
         for name, value in prose.named_values(record).items():
             if value is None and name.endswith((".low", ".high")):
                 continue
@@ -282,7 +285,7 @@ def numbers_tex(records: Records) -> str:
                     f"\\{macro}"
                 )
             taken[macro] = number
-            lines.append(rf"\newcommand{{\{macro}}}{{{tex_value(value)}}}")
+            lines.append(rf"\newcommand{{\{macro}}}{{{tex_value(value)}}} % {number}")
     return "\n".join(lines) + "\n"
 
 

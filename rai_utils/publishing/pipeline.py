@@ -555,6 +555,10 @@ def _write_back_all(notebooks: Sequence[str], folder: Path) -> None:
         same = file.is_file() and file.read_text(encoding="utf-8") == text
         file.write_text(text, encoding="utf-8")
         _say(f"{page}  {'unchanged' if same else 'written'}")
+    # Imported here: a run and its errors need not wait for what draws.
+    from rai_utils.publishing.strip import write_strip
+
+    write_strip(folder)
 
 
 @contextlib.contextmanager
