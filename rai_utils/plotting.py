@@ -28,7 +28,7 @@ import numpy as np
 import seaborn
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, XAxis
 from matplotlib.collections import QuadMesh
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LogNorm, to_hex
@@ -934,7 +934,7 @@ def error_scale(axis: Axis) -> None:
     def backward(y: FloatArray) -> FloatArray:
         return 1 + _MISSING - 10.0 ** -np.asarray(y)
 
-    rescale = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
+    rescale = axis.axes.set_xscale if isinstance(axis, XAxis) else axis.axes.set_yscale
     rescale("function", functions=(forward, backward))
     axis.set_major_locator(FixedLocator([0, 0.5, 0.7, 0.9, 0.97, 0.99, 0.997, 1]))
     axis.set_major_formatter(lambda share, _: f"{share:g}")

@@ -844,3 +844,49 @@ def test_a_logarithmic_axis_has_labels_to_read_it_by_even_if_its_limits_come_lat
     axes.set_ylim(limits)
     shown = [text.get_text() for text in drawn_texts(axes.figure)]
     assert set(labels) <= set(shown), shown
+
+
+def test_an_error_scale_sets_equal_ratios_of_what_is_missing_equally_far_apart(axes):
+    plotting.error_scale(axes.xaxis)
+    axes.plot([0.5, 1.0, 1.2], [0, 1, 2])
+    places = axes.transData.transform([[x, 0] for x in (0, 0.9, 0.99, 1.0, 1.2)])[:, 0]
+    # −log10(missing + 0.001), by hand.
+    expected = np.array([-0.000434, 0.995679, 1.958607, 3.0, 3.0])
+    np.testing.assert_allclose(
+        np.diff(places) / (places[3] - places[0]), np.diff(expected) / 3.000434, atol=1e-5
+    )
+    axes.figure.draw_without_rendering()
+    shown = [text.get_text() for text in axes.get_xticklabels()]
+    assert {"0.5", "0.9", "0.99", "1"} <= set(shown)
+
+
+def test_panels_stand_side_by_side_on_a_page_and_keep_their_order():
+    plotting.use_style(plotting.PAGE)
+    for (columns, rows), grid in {
+        (1, 2): (1, 2),
+        (1, 3): (1, 3),
+        (1, 4): (2, 2),
+        (2, 2): (1, 4),
+        (2, 3): (2, 3),
+        (2, 1): (1, 2),
+    }.items():
+        figure, panels = figure_of(columns, rows, share_x=True, share_y=True)
+        geometry = panels.flat[0].get_subplotspec().get_gridspec().get_geometry()
+        assert geometry == grid
+        assert panels.shape == ((rows, columns) if min(rows, columns) > 1 else (rows * columns,))
+        places = [axes.get_subplotspec().num1 for axes in panels.flat]
+        assert places == sorted(places)
+        assert figure.get_figwidth() == plotting.PAGE
+    assert figure_of()[0].get_figwidth() == 0.75 * plotting.PAGE
+    drawing, _ = figure_of(rows=2, panel_height=1.0, height_ratios=(1, 2))
+    assert drawing.get_size_inches() == pytest.approx([6.75, 2 * 6.75 / 3.25])
+
+
+def test_panels_with_other_labels_keep_them_side_by_side():
+    plotting.use_style(plotting.PAGE)
+    _, panels = figure_of(rows=3, share_x=True)
+    for axes, name in zip(panels, ("loss", "loss", "gain"), strict=True):
+        axes.set(xlabel="step", ylabel=name)
+    plotting.outer_labels(panels)
+    assert [axes.get_xlabel() for axes in panels] == ["step"] * 3
+    assert [axes.get_ylabel() for axes in panels] == ["loss", "", "gain"]
