@@ -218,6 +218,7 @@ def figure(
     made |= {"share_x": share_x, "share_y": share_y, "height_ratios": height_ratios}
     width, _ = mpl.rcParams["figure.figsize"]
     across, share = columns, ("col" if share_x else False, "row" if share_y else False)
+    key = 0.0
     if height_ratios is not None:
         panel_height *= width / HALF_PAGE
     elif width > 1.3 * HALF_PAGE:
@@ -225,11 +226,14 @@ def figure(
         share = (share_x, share_y and columns > 1) if across > columns else share
         if across == 1 and width == PAGE:
             width, panel_height = 0.75 * width, 1.15 * panel_height
+        elif across > columns:  # fewer rows share the height of labels and key
+            panel_height *= max(1, width * columns / (across * HALF_PAGE))
+            key = 0.4
     deep = -(-columns * rows // max(across, 1))
     drawn, grid = plt.subplots(
         deep,
         across,
-        figsize=(width, deep * panel_height),
+        figsize=(width, deep * panel_height + key),
         layout="constrained",
         sharex=share[0],
         sharey=share[1],
@@ -384,6 +388,7 @@ def landscape(
         key: Whether the meaning of the markers is written into the panel.
     """
     check_axes(axes)
+    figure_of(axes).set_layout_engine("compressed")  # no gaps beside square maps
     x, y = _increasing("grid_x", grid_x, 2), _increasing("grid_y", grid_y, 2)
     values = _array("probability", probability, (y.size, x.size), least=0, most=1, finite=False)
     positions = _array("points", points, (None, 2))
