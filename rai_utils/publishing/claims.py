@@ -64,42 +64,6 @@ def _is_of_this_project(file: Path) -> bool:
     return file.is_file() and 'name = "rai-study"' in file.read_text(encoding="utf-8")
 
 
-# --- figures in words --------------------------------------------------------------------------
-
-
-def described(figure: Figure) -> str:
-    """Return what a figure shows in words: its panels, their axes, what the legends name.
-
-    It is made from the titles and labels that the figure itself holds. A figure without any gives
-    an empty text.
-    """
-    panels, keys = [], []
-    for axes in figure.axes:
-        if axes.get_label() == "<colorbar>":
-            named = _spoken(axes.get_ylabel() or axes.get_xlabel())
-            keys += [f"Colour: {named}."] if named else []
-            continue
-        across, up = _spoken(axes.get_xlabel()), _spoken(axes.get_ylabel())
-        drawn = f"{up} against {across}" if up and across else up or across
-        parts = [_spoken(axes.get_title()), drawn]
-        text = ": ".join(part for part in parts if part)
-        legend = axes.get_legend()
-        names = [] if legend is None else legend.get_texts()
-        if names:
-            text += f" ({', '.join(_spoken(name.get_text()) for name in names)})"
-        panels += [text] if text else []
-    for legend in figure.legends:
-        keys.append(f"Key: {', '.join(_spoken(text.get_text()) for text in legend.get_texts())}.")
-    title = _spoken(figure.get_suptitle())
-    sentences = [f"{title}." if title else "", *(f"{panel}." for panel in dict.fromkeys(panels))]
-    return " ".join(sentence for sentence in [*sentences, *dict.fromkeys(keys)] if sentence)
-
-
-def _spoken(label: str) -> str:
-    """Return a label without line breaks and without the signs that set mathematics."""
-    return " ".join(re.sub(r"\\(?:hat|mathrm|text)|[$\\{}]", "", label).split())
-
-
 # --- the study --------------------------------------------------------------------------------
 
 
@@ -236,19 +200,20 @@ class Study:
             "null": None if null is None else _plain_null(null, rule, id),
         }
 
-    def figure(self, name: str, figure: Figure, alt: str | None = None) -> None:
+    def figure(self, name: str, figure: Figure, *, alt: str) -> None:
         """Save a figure of ``plotting.figure`` as ``name.png`` (200 dpi), ``.pdf`` and ``.json``.
 
         They have the same bytes in each run. The PNG is as wide as the figure, and the PDF, which
         is for print, half a page. The JSON is what is drawn, from which ``make restyle``
         draws it again (:mod:`rai_utils.recording`). Text that is cut off or overlaps is warned of,
         since it may depend on the numbers shown; text that is too small at half a page's width is
-        refused (:func:`rai_utils.publishing.legibility.check_size`). ``alt`` says in words what it
-        shows, for readers who do not see it; without it, what :func:`described` reads off the
-        figure does. Names are kebab-case.
+        refused (:func:`rai_utils.publishing.legibility.check_size`). ``alt`` says in a sentence or
+        two what is seen and what it shows, for readers who do not see it. Names are kebab-case.
         """
         _check_name(name, _KEBAB_CASE, "a figure", "kebab-case", "deep-mlp-landscape")
         _check_new(name, [*self._figures, Path(METRICS_FILE).stem], "figure")
+        if not alt.strip():
+            raise ValueError(f"alt of figure {name} must be a sentence, got {alt!r}")
         try:
             record = record_of(figure)
         except (TypeError, ValueError) as error:
@@ -272,7 +237,7 @@ class Study:
             plt.close(saved)
         stem.with_suffix(".json").write_text(as_json(record), encoding="utf-8")
         self._figures.append(name)
-        self._descriptions[name] = alt or described(bare(figure))
+        self._descriptions[name] = alt
 
     def publish(self) -> None:
         """Write ``metrics.json``, the last file of the set.

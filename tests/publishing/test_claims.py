@@ -9,7 +9,7 @@ import torch
 
 from rai_utils import plotting
 from rai_utils.publishing import claims
-from rai_utils.publishing.claims import Null, Study, described, read_metrics, rule_shown
+from rai_utils.publishing.claims import Null, Study, read_metrics, rule_shown
 from rai_utils.publishing.intervals import Estimate
 from rai_utils.publishing.pipeline import ROOT
 from rai_utils.publishing.rules import Measured, Rule, all_of, at_least, at_most, compare, identity
@@ -42,7 +42,7 @@ def test_publish_writes_what_was_collected(study, figure, tmp_path):
     chance = Null("the nets stay at chance", [0.5, 0.5])
     deep = Estimate(0.98, (0.95, 1.0), 5)
     study.claim("P8", "RAI trains the deep net.", deep, at_least(0.9), tolerance=0.05, null=chance)
-    study.figure("deep-landscape", figure)
+    study.figure("deep-landscape", figure, alt="It falls.")
     study.publish()
     path = study.publish_to / "metrics.json"
 
@@ -107,7 +107,7 @@ def test_publish_writes_what_was_collected(study, figure, tmp_path):
         }
     ]
     assert record["figures"] == ["deep-landscape"]
-    assert list(record["descriptions"]) == ["deep-landscape"]
+    assert record["descriptions"] == {"deep-landscape": "It falls."}
     assert {file.name for file in path.parent.iterdir()} == {
         "metrics.json",
         "deep-landscape.png",
@@ -122,7 +122,7 @@ def test_the_set_has_the_same_bytes_in_each_run(study, figure, tmp_path):
     other = Study("no-notebook", {"seeds": 3, "publish_to": tmp_path / "other"})
     for one in (study, other):
         one.record(tolerance=0, loss=0.1 + 0.2)
-        one.figure("curve", figure)
+        one.figure("curve", figure, alt="It falls.")
         one.publish()
     files = sorted(path.name for path in study.publish_to.iterdir())
     assert len(files) == 4
@@ -134,7 +134,7 @@ def test_the_set_has_the_same_bytes_in_each_run(study, figure, tmp_path):
 
 
 def test_a_figure_is_saved_at_200_dots_per_inch(study, figure):
-    study.figure("curve", figure)
+    study.figure("curve", figure, alt="It falls.")
     height, width, _ = plt.imread(study.publish_to / "curve.png").shape
     assert (width, height) == (650, 400)
 
@@ -142,7 +142,7 @@ def test_a_figure_is_saved_at_200_dots_per_inch(study, figure):
 def test_a_figure_that_half_a_page_makes_illegible_is_refused(study, figure):
     figure.set_size_inches(8, 4)
     with pytest.raises(ValueError, match=r"'.*' has .* there: the figure is 8 inches wide"):
-        study.figure("wide", figure)
+        study.figure("wide", figure, alt="It falls.")
     assert list(study.publish_to.glob("wide*")) == []
 
 
@@ -150,11 +150,11 @@ def test_text_that_overlaps_is_warned_of(study, figure):
     figure.text(0.3, 0.5, "under")
     figure.text(0.3, 0.5, "over")
     with pytest.warns(UserWarning, match="figure crowded: 'under' overlaps 'over'"):
-        study.figure("crowded", figure)
+        study.figure("crowded", figure, alt="It falls.")
 
 
 def test_a_new_study_removes_the_set_that_stood_there(study, figure):
-    study.figure("curve", figure)
+    study.figure("curve", figure, alt="It falls.")
     study.publish()
     (study.publish_to / "notes.txt").write_text("not ours")
     Study("no-notebook", {"publish_to": study.publish_to})
@@ -306,9 +306,18 @@ def claim(**changes):
             ValueError,
             "numbers of the null of P8 must be of none, got 'other'",
         ),
-        (lambda s: s.figure("Deep", None), ValueError, "kebab-case"),
-        (lambda s: s.figure("metrics", None), ValueError, "must be new, got 'metrics'"),
-        (lambda s: s.figure("deep", None), TypeError, "deep: .* of plotting.figure, got NoneType"),
+        (lambda s: s.figure("Deep", None, alt=""), ValueError, "kebab-case"),
+        (
+            lambda s: s.figure("metrics", None, alt="It falls."),
+            ValueError,
+            "must be new, got 'metrics'",
+        ),
+        (lambda s: s.figure("deep", None, alt=" "), ValueError, "alt of figure deep must be"),
+        (
+            lambda s: s.figure("deep", None, alt="It falls."),
+            TypeError,
+            "deep: .* of plotting.figure, got NoneType",
+        ),
     ],
 )
 def test_what_cannot_be_published_is_refused(study, call, error, message):
@@ -326,11 +335,11 @@ def test_nothing_is_recorded_of_a_call_that_is_refused(study):
 def test_a_name_is_used_once(study, figure):
     study.record(tolerance=0, loss=1)
     study.claim("P8", **claim())
-    study.figure("curve", figure)
+    study.figure("curve", figure, alt="It falls.")
     for again in (
         lambda: study.record(tolerance=0, loss=1),
         lambda: study.claim("P8", **claim()),
-        lambda: study.figure("curve", figure),
+        lambda: study.figure("curve", figure, alt="It falls."),
     ):
         with pytest.raises(ValueError, match=r"must be new, got '(?:loss|P8|curve)' again"):
             again()
@@ -410,40 +419,6 @@ def test_a_file_that_is_no_set_is_refused(tmp_path):
     # A broken set does not keep the next run from starting.
     Study("no-notebook", {"publish_to": tmp_path})
     assert not path.exists()
-
-
-# --- figures in words ---
-
-
-def test_a_figure_is_described_by_its_own_labels():
-    made, (left, right) = plt.subplots(1, 2)
-    left.plot([1, 2], label=r"$\hat z_t$")
-    left.set(title="backprop,\n16 seeds", xlabel="step", ylabel="held-out accuracy")
-    left.legend()
-    right.set_xlabel("share of the plane")
-    bar = made.colorbar(right.imshow([[0, 1]]), ax=right)
-    bar.set_label("P(class 1)")
-    assert described(made) == (
-        "backprop, 16 seeds: held-out accuracy against step (z_t). share of the plane. "
-        "Colour: P(class 1)."
-    )
-    assert described(plt.figure()) == ""
-    made, panels = plt.subplots(1, 2)
-    panels[1].set_title("named")
-    assert described(made) == "named."
-    plt.close("all")
-
-
-def test_words_by_hand_are_published_in_place_of_the_labels(study):
-    plotting.use_style()
-    made, axes = plotting.figure()
-    axes.set(xlabel="step", ylabel="loss")
-    study.figure("labelled", made)
-    study.figure("told", made, alt="The loss falls.")
-    study.publish()
-    words = read_metrics(study.publish_to)["descriptions"]
-    assert words == {"labelled": "loss against step.", "told": "The loss falls."}
-    plt.close("all")
 
 
 def test_the_release_of_torch_is_recorded_whatever_its_build(monkeypatch):

@@ -38,7 +38,7 @@ PUBLISH = """\
 from matplotlib.figure import Figure
 from rai_utils.recording import recorded
 drawn, _ = recorded(Figure(figsize=(1, 1)), [], {})
-study.figure("empty", drawn)
+study.figure("empty", drawn, alt="Nothing.")
 study.publish()"""
 PROSE = "# Tiny\n\nTwice is <!--=doubled-->0<!--/-->."
 LINKS = (
@@ -538,7 +538,7 @@ use_style()
 drawn, axes = figure()
 _ = axes.plot([1, 2], label="a line")
 _ = axes.legend()
-study.figure("drawn", drawn)"""
+study.figure("drawn", drawn, alt="A line.")"""
 LOOK = """\
 import builtins, matplotlib, numpy
 precision = numpy.get_printoptions()["precision"]
