@@ -663,7 +663,8 @@ def interval_bars(
     axes.margins(x=0.08)
     for index, (name, (value, style)) in enumerate(marks.items()):
         axes.axvline(value, **style, label=name)
-        shift, side = (3, "left") if value < np.mean(axes.get_xlim()) else (-3, "right")
+        ends = axes.xaxis.get_transform().transform(np.array([*axes.get_xlim(), value]))
+        shift, side = (3, "left") if ends[2] < np.mean(ends[:2]) else (-3, "right")
         place: Style = {"xytext": (shift, 0), "textcoords": "offset points", "ha": side}
         height = -0.62 - 0.45 * index
         place |= {"va": "center", "fontsize": _points("legend.fontsize")}

@@ -44,7 +44,7 @@ FAULTS = """
 class Page:
     """A page in a browser of its own; ``messages`` are what it wrote to its console or missed."""
 
-    def __init__(self, browser: str, path: Path) -> None:
+    def __init__(self, browser: str, place: Path | str) -> None:
         self._kept = contextlib.ExitStack()
         folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         profile = Path(self._kept.enter_context(folder))
@@ -66,7 +66,7 @@ class Page:
         self.messages: list[str] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
-        self._path = path
+        self._address = place if isinstance(place, str) else place.resolve().as_uri()
 
     def __enter__(self) -> "Page":
         return self
@@ -94,7 +94,7 @@ class Page:
             mobile=False,
         )
         self._loaded = False
-        self.send("Page.navigate", url=self._path.resolve().as_uri())
+        self.send("Page.navigate", url=self._address)
         while not self._loaded:
             self._receive()
         return self.evaluate(FAULTS)
@@ -116,7 +116,7 @@ class Page:
                 self.messages.append(parameters["entry"]["text"])
             case "Network.requestWillBeSent":
                 address = parameters["request"]["url"]
-                if not address.startswith(("data:", self._path.resolve().as_uri())):
+                if not address.startswith(("data:", self._address)):
                     self.messages.append(f"asks for {address[:200]}")
         return message
 
