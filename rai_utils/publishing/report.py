@@ -207,6 +207,8 @@ def _fenced(text: str, kind: str = "") -> str:
 
 def _summary(folder: Path, records: Records, chapters: Mapping[str, Chapter]) -> str:
     readme = (folder / "README.md").read_text(encoding="utf-8")
+    # What moves says nothing in print; its maps are figures of the chapters.
+    readme = re.sub("<!--moving-->.*?<!--/moving-->\n\n", "", readme, flags=re.DOTALL)
     opening = _text(readme, records, records).split("\n## ")[0].partition("\n")[2]
     answers = [
         f"### [{chapter.title}](#{name})\n\n{chapter.question}\n\n{chapter.answer}"
