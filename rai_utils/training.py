@@ -51,6 +51,7 @@ from rai_utils.relaxation import (
 )
 
 if TYPE_CHECKING:
+    import pandas
     from tqdm import tqdm
 
 Objective = Callable[..., RelaxedLoss]
@@ -316,6 +317,20 @@ class History:
     target_mean_square: NDArray[np.float64]
     target_variance: NDArray[np.float64]
     failures: tuple[Failure, ...]
+
+    def frame(self) -> pandas.DataFrame:
+        """Return the evaluations as a tidy table, one row per evaluation and seed, E · S rows.
+
+        Columns: ``step``; ``seed``, the position among the seeds from 0; ``loss``, ``accuracy``,
+        ``held_out_loss`` and ``held_out_accuracy`` as above.
+        """
+        import pandas  # what the package offers else needs torch and numpy alone
+
+        evaluations, seeds = self.loss.shape
+        step, seed = np.repeat(self.evaluated_at, seeds), np.tile(range(seeds), evaluations)
+        names = ("loss", "accuracy", "held_out_loss", "held_out_accuracy")
+        values = {name: getattr(self, name).ravel() for name in names}
+        return pandas.DataFrame({"step": step, "seed": seed, **values})
 
 
 @dataclass(frozen=True)

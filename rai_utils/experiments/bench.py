@@ -201,7 +201,7 @@ def growth(
             str(size): steady(stacked_steps(fit, model, data, rate), steps)
             for size, (model, data) in sizes.items()
         }
-        seconds = interleaved(timed, rounds=2, warm_up=0)
+        seconds = interleaved(timed, rounds=5, warm_up=0)
         result[name] = (list(sizes), {size: float(np.median(seconds[str(size)])) for size in sizes})
     return result
 
@@ -245,7 +245,7 @@ def measure(study: Study, rounds: int = 6, steps: int = 10) -> None:
     _compile_first()
     data = moons_of(100)
     _deep_and_shallow(study, data, rounds, steps)
-    _growth(study, max(2, steps // 2))
+    _growth(study, max(2, steps // 3))
     rows, timed = [], {}
     for timing in (*backward_over_forward(), *activation_costs()):
         timed[timing.name] = Estimate(timing.value, timing.interval)

@@ -451,7 +451,7 @@ SWEEPS = (
     ),
     Sweep("demo", _cells(DRAWS, networks=NETWORKS, chosen=CHOSEN_RATE, **_EFFORT), draw_cell),
     Sweep("demo-author", _cells(1), author_cell),
-    Sweep("demo-forms", _cells(3, steps=220), forms_cell),
+    Sweep("demo-forms", _cells(10, steps=220), forms_cell),
 )
 
 

@@ -432,14 +432,15 @@ def _task_cells() -> tuple[Cell, ...]:
         {**case, **END, "hidden_layers": depth, "network": network, "steps": 100}
         for case in cases
         for depth in (2, 100)
-        for network in range(3)
+        for network in range(10)
     ]
     for task, depth, networks, steps in (
-        ("digits", 2, 5, 150),
-        ("digits", 50, 3, 150),
-        ("digits", 300, 2, 150),
-        ("MNIST-1D", 2, 2, 100),
-        ("MNIST-1D", 12, 2, 100),
+        ("digits", 2, 10, 150),
+        ("digits", 50, 10, 150),
+        ("digits", 300, 5, 150),
+        ("digits", 1000, 2, 150),
+        ("MNIST-1D", 2, 5, 100),
+        ("MNIST-1D", 12, 5, 100),
     ):
         cells += [
             {
@@ -459,7 +460,7 @@ def _shallow_cells() -> tuple[Cell, ...]:
     return tuple(
         {"task": task, "hidden_layers": 2, "network": network, "steps": 200}
         for task in ("moons", "circles", "spirals", "dose curve", "digits", "MNIST-1D")
-        for network in range(2 if task == "MNIST-1D" else 5)
+        for network in range(5 if task == "MNIST-1D" else 10)
     )
 
 

@@ -182,6 +182,19 @@ def test_accuracy_and_loss_are_those_of_the_plain_forward_pass(data):
         np.testing.assert_allclose(fit.history.held_out_loss[0, position], loss)
 
 
+def test_the_frame_holds_every_evaluation_of_every_seed(data):
+    model = build_mlp(Architecture((2, 3, 1)), [0, 1, 2])
+    history = fit_backprop(model, data, Phase(4, 0.1), watch=Watch(evaluate_at=(0, 4))).history
+    frame = history.frame()
+    names = ["loss", "accuracy", "held_out_loss", "held_out_accuracy"]
+    assert list(frame.columns) == ["step", "seed", *names]
+    assert len(frame) == 2 * 3
+    for name in names:
+        table = frame.pivot(index="step", columns="seed", values=name)
+        assert (table.index.tolist(), table.columns.tolist()) == ([0, 4], [0, 1, 2])
+        np.testing.assert_array_equal(table, getattr(history, name))
+
+
 def test_handover_is_a_relaxed_fit_followed_by_backprop_on_its_weights(data):
     model = build_mlp(Architecture((2, 5, 5, 1)), [0], dtype=torch.float64)
     both = fit_handover(model, data, Phase(5, 0.1), Phase(7, 0.01))
