@@ -226,9 +226,9 @@ def figure(
         share = (share_x, share_y and columns > 1) if across > columns else share
         if across == 1 and width == PAGE:
             width, panel_height = 0.75 * width, 1.15 * panel_height
-        elif across > columns:  # fewer rows share the height of labels and key
-            panel_height *= max(1, width * columns / (across * HALF_PAGE))
-            key = 0.4
+        elif across > 1:  # wider panels may be higher; fewer rows share labels and a key
+            panel_height *= min(1.4, max(1, width * columns / (across * HALF_PAGE)))
+            key = 0.4 if across > columns else 0.0
     deep = -(-columns * rows // max(across, 1))
     drawn, grid = plt.subplots(
         deep,

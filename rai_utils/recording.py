@@ -2,7 +2,7 @@
 
 `plotting.figure` hands out stand-ins of a figure and its panels. Whatever is asked of them, each
 method of matplotlib and each function that is a `drawing`, is done and written down, as a step
-with its arguments. The steps are plain JSON: labelled numbers and texts, rounded to `DIGITS`
+with its arguments. The steps are plain JSON: labelled numbers and texts, rounded to a few
 significant digits before they are drawn, so that what `redraw` makes of them is the same figure,
 under whatever style is set then. No step computes a result.
 
@@ -24,8 +24,9 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from matplotlib.container import Container
 
-DIGITS = 6
-"""Significant digits of what is drawn: a page of print has fewer points."""
+DIGITS, MAP_DIGITS, MAP = 6, 4, 1000
+"""Significant digits of what is drawn, and of arrays of more than `MAP` numbers: a page of print
+has fewer points, and a colour map fewer steps."""
 
 Step = dict[str, Any]
 P = ParamSpec("P")
@@ -285,15 +286,16 @@ def _plain(value: Any) -> Any:
 def _plain_array(value: Any) -> Any:
     array = np.asarray(np.ma.filled(value.astype(float), np.nan) if np.ma.isMA(value) else value)
     if array.dtype.kind == "f":
-        nested, gaps = _rounded(array.tolist()), not np.isfinite(array).all()
+        digits = MAP_DIGITS if array.size > MAP else DIGITS
+        nested, gaps = _rounded(array.tolist(), digits), not np.isfinite(array).all()
     else:
         nested, gaps = _plain(array.tolist()), False
     return {"array": nested} if array.dtype.kind in "fiub" and (array.ndim > 1 or gaps) else nested
 
 
-def _rounded(value: Any) -> Any:
+def _rounded(value: Any, digits: int) -> Any:
     if isinstance(value, list):
-        return [_rounded(each) for each in value]
+        return [_rounded(each, digits) for each in value]
     if math.isfinite(value):
-        return float(f"{value:.{DIGITS}g}")
+        return float(f"{value:.{digits}g}")
     return None if math.isnan(value) else str(value)
