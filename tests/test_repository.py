@@ -624,7 +624,8 @@ def test_broken_links_are_found():
 @pytest.mark.parametrize("page", PAGES)
 def test_no_link_of_a_page_is_broken(page):
     path = ROOT / page
-    assert broken_links(path.read_text(encoding="utf-8"), path.parent) == []
+    broken = broken_links(path.read_text(encoding="utf-8"), path.parent)
+    assert [link for link in broken if link.partition("/")[0] not in EARLIER] == []
 
 
 def test_no_link_of_a_notebook_is_broken(notebook):
