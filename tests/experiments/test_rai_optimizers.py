@@ -5,14 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from rai_utils.data import moons
+from rai_utils.data import moons, moons_draw
 from rai_utils.experiments import rai_optimizers
 from rai_utils.experiments.rai_optimizers import (
     METHODS,
     OBJECTIVES,
     curvature_cell,
     depth_cell,
-    draw,
     extreme_curvatures,
     fit_by_rule,
     fit_lbfgs,
@@ -20,6 +19,7 @@ from rai_utils.experiments.rai_optimizers import (
     hessian,
     layer_sizes,
     starting_targets,
+    trainable_depth,
     written_loss,
     written_vector,
 )
@@ -190,8 +190,15 @@ def test_a_cell_fits_other_networks_at_the_rate_that_it_found(optimizer, objecti
         for network in range(2):
             start = build_mlp(Architecture((2, 4, 4, 1)), [network])
             options = {"objective": objective, "residual": residual, "watch": Watch([3])}
-            history = fit(start, draw(network), phase, **options).history
+            history = fit(start, moons_draw(network), phase, **options).history
             assert cell[name][network] == pytest.approx(history.held_out_accuracy[-1, 0], abs=1e-4)
+
+
+def test_the_trainable_depth_is_the_greatest_that_four_of_five_networks_reach():
+    found = {3: [0.9] * 5, 10: [0.9, 0.9, 0.9, 0.8, None], 30: [0.8, 0.9, 0.9, 0.9, 0.9]}
+    assert trainable_depth(found, 0.9) == 30
+    assert trainable_depth({**found, 30: [0.9, 0.9, 0.9, None, 0.8]}, 0.9) == 3
+    assert trainable_depth(found, 0.95) == 0
 
 
 def test_a_cell_of_curvatures_sees_each_objective_where_it_stands():
