@@ -80,23 +80,20 @@ def _grid(middle: float, ratio: float) -> tuple[float, ...]:
     return tuple(float(f"{middle * ratio**power:.4g}") for power in (2, 1, 0, -1, -2))
 
 
-# Whose step is rate times gradient: the size of a gradient is not known before, so wide grids.
-_LINEAR = _grid(10.0, 10.0), (1e-6, 1e6)
-# Whose step has the size of the rate, so that 1/√width is its unit.
-_STEPS = _grid(0.055, 2.0), (1e-8, 50.0)
-# The same, where steps shrink in the course of a fit.
-_FIRST_STEPS = _grid(0.22, 2.0), (1e-8, 50.0)
+# The grids are from networks and draws of development, at 10 and 30 layers.
+_LINEAR = _grid(1.0, 10**0.5), (1e-6, 1e6)  # whose step is rate times gradient
+_STEPS = _grid(0.08, 2.0), (1e-8, 50.0)  # whose step has the size of the rate
 METHODS: dict[str, Method] = {
     "SGD": Method("sgd", *_LINEAR),
     "momentum": Method("momentum", *_LINEAR),
     "Nesterov": Method("nesterov", *_LINEAR),
-    "Adagrad": Method("adagrad", *_FIRST_STEPS),
+    "Adagrad": Method("adagrad", _grid(0.32, 2.0), (1e-8, 50.0)),
     "RMSprop": Method("rmsprop", *_STEPS),
     "Adam": Method("adam", *_STEPS),
     "NAdam": Method("nadam", *_STEPS),
     "Muon": Method("muon", *_STEPS),
     "sign SGD": Method("sign_sgd", *_STEPS),
-    "Rprop": Method("rprop", *_FIRST_STEPS),
+    "Rprop": Method("rprop", _grid(0.22, 2.0), (1e-8, 50.0)),
     "L-BFGS": Method(None, _grid(1.0, 10**0.5), (1e-6, 1e6)),
 }
 FIRST_ORDER = tuple(name for name, method in METHODS.items() if method.rule)
@@ -477,6 +474,18 @@ def _cosine(one: Tensor, other: Tensor) -> float | None:
 
 
 WIDTH, STEPS, NETWORKS = 30, 200, 5
+# Typed before any network of confirmation was trained, from what those of development showed.
+# Held-out accuracies from which on a network counts as solved, and as past chance; a straight line
+# has 0.88.
+SOLVED, PAST_CHANCE = 0.95, 0.7
+# Whose steps begin at one size and shrink: they take the relaxed objective past chance, in 4 of 5
+# networks, and of every other first-order method at most 1 of 5 gets there, at 30 and 100 layers.
+SHRINKING, MOST, FEWEST = ("Rprop", "Adagrad"), 4, 1
+# How many of the ten solve the guided objective at 100 layers; how many go deeper relaxed than
+# plain, and how many at least for a part.
+GUIDED_METHODS, DEEPER_METHODS, SOME_DEEPER = 6, 8, 2
+# Greatest curvature of a layer over that of another, at the start of 10 layers.
+UNEVEN, EVEN = 1e6, 100.0
 # The deepest before the one below it: it costs most, and says most.
 DEPTHS = (3, 10, 100, 30)
 MARKS = [0, 30, 200]
