@@ -81,7 +81,7 @@ def _grid(middle: float, ratio: float) -> tuple[float, ...]:
 
 
 # The grids are from networks and draws of development, at 10 and 30 layers.
-_LINEAR = _grid(1.0, 10**0.5), (1e-6, 1e6)  # whose step is rate times gradient
+_LINEAR = _grid(0.1, 10**0.5), (1e-6, 1e6)  # whose step is rate times gradient
 _STEPS = _grid(0.08, 2.0), (1e-8, 50.0)  # whose step has the size of the rate
 METHODS: dict[str, Method] = {
     "SGD": Method("sgd", *_LINEAR),
@@ -486,9 +486,14 @@ SHRINKING, MOST, FEWEST = ("Rprop", "Adagrad"), 4, 1
 GUIDED_METHODS, DEEPER_METHODS, SOME_DEEPER = 6, 8, 2
 # Greatest curvature of a layer over that of another, at the start of 10 layers.
 UNEVEN, EVEN = 1e6, 100.0
-# The deepest before the one below it: it costs most, and says most.
-DEPTHS = (3, 10, 100, 30)
-MARKS = [0, 30, 200]
+# What a run that is cut short should have first.
+STAGES = (
+    *((depth, objective) for depth in (3, 10) for objective in OBJECTIVES),
+    *((30, objective) for objective in ("plain", "relaxed")),
+    *((100, objective) for objective in ("guided", "plain", "relaxed")),
+    (30, "guided"),
+)
+MARKS = [0, 200]
 
 
 def _depth_cells() -> tuple[Cell, ...]:
@@ -499,10 +504,9 @@ def _depth_cells() -> tuple[Cell, ...]:
             "objective": objective,
             "hidden_layers": depth,
             **setting,
-            "residual": 1e-6 if objective == "relaxed" and depth < 100 else 0.0,
+            "residual": 1e-6 if objective == "relaxed" and depth in (3, 30) else 0.0,
         }
-        for depth in DEPTHS
-        for objective in OBJECTIVES
+        for depth, objective in STAGES
         for name in METHODS
     )
 
@@ -517,7 +521,7 @@ def _curvature_cells() -> tuple[Cell, ...]:
             "rate": 0.1,
             "marks": MARKS,
         }
-        for depth in (3, 6, 10)
+        for depth in (3, 10)
         for objective in OBJECTIVES
         for network in range(3)
     )
