@@ -494,6 +494,8 @@ STAGES: tuple[tuple[int, str, Sequence[str]], ...] = (
     (30, "relaxed", ("Adagrad", "RMSprop", "Adam", "NAdam", "Muon", "Rprop")),
     (100, "relaxed", ("Adagrad", "Rprop")),
     (100, "guided", FIRST_ORDER),
+    (30, "guided", tuple(METHODS)),
+    (100, "plain", tuple(METHODS)),
 )
 MARKS = [0, 200]
 
