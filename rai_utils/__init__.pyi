@@ -7,10 +7,12 @@ from rai_utils.models import Architecture as Architecture
 from rai_utils.models import StackedMLP as StackedMLP
 from rai_utils.models import build_mlp as build_mlp
 from rai_utils.models import stack as stack
-from rai_utils.relaxation import Relaxation as Relaxation
+from rai_utils.modules import Relaxation as Relaxation
+from rai_utils.modules import RelaxedDataset as RelaxedDataset
+from rai_utils.modules import relax as relax
+from rai_utils.modules import relax_dataset as relax_dataset
 from rai_utils.relaxation import forward_targets as forward_targets
 from rai_utils.relaxation import guided_targets as guided_targets
-from rai_utils.relaxation import relax as relax
 from rai_utils.relaxation import relaxation_plan as relaxation_plan
 from rai_utils.relaxation import relaxed_loss as relaxed_loss
 from rai_utils.training import Fit as Fit

@@ -13,8 +13,8 @@ the output loss then reads.
 
 There are two ways to relax with one meaning. ``relaxed_loss`` works on the stacked networks of
 ``models``: layers do not depend on each other once the targets are given, so equal layers are one
-batched product, and so are seeds. ``relax`` works on any ``torch.nn.Module`` by forward hooks; it
-is slower, and the reference that the stacked way is tested against.
+batched product, and so are seeds. ``modules.relax`` works on any ``torch.nn.Module`` by forward
+hooks; it is slower, and the reference that the stacked way is tested against.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import count, groupby
 from typing import TYPE_CHECKING, Any, Literal
-from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -195,12 +194,16 @@ class Targets:
     Attributes:
         plan: which layers.
         values: one tensor per group of ``plan.target_runs``, (layers, seeds, examples, width).
-        x: the examples, (examples, l₀); using the targets with others is refused.
+        x: the examples, (examples, l₀), a copy of its own; using the targets with others, or with
+            these after a change in place, is refused.
     """
 
     plan: RelaxationPlan
     values: tuple[Tensor, ...]
     x: Tensor
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "x", self.x.clone())
 
     def at(self, layer: int) -> Tensor:
         """Targets of one relaxed layer, (seeds, examples, l_t)."""
@@ -651,19 +654,10 @@ def guided_targets(
         top = (y if dataset.task == "regression" else output * signed)[:, None]
         y = signed
     labels = y if labels is None else labels
-    rows = 1 if labels.is_floating_point() else int(labels.max()) + 1
     widths = model.architecture.widths
     widest = max(widths[1:-1], default=0)
-    centred = x - x.mean(0)
-    centred /= centred.square().sum(1).mean().sqrt()
-    starts = []  # of each network: features and code, (examples, widest)
-    for seed in seeds:
-        generator = seeded(seed)
-        a, c, u = (torch.randn(n, widest, generator=generator) for n in (len(x[0]), 1, rows))
-        features = scale * (centred @ a.to(x)) + offset * c.to(x)
-        u = code * u.sign().to(x)
-        coded = labels[:, None] * u if labels.is_floating_point() else u[labels]
-        starts.append((features, coded))
+    draw = partial(guide, x, labels, widest, scale=scale, offset=offset, code=code)
+    starts = [draw(seed) for seed in seeds]
     features, codes = (torch.stack(each) for each in zip(*starts, strict=True))
     values = []
     for group in plan.target_runs:
@@ -679,177 +673,34 @@ def guided_targets(
     return Targets(plan, tuple(values), x)
 
 
+def guide(
+    x: Tensor, labels: Tensor, width: int, seed: int, *, scale: float, offset: float, code: float
+) -> tuple[Tensor, Tensor]:
+    """Draw the features φ(x) and the code u(y) of ``guided_targets``, (examples, width) each.
+
+    ``x`` are inputs, (examples, features); ``labels``, the sizes and errors as there.
+    """
+    sizes = {"scale": scale, "offset": offset, "code": code}
+    scale, offset, code = (number(size, name, least=0) for name, size in sizes.items())
+    rows = 1 if labels.is_floating_point() else int(labels.max()) + 1
+    centred = x - x.mean(0)
+    centred /= centred.square().sum(1).mean().sqrt()
+    generator = seeded(seed)
+    a, c, u = (torch.randn(n, width, generator=generator) for n in (len(x[0]), 1, rows))
+    features = scale * (centred @ a.to(x)) + offset * c.to(x)
+    u = code * u.sign().to(x)
+    return features, labels[:, None] * u if labels.is_floating_point() else u[labels]
+
+
 def check_examples(made_for: Tensor, x: Tensor) -> None:
     """Refuse, with a ValueError, examples other than those the targets were made for."""
     if made_for.shape != x.shape:
         raise ValueError(
             f"targets were made for examples of shape {tuple(made_for.shape)}, got {tuple(x.shape)}"
         )
-    if made_for is not x and not torch.equal(made_for, x):
-        changed = int((made_for != x).any(-1).sum())
+    if not torch.equal(made_for, x):
+        changed = (made_for != x).reshape(x.shape[0] if x.dim() else 1, -1).any(1)  # (examples,)
         raise ValueError(
             "targets belong to the examples they were made for, "
-            f"got {changed} of {x.shape[0]} examples that differ"
+            f"got {int(changed.sum())} of {len(changed)} examples that differ"
         )
-
-
-Selection = type | tuple[type, ...] | Sequence[str] | Callable[[str, nn.Module], bool]
-
-_relaxed_modules: WeakSet[nn.Module] = WeakSet()
-
-
-class Relaxation:
-    """A module whose chosen submodules pass on their targets; made by ``relax``.
-
-    Attributes:
-        module: the module, not wrapped and not copied.
-        targets: the trainable targets by submodule name, in the order of the forward pass; each
-            has the shape of the submodule's output, (examples, …).
-    """
-
-    def __init__(self, module: nn.Module, x: Tensor, chosen: dict[str, nn.Module]) -> None:
-        self.module = module
-        self.targets: dict[str, nn.Parameter] = {}
-        self._x = x
-        self._terms: dict[str, Tensor] = {}
-        self._outputs: dict[str, Tensor] = {}
-        self._handles = [module.register_forward_pre_hook(self._check_call)]
-        for name, submodule in chosen.items():
-            self._handles.append(submodule.register_forward_hook(self._hook(name)))
-        _relaxed_modules.add(module)
-        try:
-            self._settle(list(chosen))
-        except BaseException:
-            self.close()
-            raise
-
-    def _check_call(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        if module.training:
-            check_examples(self._x, arguments[0])
-            self._terms.clear()
-            self._outputs.clear()
-
-    def _hook(self, name: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-        def pass_on_target(_: nn.Module, __: Any, output: Tensor) -> Tensor:
-            if not self.module.training:
-                return output
-            if name in self._outputs:
-                raise ValueError(
-                    f"a relaxed submodule must run once in a forward pass, {name!r} ran twice"
-                )
-            self._outputs[name] = output.detach()
-            if name not in self.targets:
-                return output
-            target = self.targets[name]
-            self._terms[name] = (output - target).square().mean()
-            return target
-
-        return pass_on_target
-
-    @torch.no_grad()
-    def _settle(self, names: list[str]) -> None:
-        training = self.module.training
-        self.module.train()
-        try:
-            self.module(self._x)
-            missing = [name for name in names if name not in self._outputs]
-            if missing:
-                raise ValueError(
-                    f"every relaxed submodule must run in the forward pass, {missing[0]!r} did not"
-                )
-            self.targets.update(
-                {name: nn.Parameter(output.clone()) for name, output in self._outputs.items()}
-            )
-            for _ in range(len(names) + 1):
-                self.module(self._x)
-                if all(not term for term in self._terms.values()):
-                    return
-                for name, output in self._outputs.items():
-                    self.targets[name].copy_(output)
-            raise RuntimeError(
-                f"targets must settle within {len(names) + 1} passes, and did not: the module "
-                "is not deterministic (dropout, or batch statistics that change)"
-            )
-        finally:
-            self.module.train(training)
-            self._terms.clear()
-            self._outputs.clear()
-
-    def hidden_terms(self) -> dict[str, Tensor]:
-        """Mean squared residual of each submodule in the last forward pass in training mode.
-
-        A ValueError if there was none.
-        """
-        if not self._terms:
-            raise ValueError("hidden_terms needs a forward pass in training mode first, got none")
-        return dict(self._terms)
-
-    def hidden_loss(self) -> Tensor:
-        """Σ_t mean_{i,j} (ẑ_t − z_t)² of the last pass in training mode, the last sum of Eq. 4."""
-        return torch.stack(list(self.hidden_terms().values())).sum()
-
-    def close(self) -> None:
-        """Take the hooks off: the module is again what it was, with the weights it has now."""
-        for handle in self._handles:
-            handle.remove()
-        _relaxed_modules.discard(self.module)
-
-    def __enter__(self) -> Relaxation:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def relax(module: nn.Module, x: Tensor, select: Selection = nn.Linear) -> Relaxation:
-    """Relax any module: each chosen submodule passes on a trainable target, not its output.
-
-    In training mode ``module(x)`` then returns what follows from the targets, and
-    ``hidden_loss()`` what the submodules owe them; in evaluation mode the module is the ordinary
-    one. Minimise output loss + λ · hidden loss over the module's parameters and the targets::
-
-        with relax(module, x) as relaxed:
-            optimizer = torch.optim.Rprop([*module.parameters(), *relaxed.targets.values()], lr=0.1)
-            for _ in range(steps):
-                loss = loss_function(module(x), y) + relaxed.hidden_loss()
-                optimizer.zero_grad(); loss.backward(); optimizer.step()
-
-    Targets start as the plain forward pass, with residuals that are exactly 0. The module is not
-    wrapped: its ``state_dict``, its parameters and its mode stay as they were.
-
-    Args:
-        module: any module that maps ``x`` to one tensor and runs each chosen submodule once.
-        x: the training examples, (examples, …); the targets belong to them.
-        select: submodules by type, by qualified names, or by a predicate of (name, submodule).
-
-    Raises:
-        TypeError: ``module`` is no module.
-        ValueError: it is relaxed already, nothing is chosen, a name is unknown, or a chosen
-            submodule does not run exactly once.
-        RuntimeError: the module is not deterministic.
-    """
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"relax needs a torch.nn.Module, got {type(module).__name__}")
-    if any(part in _relaxed_modules for part in module.modules()):
-        raise ValueError("the module is relaxed already: close that relaxation first")
-    chosen = dict(_select(module, select))
-    if not chosen:
-        raise ValueError(f"at least one submodule must be chosen, {select!r} chose none")
-    return Relaxation(module, x, chosen)
-
-
-def _select(module: nn.Module, select: Selection) -> Iterator[tuple[str, nn.Module]]:
-    named = dict(module.named_modules())
-    if isinstance(select, type):
-        select = (select,)
-    if callable(select):
-        yield from ((n, part) for n, part in named.items() if select(n, part))
-        return
-    types = tuple(item for item in select if isinstance(item, type))
-    if types:
-        yield from ((n, part) for n, part in named.items() if isinstance(part, types))
-        return
-    for name in map(str, select):
-        if name not in named:
-            raise ValueError(f"submodule names must be among {', '.join(named)}, got {name!r}")
-        yield name, named[name]

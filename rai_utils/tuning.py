@@ -83,22 +83,6 @@ def tune(
             belong to networks, and not ``watch``. ``optimizer`` and ``smallest_step`` are as in
             ``Phase``.
     """
-    grid = [*numbers(learning_rates, "learning rates", above=0)]
-    if not grid:
-        raise ValueError("learning_rates must hold at least one rate, got none")
-    if tie_margin is not None and not (0 <= tie_margin < np.inf and model.seeds > 1):
-        raise ValueError(
-            "tie_margin must be at least 0 and needs 2 networks or more, "
-            f"got {tie_margin} and {model.seeds}"
-        )
-    if limits is not None and (
-        len(grid) < 2
-        or (grid != sorted(set(grid)) and grid != sorted(set(grid), reverse=True))
-        or not limits[0] <= min(grid) <= max(grid) <= limits[1]
-    ):
-        raise ValueError(
-            f"learning rates must be in order, two or more and within {limits}, got {grid}"
-        )
     if confirming := [seed for seed in model.drawn_from if seed < DEVELOPMENT]:
         raise ValueError(
             f"networks that tune must be of seeds from {DEVELOPMENT} up, got {confirming[0]}"
@@ -118,6 +102,57 @@ def tune(
         return losses.reshape(shape), accuracies.reshape(shape)
 
     regression = dataset.task == "regression"
+    found = search(try_rates, learning_rates, model.seeds, tie_margin, limits)
+    chosen = Phase(steps, found.rate, optimizer, smallest_step=smallest_step)
+    losses, accuracies = (each.mean(1) for each in (found.losses, found.accuracies))
+    return Tuning(chosen, found.learning_rates, losses, accuracies, found.at_limit)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What ``search`` found: as in ``Tuning``, with a column for each network.
+
+    Attributes:
+        rate: the rate that is taken.
+        learning_rates, at_limit: as in ``Tuning``.
+        losses, accuracies: (rates, networks).
+    """
+
+    rate: float
+    learning_rates: tuple[float, ...]
+    losses: NDArray[np.float64]
+    accuracies: NDArray[np.float64]
+    at_limit: bool | None
+
+
+def search(
+    try_rates: Callable[[Sequence[float]], tuple[NDArray[np.float64], NDArray[np.float64]]],
+    learning_rates: Sequence[float],
+    networks: int,
+    tie_margin: float | None = None,
+    limits: tuple[float, float] | None = None,
+) -> Search:
+    """Choose a rate for whatever is trained, by the rules of ``tune``.
+
+    ``try_rates`` returns held-out losses, infinite where one is no number, and accuracies of some
+    rates, (rates, networks) each. All else as in ``tune``.
+    """
+    grid = [*numbers(learning_rates, "learning rates", above=0)]
+    if not grid:
+        raise ValueError("learning_rates must hold at least one rate, got none")
+    if tie_margin is not None and not (0 <= tie_margin < np.inf and networks > 1):
+        raise ValueError(
+            "tie_margin must be at least 0 and needs 2 networks or more, "
+            f"got {tie_margin} and {networks}"
+        )
+    if limits is not None and (
+        len(grid) < 2
+        or (grid != sorted(set(grid)) and grid != sorted(set(grid), reverse=True))
+        or not limits[0] <= min(grid) <= max(grid) <= limits[1]
+    ):
+        raise ValueError(
+            f"learning rates must be in order, two or more and within {limits}, got {grid}"
+        )
     losses, accuracies = try_rates(grid)  # (rates, networks)
     at_limit = None
     while limits is not None:
@@ -134,8 +169,7 @@ def tune(
         losses = np.insert(losses, at, loss[0], 0)
         accuracies = np.insert(accuracies, at, accuracy[0], 0)
     rate = grid[_choice(losses, tie_margin)]
-    chosen = Phase(steps, rate, optimizer, smallest_step=smallest_step)
-    return Tuning(chosen, tuple(grid), losses.mean(1), accuracies.mean(1), at_limit)
+    return Search(rate, tuple(grid), losses, accuracies, at_limit)
 
 
 def _choice(losses: NDArray[np.float64], tie_margin: float | None) -> int:

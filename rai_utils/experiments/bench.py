@@ -39,11 +39,11 @@ from rai_utils.experiments.timing import (
     steady,
 )
 from rai_utils.models import Architecture, StackedMLP, build_mlp, stack
+from rai_utils.modules import relax
 from rai_utils.publishing.claims import Study, root
 from rai_utils.publishing.intervals import Estimate
 from rai_utils.publishing.pipeline import publish_with_index, replace_unprintable
 from rai_utils.publishing.prose import markdown_table
-from rai_utils.relaxation import relax
 from rai_utils.training import Phase, Watch, configure, fit_backprop, fit_relaxed, module_steps
 
 NOTHING = Watch(evaluate_at=())

@@ -11,7 +11,8 @@ from torch import nn
 from rai_utils import training
 from rai_utils.data import Dataset, moons, three_clusters
 from rai_utils.models import Architecture, build_mlp, stack
-from rai_utils.relaxation import Targets, forward_targets, relax, relaxation_plan
+from rai_utils.modules import relax
+from rai_utils.relaxation import Targets, forward_targets, relaxation_plan
 from rai_utils.training import (
     Phase,
     Watch,

@@ -30,7 +30,8 @@ from rai_utils.experiments.rai_questions_minibatches.minibatches import (
     work_of,
 )
 from rai_utils.models import Architecture, build_mlp
-from rai_utils.relaxation import forward_targets, relax, relaxation_plan
+from rai_utils.modules import relax
+from rai_utils.relaxation import forward_targets, relaxation_plan
 from rai_utils.training import Phase, Watch, evaluate, fit_relaxed
 
 ARCHITECTURE = Architecture((64, 6, 5, 5, 10), "tanh", "softmax")

@@ -84,7 +84,7 @@ class TargetTable:
 
     Attributes:
         plan: which layers are relaxed.
-        x: the examples the table is for, (examples, l₀).
+        x: a copy of the examples the table is for, (examples, l₀).
         rule: the optimiser of the targets.
         values: (layers, networks, examples, width) for each group of ``plan.target_runs``.
         states: optimiser state, the same shapes.
@@ -95,7 +95,7 @@ class TargetTable:
     def __init__(self, plan: RelaxationPlan, x: Tensor, networks: int, rule: str = "adam") -> None:
         check_inputs(plan.architecture, x)
         networks = whole_number(networks, "networks", 1)
-        self.plan, self.x, self.rule = plan, x, update_rule(rule)
+        self.plan, self.x, self.rule = plan, x.clone(), update_rule(rule)
         widths = plan.architecture.widths
         shapes = [(len(run), networks, len(x), widths[run[0]]) for run in plan.target_runs]
         self.values = [torch.empty(shape, dtype=x.dtype) for shape in shapes]

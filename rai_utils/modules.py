@@ -1,0 +1,738 @@
+"""RAI on any ``torch.nn.Module``: targets in place of the outputs of chosen submodules.
+
+``relax`` gives a module trainable targets for all examples at once. ``relax_dataset`` keeps those
+of a data set by the number of the example, for mini-batches of a ``DataLoader``. The other way to
+use mini-batches, targets that are made afresh, is ``relax`` on each batch.
+
+While a module is relaxed, two hooks watch every module of the process and act on those that were
+chosen. Nothing is attached to the module itself, so a copy of it, or a file, is the ordinary one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import shutil
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, cast
+from weakref import WeakSet, finalize, ref
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_modules
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from torch.utils.data import Dataset, StackDataset
+
+from rai_utils.checks import number, whole_numbers
+from rai_utils.relaxation import check_examples, guide
+from rai_utils.training import SMALLEST_STEP, check_rprop_rates, update_rule
+
+Selection = type | str | Sequence[type] | Sequence[str] | Callable[[str, nn.Module], bool]
+HiddenLoss = Callable[[Tensor, Tensor], Tensor]
+
+# Every module that is relaxed, or a part of one that is.
+_relaxed: WeakSet[nn.Module] = WeakSet()
+
+
+def mean_square(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return mean |ẑ − z|² over examples and units, the hidden term of Eq. 4."""
+    residual = prediction - target
+    if residual.is_complex():
+        return torch.view_as_real(residual).square().sum(-1).mean()
+    return residual.square().mean()
+
+
+class Relaxation:
+    """A module whose chosen submodules pass on their targets; made by ``relax``.
+
+    Attributes:
+        module: the module, not wrapped, not copied and not changed.
+        targets: the trainable targets, of the shapes of the outputs, in the order of the forward
+            pass. The key is the submodule's name; ``name:2`` is its second run in one pass, and
+            ``name[0]`` the first tensor of several that it returns.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        chosen: dict[nn.Module, str],
+        required: Iterable[str],
+        hidden_loss: HiddenLoss,
+    ) -> None:
+        self.module = module
+        self.targets: dict[str, nn.Parameter] = {}
+        self._chosen, self._required, self._hidden_loss = chosen, required, hidden_loss
+        self._signature = inspect.signature(module.forward)
+        self._inputs: list[Any] = []
+        self._keys: set[str] | None = None  # None until the first pass has shown them
+        self._unread: set[str] = set()
+        self._top: str | None = None  # the target that the module returns
+        self._terms: dict[str, Tensor] = {}
+        self._made: dict[str, tuple[Tensor, Tensor]] = {}  # prediction, what was passed on
+        self._runs: Counter[str] = Counter()
+        self._running = self._with_gradients = self._used = False
+        own = ref(self)  # a relaxation that is forgotten goes, and its hooks with it
+
+        def before(part: nn.Module, _: Any) -> None:
+            if (this := own()) is not None and part is this.module:
+                this._begin()
+
+        def after(part: nn.Module, given: Any, named: Any, output: Any) -> Any:
+            return output if (this := own()) is None else this._after(part, given, named, output)
+
+        handles = (
+            torch_modules.register_module_forward_pre_hook(before),
+            torch_modules.register_module_forward_hook(after, with_kwargs=True),
+        )
+        parts = set(module.modules())
+        _relaxed.update(parts)
+        self._close = finalize(self, _detach, handles, parts)
+
+    def _begin(self) -> None:
+        # Code that was compiled while it was relaxed goes on calling this.
+        self._running = self.module.training and self._close.alive
+        if self._running:
+            self._used = False
+            self._with_gradients = torch.is_grad_enabled()
+            self._terms, self._made = {}, {}
+            self._runs.clear()
+
+    def _after(self, part: nn.Module, given: Any, named: Any, output: Any) -> Any:
+        name = self._chosen.get(part)
+        if name is not None and (self._running or _recomputing()):
+            output = self._relax_output(name, output)
+        if part is self.module and self._running:
+            self._running = False
+            try:
+                self._end(given, named, output)
+            except BaseException:
+                self._terms = {}
+                raise
+        return output
+
+    def _relax_output(self, name: str, output: Any) -> Any:
+        if self._with_gradients and not torch.is_grad_enabled():
+            raise ValueError(
+                f"{name!r} must run with gradients, and runs without (under no_grad, or in a "
+                "checkpoint with use_reentrant=True): leave it out of select"
+            )
+        if self._running:
+            self._runs[name] += 1
+        elif self._runs[name] > 1:
+            raise ValueError(f"a checkpointed submodule must run once in a pass, {name!r} did not")
+        label = name if self._runs[name] == 1 else f"{name}:{self._runs[name]}"
+        leaves, structure = tree_flatten(output)
+        for place, leaf in enumerate(leaves):
+            if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex()):
+                key = label if len(leaves) == 1 else f"{label}[{place}]"
+                if key not in self._unread:
+                    leaves[place] = self._pass_on(key, leaf)
+        return tree_unflatten(leaves, structure)
+
+    def _pass_on(self, key: str, prediction: Tensor) -> Tensor:
+        """Note what a prediction owes its target, and return the target."""
+        if self._keys is not None and key not in self._keys:
+            raise ValueError(
+                f"every pass must run the submodules that ran when the targets were made, got {key}"
+            )
+        if key not in self.targets:
+            self.targets[key] = nn.Parameter(self._start(key, prediction.detach()))
+        target = self.targets[key]
+        if prediction.shape != target.shape:
+            raise ValueError(
+                f"targets of {key!r} belong to the examples they were made for and have shape "
+                f"{tuple(target.shape)}, got an output of shape {tuple(prediction.shape)}"
+            )
+        term = self._hidden_loss(prediction, target)
+        passed_on = target.clone()  # what comes next may work in place
+        if self._running:
+            self._terms[key] = term
+            self._made[key] = prediction, passed_on
+        return passed_on
+
+    def _start(self, key: str, prediction: Tensor) -> Tensor:
+        return prediction.clone()
+
+    def _end(self, given: Any, named: Any, output: Any) -> None:
+        if self._keys is None:
+            self._learn(output)
+        missing = (self._keys or set()) - self._terms.keys()
+        if missing:
+            raise ValueError(
+                "every relaxed submodule must run in the forward pass, "
+                f"{next(key for key in self.targets if key in missing)!r} did not"
+            )
+        self._made = {}
+        if self._inputs:
+            self._check_inputs(self._flat(given, named))
+
+    def _learn(self, output: Any) -> None:
+        """Find in the first pass which targets are read: one that nothing reads is dropped.
+
+        A layer may return more than the module uses (an LSTM its state, attention its weights); a
+        target there would only hold the layer where it is.
+        """
+        idle = [name for name in self._required if not self._runs[name]]
+        if idle:
+            raise ValueError(
+                f"every relaxed submodule must run in the forward pass, {idle[0]!r} did not"
+            )
+        returned = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        ends = [*returned, *(prediction for prediction, _ in self._made.values())]
+        ends = [end for end in ends if end.requires_grad]
+        read: set[str] = set()
+        if ends and self.targets:
+            pulls = torch.autograd.grad(
+                ends,
+                list(self.targets.values()),
+                [torch.ones_like(end) for end in ends],
+                retain_graph=True,
+                allow_unused=True,
+            )
+            read = {key for key, pull in zip(self.targets, pulls, strict=True) if pull is not None}
+        if not read:
+            raise ValueError(
+                "at least one chosen submodule must run and return a tensor of real or complex "
+                "numbers that the module goes on with, got none"
+            )
+        for key, target in self.targets.items():
+            if not target.isfinite().all():
+                self._refuse_infinite(key)
+        self._keys, self._unread = read, self.targets.keys() - read
+        for key in self._unread:
+            del self.targets[key], self._terms[key]
+        places = {leaf.data_ptr() for leaf in returned}
+        tops = [key for key in self.targets if self._made[key][1].data_ptr() in places]
+        self._top = tops[-1] if tops else None
+
+    def _refuse_infinite(self, key: str) -> NoReturn:
+        for name, parameter in self.module.named_parameters():
+            if not parameter.isfinite().all():
+                raise ValueError(f"parameters must be finite, got NaN or infinity in {name!r}")
+        for leaf in self._inputs:
+            if isinstance(leaf, Tensor) and not leaf.isfinite().all():
+                bad = ~leaf.isfinite().reshape(len(leaf), -1).all(1)
+                raise ValueError(
+                    "examples must be finite, got NaN or infinity in "
+                    f"{int(bad.sum())} of {len(leaf)}"
+                )
+        raise ValueError(f"outputs must be finite, got NaN or infinity from {key!r}")
+
+    def _flat(self, given: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
+        bound = self._signature.bind(*given, **named)
+        bound.apply_defaults()
+        return tree_leaves(dict(bound.arguments))
+
+    def _check_inputs(self, leaves: list[Any]) -> None:
+        if len(leaves) != len(self._inputs):
+            raise ValueError(f"targets were made for {len(self._inputs)} inputs, got {len(leaves)}")
+        for own, leaf in zip(self._inputs, leaves, strict=True):
+            if isinstance(own, Tensor) and isinstance(leaf, Tensor):
+                check_examples(own, leaf)
+            elif type(own) is not type(leaf) or not np.array_equal(own, leaf):
+                named = f"a {type(own).__name__}, got a {type(leaf).__name__}"
+                raise ValueError(f"targets were made for another input, {named}")
+
+    def _make_targets(self, given: Sequence[Any], named: Mapping[str, Any]) -> None:
+        """Make the targets in one pass in training mode, which leaves no other trace."""
+        leaves = self._flat(given, named)
+        first = next((leaf for leaf in leaves if isinstance(leaf, Tensor)), None)
+        if first is not None and first.dim() and not len(first):
+            raise ValueError(f"there must be at least one example, got shape {tuple(first.shape)}")
+        self._inputs = [_copied(leaf) for leaf in leaves]
+        with _without_trace(self.module), torch.enable_grad():
+            self.module(*given, **named)
+        self._terms = {}
+
+    def guide(
+        self,
+        labels: Tensor,
+        seed: int,
+        *,
+        path: float = 1.0,
+        scale: float = 6.0,
+        offset: float = 9.0,
+        code: float = 5.0,
+        output: float = 4.0,
+    ) -> None:
+        """Start the targets on a way from random features of the example to a code of its label.
+
+        As ``guided_targets``, which has the equations and the sizes: the t-th target is the t-th
+        layer, an output of more axes takes its numbers in order, and the features are of the first
+        input. The last target is that of the output where the module returns it as it is.
+
+        Args:
+            labels: (examples,), whole numbers for classes (0 and 1 where the output has one unit);
+                or real ones, of the shape of the output, for a regression.
+            seed: of the features and the code.
+            path, scale, offset, code, output: as in ``guided_targets``.
+        """
+        if isinstance(self, RelaxedDataset):
+            raise TypeError("a guided start needs all examples at once: use relax")
+        path = math.inf if path == math.inf else number(path, "path", least=0)
+        x = next(leaf for leaf in self._inputs if isinstance(leaf, Tensor)).flatten(1)
+        x = x if x.is_floating_point() else x.float()
+        hidden = [key for key in self.targets if key != self._top]
+        short = [key for key in self.targets if len(self.targets[key]) != len(x)]
+        if short or len(labels) != len(x):
+            raise ValueError(
+                f"labels and targets must have {len(x)} examples on their first axis, "
+                f"got {len(labels)} labels" + (f" and targets of {short[0]!r}" if short else "")
+            )
+        top = None if self._top is None else self.targets[self._top]
+        units = 1 if top is None else top[0].numel()
+        classes = not labels.is_floating_point()
+        of = labels
+        if not classes:
+            flat = labels.flatten(1).mean(1) if labels.dim() > 1 else labels
+            of = (flat - flat.mean()) / flat.std(correction=0)
+        elif top is not None and units == 1:
+            of = (2 * labels - 1).to(x)
+        widest = max((self.targets[key][0].numel() for key in hidden), default=0)
+        sizes = {"scale": scale, "offset": offset, "code": code}
+        features, codes = guide(x, of, widest, seed, **sizes)  # (examples, widest) each
+        with torch.no_grad():
+            for layer, key in enumerate(hidden):
+                target = self.targets[key]
+                share = 1.0 if path == 0 else min(1.0, layer / path)
+                own = slice(target[0].numel())
+                start = (1 - share) * features[:, own] + share * codes[:, own]
+                target.copy_(start.view_as(target))
+            if top is not None and classes and units > 1:
+                says = 2.0 * nn.functional.one_hot(labels, units) - 1  # (examples, classes)
+                top.copy_(number(output, "output", least=0) * says.view_as(top))
+            elif top is not None:
+                top.copy_((output * of if classes else labels).view_as(top))
+
+    def hidden_terms(self) -> dict[str, Tensor]:
+        """What each submodule owes its target in the last pass in training mode, by its key.
+
+        A ValueError if there was none.
+        """
+        if not self._terms:
+            raise ValueError("hidden_terms needs a forward pass in training mode first, got none")
+        return dict(self._terms)
+
+    def hidden_loss(self) -> Tensor:
+        """Σ_t mean_{i,j} (ẑ_t − z_t)² of the last pass in training mode, the last sum of Eq. 4.
+
+        A ValueError if there was none, or none since ``backward()`` went through it.
+        """
+        if self._used:
+            raise ValueError(
+                "hidden_loss needs a new forward pass in training mode, got none (what was "
+                "compiled before it was relaxed runs without: compile it again)"
+            )
+        loss = torch.stack(list(self.hidden_terms().values())).sum()
+        if loss.requires_grad:
+            loss.register_hook(self._note_use)
+        return loss
+
+    def _note_use(self, _: Tensor) -> None:
+        self._used = True
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The targets, without the module's own parameters, for an optimiser."""
+        yield from self.targets.values()
+
+    def to(self, *where: Any, **options: Any) -> Relaxation:
+        """Move the targets, and the examples that they are held to, as ``nn.Module.to`` does."""
+        for target in self.targets.values():
+            target.data = target.data.to(*where, **options)
+        for place, leaf in enumerate(self._inputs):
+            if isinstance(leaf, Tensor):
+                moved = leaf.to(*where, **options)
+                self._inputs[place] = moved if leaf.is_floating_point() else moved.to(leaf.dtype)
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """The targets by their keys, to be saved beside those of the module and the optimiser."""
+        return {key: target.detach() for key, target in self.targets.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take targets that ``state_dict`` gave; a ValueError if they are of other layers."""
+        own = {key: tuple(target.shape) for key, target in self.targets.items()}
+        given = {key: tuple(value.shape) for key, value in state.items()}
+        if own != given:
+            raise ValueError(f"targets must be of the keys and shapes {own}, got {given}")
+        with torch.no_grad():
+            for key, value in state.items():
+                self.targets[key].copy_(value)
+
+    def close(self) -> None:
+        """End it: the module runs again as it did, with the weights it has now."""
+        self._close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a relaxation is not copied or saved itself: save its state_dict()")
+
+    def __enter__(self) -> Relaxation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class RelaxedDataset(Relaxation):
+    """Targets of a data set's examples, with their optimiser's state; made by ``relax_dataset``.
+
+    Attributes:
+        numbered: items (number, item of the data set), for a ``DataLoader``.
+        targets: those of the batch that was taken.
+        rate: learning rate of the targets; it may be changed between steps.
+        updates: how often the targets of each example were updated, (examples,).
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        chosen: dict[nn.Module, str],
+        required: Iterable[str],
+        hidden_loss: HiddenLoss,
+        dataset: Dataset[Any],
+        options: Mapping[str, Any],
+    ) -> None:
+        self.numbered = StackDataset(cast(Any, range(len(cast(Any, dataset)))), dataset)
+        self.rule, self.rate = update_rule(options["optimizer"]), options["rate"]
+        self.updates = torch.zeros(len(self.numbered), dtype=torch.int32)
+        self._options = options
+        self._ids: Tensor | None = None
+        self._tables: dict[str, list[Tensor]] = {}  # values and states, (examples, …) each
+        super().__init__(module, chosen, required, hidden_loss)
+
+    def take(self, ids: Any) -> None:
+        """Say which examples the next passes are for, by their numbers, (batch,), each once."""
+        ids = ids.tolist() if isinstance(ids, Tensor) else ids
+        ids = whole_numbers(ids, "numbers of examples", most=len(self.numbered) - 1)
+        if not ids or len(set(ids)) < len(ids):
+            raise ValueError(f"numbers of examples must be one or more, each once, got {ids}")
+        self._ids = torch.tensor(ids)
+        self.targets, self._terms = {}, {}
+
+    def _axis(self, key: str) -> int:
+        axis = self._options["axis"]
+        return axis.get(key, 0) if isinstance(axis, Mapping) else axis
+
+    def _start(self, key: str, prediction: Tensor) -> Tensor:
+        """Return the targets that are kept; a new example's are what the layer predicts."""
+        if self._ids is None:
+            raise ValueError("take(ids) must say which examples a pass is for, got none")
+        if self._keys is not None:
+            self._check_axis(key, prediction)
+        axis = self._axis(key)
+        if key not in self._tables:
+            return prediction.clone()
+        return self._taken(self._tables[key][0], prediction.movedim(axis, 0)).movedim(0, axis)
+
+    def _taken(self, table: Tensor, new: Tensor) -> Tensor:
+        """Return the rows of the batch, from ``new`` where they are empty, (batch, …)."""
+        kept = table[self._ids].to(new)
+        empty = (self.updates[self._ids] == 0).to(new.device)
+        if empty.any():
+            kept[empty] = new[empty]
+        return kept
+
+    def _check_axis(self, key: str, output: Tensor) -> None:
+        axis, batch = self._axis(key), len(cast(Tensor, self._ids))
+        if output.dim() <= axis or output.shape[axis] != batch:
+            raise ValueError(
+                f"{key!r} must have the {batch} examples on axis {axis} (see `axis`), "
+                f"got an output of shape {tuple(output.shape)}"
+            )
+
+    def _learn(self, output: Any) -> None:
+        super()._learn(output)
+        try:
+            for key, target in self.targets.items():
+                self._check_axis(key, target)
+            self._check_memory()
+        except ValueError:
+            self._keys, self.targets = None, {}
+            raise
+
+    def _width(self, key: str) -> int:
+        return self.targets[key].numel() // self.targets[key].shape[self._axis(key)]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all targets and their optimiser's state; known from the first pass on."""
+        total = 0
+        for key, target in self.targets.items():
+            size = (self._options["dtype"] or target.dtype).itemsize
+            total += self._width(key) * (size + self.rule.states * target.dtype.itemsize)
+        return total * len(self.numbered)
+
+    def _check_memory(self) -> None:
+        folder, memory = self._options["folder"], self._options["memory"]
+        free = memory if folder is None else shutil.disk_usage(folder).free
+        if self.bytes > free:
+            raise ValueError(
+                f"targets of {len(self.numbered)} examples need {self.bytes / 1e9:.3g} GB with "
+                f"their optimiser's state, and may take {free / 1e9:.3g} GB: give a larger memory, "
+                "a folder with room, dtype=torch.bfloat16, optimizer='sgd', or select less"
+            )
+
+    def _table(self, key: str, place: int, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        folder = self._options["folder"]
+        if folder is None:
+            return torch.zeros(*shape, dtype=dtype)
+        file = Path(folder) / f"{key.replace('/', '_')}.{place}"
+        numbers = math.prod(shape)
+        return torch.from_file(str(file), shared=True, size=numbers, dtype=dtype).view(*shape)
+
+    def step(self) -> None:
+        """Move the targets of the batch, and put them back with their optimiser's state.
+
+        It comes after ``backward()``; a ValueError if that did not reach the targets.
+        """
+        if any(target.grad is None for target in self.targets.values()) or not self.targets:
+            raise ValueError("step must follow a pass and backward() of a loss with hidden_loss()")
+        self.rate = number(self.rate, "rate", above=0)
+        updates = self.updates[self._ids] + 1
+        for key, target in self.targets.items():
+            axis, gradient = self._axis(key), cast(Tensor, target.grad)
+            value = target.data.movedim(axis, 0)  # (batch, …)
+            rates = torch.full_like(value, self.rate)
+            state = self.rule.start(rates)
+            if key not in self._tables:
+                shape, dtype = (len(self.numbered), *value.shape[1:]), target.dtype
+                dtypes = [self._options["dtype"] or dtype, *[dtype] * self.rule.states]
+                self._tables[key] = [
+                    self._table(key, place, shape, kind) for place, kind in enumerate(dtypes)
+                ]
+            values, *states = self._tables[key]
+            state = tuple(self._taken(*pair) for pair in zip(states, state, strict=True))
+            count = updates.view(-1, *[1] * (value.dim() - 1)).to(value.device)
+            moved = gradient.movedim(axis, 0)
+            self.rule.step(value, moved, state, count, rates, SMALLEST_STEP)
+            for table, rows in zip((values, *states), (value, *state), strict=True):
+                table[self._ids] = rows.to(table)
+            target.grad = None
+        self.updates[self._ids] = updates
+
+    def state_dict(self) -> dict[str, Any]:
+        """Targets and optimiser state of all examples, with the number of updates of each."""
+        return {"updates": self.updates, "tables": self._tables}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take what ``state_dict`` gave; a ValueError if it is of another number of examples."""
+        if state["updates"].shape != self.updates.shape:
+            raise ValueError(
+                f"targets must be of {len(self.updates)} examples, got {len(state['updates'])}"
+            )
+        self.updates.copy_(state["updates"])
+        for key, tables in state["tables"].items():
+            self._tables[key] = [
+                self._table(key, place, table.shape, table.dtype).copy_(table)
+                for place, table in enumerate(tables)
+            ]
+
+
+def relax(
+    module: nn.Module,
+    x: Any,
+    select: Selection = nn.Linear,
+    *,
+    hidden_loss: HiddenLoss = mean_square,
+) -> Relaxation:
+    """Relax any module: each chosen submodule passes on a trainable target, not its output.
+
+    In training mode ``module(x)`` then returns what follows from the targets, and
+    ``hidden_loss()`` what the submodules owe them; in evaluation mode the module is the ordinary
+    one. Minimise output loss + λ · hidden loss over the module's parameters and the targets::
+
+        with relax(module, x) as relaxed:
+            optimizer = torch.optim.Rprop([*module.parameters(), *relaxed.parameters()], lr=0.01)
+            for _ in range(steps):
+                loss = loss_function(module(x), y) + relaxed.hidden_loss()
+                optimizer.zero_grad(); loss.backward(); optimizer.step()
+        module.eval()
+
+    That loss is not the network's own, which is what ``module.eval()`` computes. Targets start as
+    one pass in training mode, so residuals are exactly 0 where the module draws nothing at random;
+    or by ``guide``. The making leaves buffers, modes, gradients and random numbers as they were.
+    A submodule that runs several times has a target for each run, one that returns several tensors
+    a target for each that is read later. *Dropout* draws a mask in each pass as ever; one between a
+    target and the layer that reads it makes that layer's residual a random one. *Batch norm* in
+    training mode has the statistics of what it reads, that is of the targets below it, and collects
+    them for evaluation; submodules in evaluation mode stay in it.
+
+    For *fresh targets* of mini-batches, relax each batch: move ``relaxed.parameters()`` some steps
+    with an optimiser of their own, then the module's parameters one step. To keep them, see
+    ``relax_dataset``. To go on later, save the ``state_dict()`` of module, relaxation and
+    optimiser, and load all three.
+
+    Args:
+        module: any module; one that is to be compiled is relaxed first, and compiled then.
+        x: the training examples: one input; a tuple of the positional inputs; or a mapping of
+            keyword inputs, if ``forward`` has their names. Targets belong to these numbers.
+        select: submodules by type, by one name or several, or by a predicate of (name, submodule).
+            What is named must run; of the others those are relaxed that do.
+        hidden_loss: of (prediction, target), one number; by default the mean square.
+
+    Raises:
+        TypeError: ``module`` is no module, or ``x`` a data set.
+        ValueError: it is relaxed or compiled already, is a part of a relaxed one or has one; no
+            submodule is chosen, runs and returns numbers that are used; a name is unknown or does
+            not run; there is no example; examples, parameters or outputs are not finite. In later
+            passes: other inputs, or another path through the module.
+    """
+    if isinstance(x, Dataset):
+        raise TypeError("x must be examples, got a data set: use relax_dataset")
+    relaxation = Relaxation(module, *_select(module, select), hidden_loss)
+    try:
+        relaxation._make_targets(*_arguments(relaxation._signature, x))
+    except BaseException:
+        relaxation.close()
+        raise
+    return relaxation
+
+
+def relax_dataset(
+    module: nn.Module,
+    dataset: Dataset[Any],
+    select: Selection = nn.Linear,
+    *,
+    rate: float,
+    optimizer: str = "adam",
+    hidden_loss: HiddenLoss = mean_square,
+    memory: float = 4e9,
+    dtype: torch.dtype | None = None,
+    folder: str | Path | None = None,
+    axis: int | Mapping[str, int] = 0,
+) -> RelaxedDataset:
+    """Relax a module for mini-batches: targets are kept by the number of the example.
+
+    Each batch takes its targets out of a table and puts them back after a step, with the state
+    that the optimiser has for them::
+
+        with relax_dataset(module, dataset, rate=0.03) as relaxed:
+            optimizer = torch.optim.Adam(module.parameters(), lr=0.003)
+            for ids, (x, y) in DataLoader(relaxed.numbered, batch_size=64, shuffle=True):
+                relaxed.take(ids)
+                loss = loss_function(module(x), y) + relaxed.hidden_loss()
+                optimizer.zero_grad(); loss.backward(); optimizer.step(); relaxed.step()
+        module.eval()
+
+    An example's targets start as what the layers predict when it first comes. Inputs may change
+    from pass to pass (augmentation): the number says whose targets they are. All else as in
+    ``relax``.
+
+    Args:
+        module, select, hidden_loss: as in ``relax``.
+        dataset: a data set with a length; its items are numbered from 0.
+        rate: learning rate of the targets.
+        optimizer: of the targets, a key of ``training.UPDATE_RULES``.
+        memory: most bytes the table may take in memory. What it needs is known after the first
+            pass, ``bytes``; where that is more, a ValueError names it before anything is taken.
+        dtype: of the targets that are kept, such as ``torch.bfloat16``; None: that of the outputs.
+            The optimiser's state is not shortened.
+        folder: an existing folder for memory-mapped files, in place of memory.
+        axis: which axis of the outputs counts the examples, for all or by the key of the target (0
+            where it is not named).
+    """
+    if not isinstance(dataset, Dataset) or not hasattr(dataset, "__len__"):
+        raise TypeError(
+            "dataset must be a torch.utils.data.Dataset with a length, "
+            f"got {type(dataset).__name__}"
+        )
+    rate, memory = number(rate, "rate", above=0), number(memory, "memory", least=0)
+    if optimizer == "rprop":
+        check_rprop_rates([rate], SMALLEST_STEP)
+    if folder is not None and not Path(folder).is_dir():
+        raise ValueError(f"folder must be an existing one, got {folder}")
+    kept = {"memory": memory, "dtype": dtype, "folder": folder, "axis": axis}
+    options = {"optimizer": optimizer, "rate": rate, **kept}
+    return RelaxedDataset(module, *_select(module, select), hidden_loss, dataset, options)
+
+
+def _arguments(signature: inspect.Signature, x: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Return the inputs that ``x`` stands for, positional and by keyword."""
+    ways: list[tuple[tuple[Any, ...], Mapping[str, Any]]] = [((x,), {})]
+    if isinstance(x, tuple):
+        ways.insert(0, (x, {}))
+    elif isinstance(x, Mapping) and all(isinstance(key, str) for key in x):
+        ways.insert(0, ((), x))
+    for given, named in ways[:-1]:
+        try:
+            signature.bind(*given, **named)
+        except TypeError:
+            continue
+        return given, named
+    return ways[-1]
+
+
+def _select(module: nn.Module, select: Selection) -> tuple[dict[nn.Module, str], list[str]]:
+    """Return the chosen submodules with their names, and the names that must run."""
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"relax needs a torch.nn.Module, got {type(module).__name__}")
+    parts = {part: name for name, part in module.named_modules()}
+    if any(hasattr(part, "_orig_mod") or part._compiled_call_impl for part in parts):
+        raise ValueError("a compiled module must be relaxed before it is compiled")
+    if not _relaxed.isdisjoint(parts):
+        raise ValueError("the module or a part of it is relaxed already: close that one first")
+    if isinstance(select, Tensor):
+        raise TypeError("several inputs must be one tuple, relax(module, (a, b))")
+    choices = [select] if isinstance(select, type | str) else select
+    named: list[str] = []
+    if callable(choices):
+        chosen = {part: name for part, name in parts.items() if choices(name, part)}
+    else:
+        types = tuple(choice for choice in choices if isinstance(choice, type))
+        named = [str(choice) for choice in choices if not isinstance(choice, type)]
+        known = dict(module.named_modules(remove_duplicate=False))
+        for name in named:
+            if name not in known:
+                names = ", ".join(filter(None, known))
+                raise ValueError(f"submodule names must be among {names}, got {name!r}")
+        wanted = {known[name] for name in named}
+        chosen = {p: n for p, n in parts.items() if p in wanted or isinstance(p, types)}
+        named = [chosen[known[name]] for name in named]
+    if not chosen:
+        raise ValueError(f"at least one submodule must be chosen, {select!r} chose none")
+    return chosen, named
+
+
+@contextmanager
+def _without_trace(module: nn.Module) -> Generator[None]:
+    """Run a pass in training mode; put modes, buffers and random numbers back."""
+    modes = [(part, part.training) for part in module.modules()]
+    buffers = [
+        (part, name, buffer, buffer.clone())
+        for part in module.modules()
+        for name, buffer in part._buffers.items()
+        if buffer is not None
+    ]
+    places = {tensor.device.index for tensor in module.parameters() if tensor.is_cuda}
+    with torch.random.fork_rng(devices=[place for place in places if place is not None]):
+        try:
+            if not module.training:
+                module.train()
+            yield
+        finally:
+            for part, training in modes:
+                part.training = training
+            with torch.no_grad():
+                for part, name, buffer, value in buffers:
+                    part._buffers[name] = buffer.copy_(value)
+
+
+def _copied(leaf: Any) -> Any:
+    if isinstance(leaf, Tensor):
+        return leaf.detach().clone()
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+
+def _recomputing() -> bool:
+    """Whether this runs inside backward(): a checkpoint computes its part again there."""
+    return torch._C._current_graph_task_id() >= 0
+
+
+def _detach(handles: Iterable[Any], parts: set[nn.Module]) -> None:
+    for handle in handles:
+        handle.remove()
+    _relaxed.difference_update(parts)
