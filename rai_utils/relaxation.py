@@ -23,7 +23,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import count, groupby
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakSet
 
@@ -473,6 +473,43 @@ def relaxed_loss(
     output_term = output_loss(output, y, architecture.output_activation, loss)
     terms = torch.cat([hidden[layer] for layer in sorted(hidden)])
     return RelaxedLoss(total + output_term, output_term.detach(), terms)
+
+
+def resting(steps: float, layers: Sequence[int] | None = None) -> Callable[..., RelaxedLoss]:
+    """Return the relaxed loss for one fit in which some parameters rest.
+
+    They get a gradient of 0, by which every rule of ``training.UPDATE_RULES`` leaves them where
+    they are.
+
+    Args:
+        steps: targets rest in so many steps from the start.
+        layers: numbers of the layers whose weights and biases are trained; None for all.
+    """
+    made = count()
+
+    def objective(
+        plan: Any, weights: Any, biases: Any, values: Any, x: Tensor, y: Tensor, **options: Any
+    ) -> RelaxedLoss:
+        if next(made) < steps:
+            values = [_masked(value, torch.zeros(len(value))) for value in values]
+        if layers is not None:
+            runs = plan.architecture.runs
+            masks = [
+                torch.tensor([run.first + i in layers for i in range(run.layers)]) for run in runs
+            ]
+            weights = [_masked(*pair) for pair in zip(weights, masks, strict=True)]
+            biases = [_masked(*pair) for pair in zip(biases, masks, strict=True)]
+        return relaxed_loss(plan, weights, biases, values, x, y, **options)
+
+    return objective
+
+
+def _masked(stacked: Tensor, mask: Tensor) -> Tensor:
+    """Return the same numbers, (layers, …), whose gradient is multiplied by a mask, (layers,)."""
+    view = stacked.view_as(stacked)
+    own = mask.to(stacked).view(-1, *[1] * (stacked.ndim - 1))
+    view.register_hook(lambda gradient: gradient * own)
+    return view
 
 
 @torch.no_grad()

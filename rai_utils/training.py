@@ -14,7 +14,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from itertools import chain, count, repeat
 from math import prod
@@ -65,6 +65,9 @@ SMALLEST_STEP, LARGEST_STEP = 1e-6, 50.0
 # step on two cores, so it pays above some 4e9 of them. On a GPU it saves a hundredth of that.
 COMPILE_ABOVE = {"cpu": 4e9, "cuda": 4e11}
 
+# Numbers that an optimiser other than Rprop visits at a time on a CPU.
+BLOCK = 2**14
+
 # Whether a step on a GPU is recorded once and played back, which saves its hundreds of launches.
 CUDA_GRAPHS: bool = True
 
@@ -111,11 +114,25 @@ class UpdateRule:
         step: (numbers, gradient, state, which update of them this is, learning rates, smallest
             step) -> nothing to keep. Shapes broadcast to that of the numbers; numbers and state are
             written in place. The update counts from 1 and may differ from number to number.
+        of_weights: another rule for the weights of a fit, (…, outputs, inputs), which reads whole
+            matrices.
     """
 
     states: int
     start: Callable[[Tensor], tuple[Tensor, ...]]
     step: Callable[[Tensor, Tensor, tuple[Tensor, ...], int | Tensor, Tensor, float], object]
+    of_weights: UpdateRule | None = None
+
+
+def _uncounted(step: Callable[[Tensor, Tensor, tuple[Tensor, ...], Tensor], object]) -> Any:
+    """Return a step that is the same at every update as the ``step`` of an ``UpdateRule``."""
+    return lambda numbers, gradient, state, update, rates, smallest_step: step(
+        numbers, gradient, state, rates
+    )
+
+
+def _zeros(states: int) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    return lambda rates: tuple(torch.zeros_like(rates) for _ in range(states))
 
 
 def _adam(
@@ -137,6 +154,93 @@ def _adam(
     numbers.addcdiv_(mean * rates * (-1 / (1 - first_decay**update)), spread)
 
 
+def _sgd(numbers: Tensor, gradient: Tensor, state: tuple[Tensor, ...], rates: Tensor) -> None:
+    numbers.addcmul_(gradient, rates, value=-1)
+
+
+def _sign_sgd(numbers: Tensor, gradient: Tensor, state: tuple[Tensor, ...], rates: Tensor) -> None:
+    """Bernstein et al. 2018, Algorithm 1, on all examples."""
+    numbers.addcmul_(gradient.sign(), rates, value=-1)
+
+
+def _momentum(
+    numbers: Tensor, gradient: Tensor, state: tuple[Tensor, ...], rates: Tensor, looks_ahead: bool
+) -> None:
+    """Gradients that add up, each step keeping 0.9 of them; Nesterov's adds its own once more."""
+    (velocity,) = state
+    velocity.mul_(0.9).add_(gradient)
+    moved = gradient.add(velocity, alpha=0.9) if looks_ahead else velocity
+    numbers.addcmul_(moved, rates, value=-1)
+
+
+def _adagrad(numbers: Tensor, gradient: Tensor, state: tuple[Tensor, ...], rates: Tensor) -> None:
+    """Duchi et al. 2011, diagonal form, with torch's defaults."""
+    (total,) = state
+    total.addcmul_(gradient, gradient)
+    numbers.addcdiv_(gradient * rates, total.sqrt().add_(1e-10), value=-1)
+
+
+def _rmsprop(numbers: Tensor, gradient: Tensor, state: tuple[Tensor, ...], rates: Tensor) -> None:
+    """Tieleman & Hinton 2012, with torch's defaults: the mean square starts at 0 and stays so."""
+    (square,) = state
+    square.mul_(0.99).addcmul_(gradient, gradient, value=0.01)
+    numbers.addcdiv_(gradient * rates, square.sqrt().add_(1e-8), value=-1)
+
+
+def _nadam(
+    numbers: Tensor,
+    gradient: Tensor,
+    state: tuple[Tensor, ...],
+    update: int | Tensor,
+    rates: Tensor,
+) -> None:
+    """Dozat 2016, with torch's defaults: Adam whose mean looks one step ahead."""
+    mean, square, product = state
+    if isinstance(update, Tensor):
+        update = update.to(numbers.dtype)
+    mean.lerp_(gradient, 0.1)
+    square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+    now, following = (0.9 * (1 - 0.5 * 0.96 ** (0.004 * step)) for step in (update, update + 1))
+    product.mul_(now)
+    spread = square.div(1 - 0.999**update).sqrt_().add_(1e-8)
+    ahead = gradient * (1 - now) / (1 - product) + mean * following / (1 - product * following)
+    numbers.addcdiv_(ahead * rates, spread, value=-1)
+
+
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """Bring singular values near 1 by five steps of Newton and Schulz (Jordan et al. 2024).
+
+    X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X from X = G/‖G‖_F, with a, b, c = 3.4445, −4.775, 2.0315: all
+    but the smallest singular values come to 0.7 … 1.2. Matrices smaller than 1e-7 grow by at most
+    a⁵ and stay small.
+
+    Args:
+        matrices: (…, outputs, inputs).
+
+    Returns:
+        Of the same shape.
+    """
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    for _ in range(5):
+        square = x @ x.mT
+        x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
+    return x.mT if tall else x
+
+
+def _muon(numbers: Tensor, gradient: Tensor, state: tuple[Tensor, ...], rates: Tensor) -> None:
+    """Jordan et al. 2024: Nesterov momentum of 0.95, each matrix of it orthogonalised.
+
+    Times 0.2 √(greater side), which makes a step as large as one of Adam (Liu et al. 2025, §2.2).
+    """
+    (velocity,) = state
+    velocity.mul_(0.95).add_(gradient)
+    moved = orthogonalised(gradient.add(velocity, alpha=0.95))
+    numbers.addcmul_(moved, rates, value=-0.2 * max(moved.shape[-2:]) ** 0.5)
+
+
+_ADAM = UpdateRule(2, _zeros(2), _adam)
 UPDATE_RULES: dict[str, UpdateRule] = {
     "rprop": UpdateRule(
         2,
@@ -145,14 +249,21 @@ UPDATE_RULES: dict[str, UpdateRule] = {
             numbers, gradient, *state, smallest_step
         ),
     ),
-    "sgd": UpdateRule(
-        0,
-        lambda rates: (),
-        lambda numbers, gradient, state, update, rates, smallest_step: numbers.addcmul_(
-            gradient, rates, value=-1
+    "sgd": UpdateRule(0, _zeros(0), _uncounted(_sgd)),
+    "sign_sgd": UpdateRule(0, _zeros(0), _uncounted(_sign_sgd)),
+    "momentum": UpdateRule(1, _zeros(1), _uncounted(partial(_momentum, looks_ahead=False))),
+    "nesterov": UpdateRule(1, _zeros(1), _uncounted(partial(_momentum, looks_ahead=True))),
+    "adagrad": UpdateRule(1, _zeros(1), _uncounted(_adagrad)),
+    "rmsprop": UpdateRule(1, _zeros(1), _uncounted(_rmsprop)),
+    "adam": _ADAM,
+    "nadam": UpdateRule(
+        3,
+        lambda rates: (*_zeros(2)(rates), torch.ones_like(rates)),
+        lambda numbers, gradient, state, update, rates, smallest_step: _nadam(
+            numbers, gradient, state, update, rates
         ),
     ),
-    "adam": UpdateRule(2, lambda rates: (torch.zeros_like(rates), torch.zeros_like(rates)), _adam),
+    "muon": replace(_ADAM, of_weights=UpdateRule(1, _zeros(1), _uncounted(_muon))),
 }
 
 
@@ -775,7 +886,7 @@ def _fit(
     resting = plan is None and find is None and phase.optimizer == "rprop" and not compiled
     resting = resting and not any(_each(phase.weight_decay)) and place.type != "cuda"
     dead = [DeadLayers() for _ in range(runs - 1)] if resting else None
-    advance = _stepper(phase, flat, gradient, leaves, dead)
+    advance = _stepper(phase, flat, gradient, leaves, leaves[:runs], dead)
     advance = _decayed(phase, flat, gradient, leaves[:runs], advance)
     current = StackedMLP(
         architecture,
@@ -912,18 +1023,19 @@ def _stepper(
     flat: Tensor,
     gradient: Tensor,
     leaves: Sequence[Tensor],
+    weights: Sequence[Tensor],
     dead: Sequence[DeadLayers] | None,
 ) -> Callable[[], object]:
     """Return a function that makes one optimiser step on the vector of all trained numbers.
 
     One vector, because torch's optimisers pay for each tensor and the compiled step for each
-    number of tensors. ``leaves`` are its parts, each (layers, seeds, …). Rprop leaves out the
-    leading layers of each run whose gradient was 0 at this step and the one before.
+    number of tensors. ``leaves`` are its parts, each (layers, seeds, …), the weights first. Rprop
+    leaves out the leading layers of each run whose gradient was 0 at this step and the one before.
     """
     rates = _per_number(_each(phase.learning_rate), flat, leaves)
     rule = update_rule(phase.optimizer)
-    state = rule.start(rates)
     if phase.optimizer == "rprop":
+        state = rule.start(rates)
         kind, numbers = flat.device.type, phase.steps * flat.numel()
         pays = kind in _compiled or numbers > COMPILE_ABOVE[kind]
         step = (compile_rprop(kind) if pays else None) or rprop_step
@@ -939,8 +1051,26 @@ def _stepper(
                 step(*(numbers[part] for numbers in moved), phase.smallest_step)
 
         return step_the_living
+    whole = flat, gradient, rates  # of which every part is one of numbers, gradient and rates
+    matrices = weights if rule.of_weights else []
+    begin = sum(weight.numel() for weight in matrices)
+    # What several passes read fits into a cache; a GPU pays for each launch.
+    size = BLOCK if flat.device.type == "cpu" else flat.numel()
+    blocks = zip(*(each[begin:].split(size) for each in whole), strict=True)
+    parts = [(rule, block) for block in blocks]
+    if rule.of_weights:
+        sizes = [weight.numel() for weight in matrices]
+        for own in zip(matrices, *(each[:begin].split(sizes) for each in whole), strict=True):
+            parts.append((rule.of_weights, tuple(part.view_as(own[0]) for part in own[1:])))
+    states = [own.start(at) for own, (_, _, at) in parts]
     updates = count(1)
-    return lambda: rule.step(flat, gradient, state, next(updates), rates, phase.smallest_step)
+
+    def step_each() -> None:
+        update = next(updates)
+        for (own, (numbers, slope, at)), state in zip(parts, states, strict=True):
+            own.step(numbers, slope, state, update, at, phase.smallest_step)
+
+    return step_each
 
 
 def _living(leaves: Sequence[Tensor], resting: Sequence[int]) -> list[slice]:
@@ -1128,9 +1258,9 @@ def _awaited(work: Callable[..., Result]) -> Callable[..., Result]:
 def _recorded_update(advance: Callable[[], object], optimizer: str) -> Callable[[], object]:
     """Return the optimiser's step, recorded when it is made for the second time.
 
-    Adam's changes with the number of updates, so it cannot be played back.
+    Adam's, NAdam's and Muon's change with the number of updates, so they cannot be played back.
     """
-    if optimizer == "adam":
+    if optimizer in ("adam", "nadam", "muon"):
         return advance
     graph: torch.cuda.CUDAGraph | None = None
     made = 0

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -27,10 +26,9 @@ from rai_utils.data import Dataset, circles, digits, dose_response, from_arrays,
 from rai_utils.experiments.sweep import Cell, Sweep
 from rai_utils.models import Architecture, StackedMLP, build_mlp, pre_activations
 from rai_utils.publishing.settings import NOTEBOOK_SETTINGS, SETTINGS
-from rai_utils.relaxation import RelaxedLoss, guided_targets, relaxed_loss
+from rai_utils.relaxation import guided_targets, resting
 from rai_utils.training import (
     Fit,
-    Objective,
     Phase,
     Watch,
     compile_rprop,
@@ -97,42 +95,6 @@ TASKS: dict[str, Callable[[int], Dataset]] = {
     "MNIST-1D": lambda network: mnist_1d(seed=42 + network),
     "dose curve": lambda network: dose_response(100, seed=42 + network),
 }
-
-
-def resting(steps: float, layers: Sequence[int] | None = None) -> Objective:
-    """Return the relaxed loss for a fit in which some parameters rest.
-
-    They get a gradient of 0, by which Rprop and SGD leave them where they are.
-
-    Args:
-        steps: targets rest in so many steps from the start; all of them if it is ``NEVER``.
-        layers: numbers of the layers whose weights and biases are trained; None for all.
-    """
-    made = count()
-
-    def objective(
-        plan: Any, weights: Any, biases: Any, values: Any, x: Tensor, y: Tensor, **options: Any
-    ) -> RelaxedLoss:
-        if next(made) < steps:
-            values = [_masked(value, torch.zeros(len(value))) for value in values]
-        if layers is not None:
-            runs = plan.architecture.runs
-            masks = [
-                torch.tensor([run.first + i in layers for i in range(run.layers)]) for run in runs
-            ]
-            weights = [_masked(*pair) for pair in zip(weights, masks, strict=True)]
-            biases = [_masked(*pair) for pair in zip(biases, masks, strict=True)]
-        return relaxed_loss(plan, weights, biases, values, x, y, **options)
-
-    return objective
-
-
-def _masked(stacked: Tensor, mask: Tensor) -> Tensor:
-    """Return the same numbers, (layers, …), whose gradient is multiplied by a mask, (layers,)."""
-    view = stacked.view_as(stacked)
-    own = mask.to(stacked).view(-1, *[1] * (stacked.ndim - 1))
-    view.register_hook(lambda gradient: gradient * own)
-    return view
 
 
 def network_of(

@@ -13,6 +13,7 @@ from rai_utils.experiments import (
     rai_grads,
     rai_guided_starts,
     rai_mechanism,
+    rai_optimizers,
     softmax_hidden_layer,
 )
 from rai_utils.experiments import rai_questions_initialisation as limits
@@ -30,6 +31,7 @@ _MODULES = (
     rai_grads,
     rai_mechanism,
     rai_guided_starts,
+    rai_optimizers,
     limits,
     generalisation,
     regularisers,

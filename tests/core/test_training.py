@@ -1,5 +1,6 @@
 """Fits against the slow twin: ordinary networks, ordinary hooks, torch's own optimiser loop."""
 
+from functools import partial
 from itertools import repeat
 
 import numpy as np
@@ -22,7 +23,29 @@ from rai_utils.training import (
     schedule,
 )
 
-TORCHS = {"rprop": torch.optim.Rprop, "sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+
+class SignSGD(torch.optim.SGD):
+    """Gradient descent on signs (Bernstein et al. 2018), which torch has not."""
+
+    def step(self):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = parameter.grad.sign()
+        super().step()
+
+
+TORCHS = {
+    "rprop": torch.optim.Rprop,
+    "sgd": torch.optim.SGD,
+    "sign_sgd": SignSGD,
+    "momentum": partial(torch.optim.SGD, momentum=0.9),
+    "nesterov": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+    "adagrad": torch.optim.Adagrad,
+    "rmsprop": torch.optim.RMSprop,
+    "adam": torch.optim.Adam,
+    "nadam": torch.optim.NAdam,
+    "muon": torch.optim.Adam,  # of all but weights
+}
 
 
 @pytest.fixture
@@ -375,6 +398,64 @@ def test_a_rule_is_torchs_optimiser_with_a_rate_a_network(name, counted):
             theirs[position].grad = gradient[:, position].clone()
             optimizer.step()
     torch.testing.assert_close(ours, torch.stack([p.detach() for p in theirs], 1))
+
+
+def polar_by_svd(matrix):
+    """Five steps of Newton and Schulz on each singular value, in another way: (outputs, inputs)."""
+    u, values, v = np.linalg.svd(matrix, full_matrices=False)
+    values = values / max(np.linalg.norm(values), 1e-7)
+    for _ in range(5):
+        values = 3.4445 * values - 4.775 * values**3 + 2.0315 * values**5
+    return u * values @ v
+
+
+@pytest.mark.parametrize("shape", [(3, 7), (7, 3), (1, 4)])
+def test_orthogonalised_matrices_have_singular_values_near_1(shape):
+    matrices = torch.randn(2, 3, *shape, generator=torch.Generator().manual_seed(0)).double()
+    matrices[0, 1], matrices[0, 2] = 0, 1e-25  # the square of the second is 0 in float32
+    found = training.orthogonalised(matrices)
+    assert not found[0, 1].any()
+    assert training.orthogonalised(matrices.float())[0, 2].abs().max() < 1e-14
+    for place in np.ndindex(2, 3):
+        if place[0] or not place[1]:
+            np.testing.assert_allclose(found[place], polar_by_svd(matrices[place].numpy()))
+            assert (torch.linalg.svdvals(found[place]) - 1).abs().max() < 0.35
+
+
+def test_muon_moves_weights_by_whole_matrices_and_all_else_as_adam(data):
+    rates = (0.01, 0.2)
+    model = build_mlp(Architecture((2, 6, 6, 6, 1)), [3, 4], dtype=torch.float64)
+    fit = fit_backprop(model, data, Phase(9, rates, "muon"), device="cpu")
+    for position, rate in enumerate(rates):
+        module = model.as_module(position)
+        named = dict(module.named_parameters())
+        weights = {name: p for name, p in named.items() if name.endswith("weight")}
+        adam = torch.optim.Adam([p for name, p in named.items() if name not in weights], lr=rate)
+        velocity = {name: np.zeros(p.shape) for name, p in weights.items()}
+        for _ in range(9):
+            loss = nn.functional.binary_cross_entropy_with_logits(module(data.x)[:, 0], data.y)
+            module.zero_grad()
+            loss.backward()
+            adam.step()
+            for name, weight in weights.items():
+                slope = weight.grad.numpy()
+                velocity[name] = 0.95 * velocity[name] + slope
+                moved = polar_by_svd(slope + 0.95 * velocity[name])
+                weight.data -= rate * 0.2 * max(weight.shape) ** 0.5 * torch.from_numpy(moved)
+        for name, value in fit.model.as_module(position).named_parameters():
+            torch.testing.assert_close(value, named[name], rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adam", "nadam", "muon"])
+def test_numbers_visited_block_by_block_move_to_the_same_bits(data, monkeypatch, optimizer):
+    model = build_mlp(Architecture((2, 6, 6, 6, 1)), [3, 4])
+    fits = []
+    for block in (16, 2**20):
+        monkeypatch.setattr(training, "BLOCK", block)
+        fits.append(fit_relaxed(model, data, Phase(9, 0.1, optimizer), device="cpu"))
+    blocks, whole = ([*fit.model.parameters(), *fit.targets.values] for fit in fits)
+    for ours, theirs in zip(blocks, whole, strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def run_of_steps(count, looked_at=()):

@@ -66,6 +66,14 @@ SMALLEST = {
     "guided-shallow": {"steps": 2},
     "guided-disturbed": {"hidden_layers": 3, "steps": 2},
     "guided-arithmetic": {"networks": [0], "steps": 1},
+    "optimizers-depths": {
+        "hidden_layers": 2,
+        "width": 4,
+        "steps": 2,
+        "tuning_networks": 2,
+        "networks": 1,
+    },
+    "optimizers-curvature": {"hidden_layers": 2, "width": 4, "marks": [2]},
 }
 
 
@@ -122,6 +130,8 @@ def test_the_durations_are_those_of_every_method_and_table():
         ("regularisers", {"seeds": 2}, "seeds must be at least 3, got 2"),
         ("minibatches", {"method": "lion"}, "method must be one of"),
         ("convergence", {"recipe": "step"}, "recipe must be one of sigmoid"),
+        ("optimizers-depths", {"optimizer": "lion"}, "optimizer must be one of SGD, momentum"),
+        ("optimizers-depths", {"objective": "magic"}, "objective must be one of plain, relaxed"),
         ("softmax-depth", {"optimizer": "lion"}, "optimizer must be one of sgd, adam"),
     ],
 )

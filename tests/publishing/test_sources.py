@@ -427,11 +427,12 @@ EXPERIMENTS = "rai_utils/experiments"
         (f"{EXPERIMENTS}/rai_demo.py", "rai-demo"),
         (f"{EXPERIMENTS}/rai_grads.py", "rai-grads"),
         (f"{EXPERIMENTS}/rai_mechanism.py", "rai-mechanism"),
+        (f"{EXPERIMENTS}/rai_optimizers.py", "rai-optimizers"),
         (f"{EXPERIMENTS}/softmax_hidden_layer.py", "softmax-hidden-layer"),
         (
             "rai_utils/tuning.py",
-            "rai-grads softmax-hidden-layer rai-demo network-basics rai-questions-initialisation "
-            "rai-questions-generalisation",
+            "rai-grads softmax-hidden-layer rai-demo network-basics rai-optimizers "
+            "rai-questions-initialisation rai-questions-generalisation",
         ),
         (f"{EXPERIMENTS}/activation_saturation/descent.py", "activation-saturation"),
         ("figures/bench/metrics.json", "network-basics activation-saturation"),
