@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 MARK_OF_A_WIDGET = 'class="rai-slider"'
 _WIDTH, _HEIGHT, _LEFT, _TOP, _FOOT = 240, 170, 42, 22, 38  # of the axes, and around them
 _INK = "#222222"
-_POSITIVE, _NEGATIVE = "#C98500", "#5E4FA2"
+_POSITIVE, _NEGATIVE = "#C98500", "#9A8BD0"
 
 Scale = Callable[[ArrayLike], Any]
 Mark = Callable[[Scale, Scale], str]
