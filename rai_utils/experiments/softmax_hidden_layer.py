@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,36 +11,55 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rai_utils.checks import number, one_of, whole_number
-from rai_utils.data import spirals
-from rai_utils.diagnostics import first_nonzero
+from rai_utils.data import Dataset, dose_response, moons, spirals
 from rai_utils.experiments.sweep import Cell, Sweep
 from rai_utils.models import (
     ACTIVATIONS,
+    DEVELOPMENT,
     Architecture,
     StackedMLP,
     affine,
     build_mlp,
     check_inputs,
     compared_activations,
+    confirmation_seeds,
+    development_seeds,
 )
 from rai_utils.relaxation import OutputLoss
-from rai_utils.training import Watch, schedule
-from rai_utils.tuning import fit_tuned
+from rai_utils.training import Watch, fit_backprop
+from rai_utils.tuning import Tuning, tune
 
 Array = NDArray[np.float64]
 
-# The sweep over widths and depths, in hidden layers: a grid, and one depth more at its middle.
-WIDTHS, DEPTHS, DEEPEST = (4, 12, 36), (1, 2, 4), 8
-MIDDLE = WIDTHS[1]
-ACTIVATIONS_COMPARED = ("relu", "tanh", "sigmoid", "softmax")
-CONTROLS = ("softmax_times_width", "softmax_cold", "softmax_layer_norm", "sigmoid_flat")
-# Steps, and the learning rates that are tried.
-OPTIMIZERS = {
-    "sgd": (500, (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)),
-    "adam": (300, (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)),
+# Recipes for a curve of one input: hidden activation and output activation.
+RECIPES = {
+    "softmax": ("softmax", "identity"),
+    "softplus": ("softplus", "identity"),
+    "tanh": ("tanh", "identity"),
+    "sigmoid": ("sigmoid", "identity"),
+    "ReLU": ("relu", "identity"),
+    "ReLU, sigmoid output": ("relu", "sigmoid"),
 }
-NETWORKS, TUNING_NETWORKS = 24, 8
-SET_LOSS = 0.3  # to be reached on the training data; 1.1 at the start
+FITS, STUCK = 0.05, 0.2  # root mean square errors; a flat line has 0.47 at three doses, 0.35 else
+# Steps, and the first rates.
+OPTIMIZERS = {
+    "sgd": (300, (0.1, 0.316228, 1.0)),
+    "adam": (200, (0.01, 0.0316228, 0.1, 0.316228)),
+}
+RATE_LIMITS, GAIN_LIMITS = (1e-4, 100.0), (1 / 8, 128.0)
+TUNING_NETWORKS = 10
+# Hidden layers of one width, and what is trained in them.
+ACTIVATIONS_COMPARED = ("relu", "tanh", "sigmoid", "softmax")
+MIDDLE, DEPTHS = 12, (1, 4, 8)
+TRAINED = {"sgd": ("relu", "sigmoid", "softmax"), "adam": ("relu", "softmax")}
+CONTROLS = ("softmax_times_width", "softmax_cold", "softmax_layer_norm", "sigmoid_flat")
+SQUARED, ENTROPY = "squared_error", "cross_entropy"
+PAIRINGS = {
+    "Dose curve": (("sigmoid", SQUARED), ("identity", SQUARED)),
+    "Dose curve, scaled": (("sigmoid", SQUARED), ("identity", SQUARED)),
+    "Moons": (("sigmoid", ENTROPY), ("sigmoid", SQUARED), ("identity", SQUARED)),
+    "Spirals": (("softmax", ENTROPY), ("softmax", SQUARED), ("identity", SQUARED)),
+}
 
 
 def softmax_jacobian(s: Tensor) -> Tensor:
@@ -323,74 +343,337 @@ def placed_network(activation: str, width: int, x: Tensor, y: Tensor) -> Stacked
     )
 
 
-def initialisation(activation: str) -> str:
-    """Return the start of an activation: He's for ReLU, Xavier's for all others."""
-    return "he" if activation == "relu" else "xavier"
+def three_doses() -> Dataset:
+    """The lesson's data: a low dose does nothing, a middle one works, a high one does nothing.
+
+    What is held out is the same: the question is whether a network can fit them.
+    """
+    dose, effect = torch.tensor([[0.0], [0.5], [1.0]]), torch.tensor([0.0, 1.0, 0.0])
+    return Dataset("Three doses", "regression", dose, effect, dose, effect)
 
 
-def depth_cell(
-    optimizer: str, activation: str, width: int, depth: int, networks: int, steps: int
-) -> dict[str, Any]:
-    """Train networks of one shape on three spirals, at a learning rate tuned for them.
+def draw(task: str, number: int) -> Dataset:
+    """Return draw ``number`` of a task: of its noise and, for classes, of its examples.
 
-    The rate is chosen by the loss on held-out data, with ``TUNING_NETWORKS`` networks of seeds
-    from 1000 and another draw of the data.
+    Draws from 1000 up tune. Three doses have no noise.
+    """
+    tunes = number >= DEVELOPMENT
+    noisy: dict[str, Any] = {"held_out": 60, "held_out_noise": 0.05} if tunes else {}
+    makers: dict[str, Callable[[], Dataset]] = {
+        "Three doses": three_doses,
+        "Dose curve": lambda: dose_response(seed=number, **noisy),
+        "Dose curve, scaled": lambda: dose_response(seed=number, standard_units=True, **noisy),
+        "Moons": lambda: moons(200, 0.3, number, 1000, 100_000 + number),
+        "Spirals": lambda: spirals(150, 0.2, number, 1000, 100_000 + number),
+        "Spirals, less noise": lambda: spirals(120, 0.15, number, 1000, 100_000 + number),
+    }
+    return makers[one_of(task, makers, "task")]()
+
+
+def tune_start(
+    architecture: Architecture,
+    task: str,
+    optimizer: str,
+    steps: int,
+    *,
+    initialisation: str = "torch_default",
+    gains: Sequence[float] = (1.0, 2.0, 4.0),
+    loss: OutputLoss | None = None,
+) -> tuple[float, Tuning]:
+    """Choose the gain of the start and the learning rate together, by the loss on held-out data.
+
+    At each gain ``tune`` chooses a rate, with ``TUNING_NETWORKS`` networks and a draw of the data
+    from 1000 up. As the rates, the gains are widened by a factor of 2 until the best lies inside
+    or at ``GAIN_LIMITS``. Losses within the margin are ties: 0.01 for classes, 1e-4 for numbers;
+    of gains that tie the nearest to 1 is taken.
 
     Args:
-        optimizer: a key of ``OPTIMIZERS``, which has the rates to try.
-        activation: of the hidden layers.
-        width: units of each.
-        depth: how many there are, at least 1.
-        networks: of seeds from 0.
+        architecture: of the networks.
+        task: as for ``draw``.
+        optimizer: a key of ``OPTIMIZERS``, which has the first rates.
         steps: updates, full batch.
+        initialisation: what is multiplied by the gain.
+        gains: where to begin, ascending in steps of a factor of 2; one alone is not widened.
+        loss: the output error.
 
     Returns:
-        ``learning_rate``, the one chosen; ``accuracy``: held-out accuracy after the last step,
-        (networks,), chance where a network failed; ``steps_to_set_loss``: first of the evaluated
-        steps with a training loss below ``SET_LOSS``, (networks,), None where there is none.
+        The gain, and what ``tune`` found there.
+    """
+    data, rates = draw(task, DEVELOPMENT), OPTIMIZERS[optimizer][1]
+    margin = 1e-4 if data.task == "regression" else 0.01
+    trying, found = list(gains), dict[float, Tuning]()
+    while True:
+        for gain in trying:
+            if gain not in found:
+                networks = development_seeds(TUNING_NETWORKS)
+                found[gain] = tune(
+                    fit_backprop,
+                    build_mlp(architecture, networks, initialisation, gain),
+                    data,
+                    steps,
+                    rates,
+                    optimizer=optimizer,
+                    tie_margin=margin,
+                    limits=RATE_LIMITS,
+                    loss=loss,
+                    device="cpu",
+                )
+        losses = np.array([loss_at_the_rate_chosen(found[gain]) for gain in trying])
+        best = int(losses.argmin())
+        at, beside, factor = (0, 1, 0.5) if best == 0 else (len(trying), -2, 2.0)
+        beyond = trying[best] * factor
+        at_edge = len(trying) > 1 and best in (0, len(trying) - 1)
+        within = GAIN_LIMITS[0] <= beyond <= GAIN_LIMITS[1]
+        if not (at_edge and within and losses[beside] - losses[best] > margin):
+            break
+        trying.insert(at, beyond)
+    tied = [
+        gain for gain, each in zip(trying, losses, strict=True) if each - losses[best] <= margin
+    ]
+    gain = min(tied or trying, key=lambda each: abs(np.log(each)))
+    return gain, found[gain]
+
+
+def loss_at_the_rate_chosen(tuning: Tuning) -> float:
+    """Return the mean of the tuning networks' losses on held-out data, at the rate chosen."""
+    return float(tuning.losses[tuning.learning_rates.index(tuning.phase.learning_rate)])
+
+
+def curve_cell(
+    task: str, recipe: str, widths: list[int], tuned_at: int, draws: int, starts: int, steps: int
+) -> dict[str, Any]:
+    """Fit a curve of one input by Adam on the squared error, from many starts, tuned.
+
+    Args:
+        task: as for ``draw``.
+        recipe: a key of ``RECIPES``.
+        widths: hidden units, one number or more.
+        tuned_at: the number of them at which start and rate are tuned for all.
+        draws: of the noise, from 0.
+        starts: networks on each draw.
+        steps: updates.
+
+    Returns:
+        ``gain``, ``learning_rate`` and ``at_limit``: as ``tune_start`` chose them; ``fits``: for
+        each width ``errors`` and ``largest``, root mean square and largest error on the held-out
+        part, (draws, starts), and ``shown``: slopes, offsets and output weights of the hidden units
+        and the output's offset, of the network whose error is the median.
 
     Raises:
         ValueError: a name is unknown or a number out of range.
     """
-    rates = OPTIMIZERS[one_of(optimizer, OPTIMIZERS, "optimizer")][1]
-    depth = whole_number(depth, "depth", 1)
-    architecture = Architecture((2, *[width] * depth, 3), activation, "softmax")
-    reported, tried = (
-        build_mlp(architecture, draw, initialisation(activation))
-        for draw in (range(networks), range(1000, 1000 + TUNING_NETWORKS))
-    )
-    data = spirals(150, 0.15, held_out=1000)
-    other = spirals(150, 0.15, seed=7, held_out=1000, held_out_seed=1007)
-    watch = Watch(evaluate_at=schedule(steps, 30))
-    tuned = fit_tuned(
-        reported, data, tried, other, steps, rates, optimizer=optimizer, watch=watch, device="cpu"
-    )
-    history = tuned.fit.history
-    reached = first_nonzero(history.evaluated_at, (history.loss < SET_LOSS).astype(np.float64))
+    hidden, output = RECIPES[one_of(recipe, RECIPES, "recipe")]
+    shapes = {width: Architecture((1, width, 1), hidden, output) for width in (*widths, tuned_at)}
+    gain, tuning = tune_start(shapes[tuned_at], task, "adam", steps)
+
+    def fit(width: int) -> dict[str, Any]:
+        errors, largest, networks = [], [], []
+        for each in confirmation_seeds(draws):
+            data = draw(task, each)
+            seeds = range(each * starts, (each + 1) * starts)
+            model = build_mlp(shapes[width], seeds, gain=gain)
+            watch = Watch(evaluate_at=(steps,))
+            fitted = fit_backprop(model, data, tuning.phase, watch=watch, device="cpu").model
+            error = fitted.predict(data.held_out_x)[..., 0] - data.held_out_y  # (starts, doses)
+            errors.append(error.square().mean(1).sqrt().double().tolist())
+            largest.append(error.abs().amax(1).double().tolist())
+            networks.append(fitted)
+        order = np.argsort(np.ravel(errors), kind="stable")
+        position = int(order[len(order) // 2])
+        shown = networks[position // starts].select([position % starts])
+        (slopes, weights), (offsets, offset) = (
+            [part.detach().double().flatten().tolist() for part in parts]
+            for parts in (shown.weights, shown.biases)
+        )
+        network = {"slopes": slopes, "offsets": offsets, "weights": weights, "offset": offset[0]}
+        return {"errors": errors, "largest": largest, "shown": network}
+
     return {
-        "learning_rate": tuned.learning_rate,
-        "accuracy": np.nan_to_num(history.held_out_accuracy[-1], nan=1 / 3).tolist(),
-        "steps_to_set_loss": [int(step) if np.isfinite(step) else None for step in reached],
+        "gain": gain,
+        "learning_rate": tuning.phase.learning_rate,
+        "at_limit": tuning.at_limit,
+        "fits": {str(width): fit(width) for width in widths},
     }
 
 
-def _depth_cells() -> tuple[Cell, ...]:
-    """The grid and the deepest networks of four activations, and the controls at the middle."""
-    shapes = [(width, depth) for width in WIDTHS for depth in DEPTHS] + [(MIDDLE, DEEPEST)]
-    kinds = [(name, *shape) for shape in shapes for name in ACTIVATIONS_COMPARED]
-    kinds += [(name, MIDDLE, depth) for depth in (DEPTHS[0], DEPTHS[-1]) for name in CONTROLS]
+def output_cell(
+    task: str, hidden: str, output: str, loss: OutputLoss, networks: int, steps: int
+) -> dict[str, Any]:
+    """Train one pairing of output activation and loss by Adam, each network on a draw of its own.
+
+    Args:
+        task: a key of ``PAIRINGS``.
+        hidden: ``"relu"`` or ``"softmax"``; 6 units for a curve, 12 for classes.
+        output, loss: one of the task's pairings.
+        networks: of seeds and draws from 0.
+        steps: updates.
+
+    Returns:
+        ``learning_rate`` and ``at_limit``: as ``tune_start`` chose them at torch's default start;
+        ``score``: root mean square error or accuracy on the held-out part, (networks,). For classes
+        also
+        ``calibration``: expected calibration error, (networks,); ``outside``: share of outputs
+        outside [0, 1] before the output's activation; ``right`` and ``counts``: share of right
+        predictions and their number in ten bins of confidence, over all networks.
+
+    Raises:
+        ValueError: a name is unknown or a number out of range.
+    """
+    first = draw(one_of(task, PAIRINGS, "task"), 0)
+    width = 6 if first.task == "regression" else 12
+    architecture = Architecture((first.x.shape[1], width, first.outputs), hidden, output)
+    _, tuning = tune_start(architecture, task, "adam", steps, gains=(1.0,), loss=loss)
+    scores, errors, outside, judged = [], [], [], []
+    for each in confirmation_seeds(networks):
+        data = draw(task, each)
+        model = build_mlp(architecture, [each])
+        watch = Watch(evaluate_at=(steps,))
+        fit = fit_backprop(model, data, tuning.phase, watch=watch, loss=loss, device="cpu")
+        if data.task == "regression":
+            scores.append(float(fit.history.held_out_loss[-1, 0]) ** 0.5)
+            continue
+        with torch.no_grad():
+            z = fit.model(data.held_out_x)  # (1, examples, outputs)
+        sure, right = (part[0] for part in confidence(z, data.held_out_y, output))
+        scores.append(float(right.double().mean()))
+        errors.append(expected_calibration_error(sure, right))
+        outside.append(float(((z < 0) | (z > 1)).double().mean()))
+        judged.append((sure, right))
+    result: dict[str, Any] = {
+        "learning_rate": tuning.phase.learning_rate,
+        "at_limit": tuning.at_limit,
+        "score": scores,
+    }
+    if judged:
+        sure, right = (torch.cat(part) for part in zip(*judged, strict=True))
+        _, share, counts = reliability(sure, right)
+        result |= {"calibration": errors, "outside": outside, "counts": counts.tolist()}
+        result["right"] = [None if np.isnan(each) else each for each in share.tolist()]
+    return result
+
+
+def usual_start(activation: str) -> str:
+    """Return the start of an activation in tutorials: He's for ReLU, Xavier's for all others."""
+    return "he" if activation == "relu" else "xavier"
+
+
+def depth_cell(
+    optimizer: str,
+    activation: str,
+    width: int,
+    depth: int,
+    start: str,
+    draws: int,
+    networks: int,
+    steps: int,
+) -> dict[str, Any]:
+    """Train networks of one shape on three spirals, on several draws of the data.
+
+    Args:
+        optimizer: a key of ``OPTIMIZERS``.
+        activation: of the hidden layers.
+        width: units of each.
+        depth: how many there are, at least 1.
+        start: ``"usual"``, or ``"tuned"``: orthogonal with centred biases, at the best gain.
+        draws: of the data, from 0.
+        networks: on each draw.
+        steps: updates, full batch.
+
+    Returns:
+        ``gain``, ``learning_rate`` and ``at_limit``: as ``tune_start`` chose them; ``accuracy``:
+        held out, after the last step, (draws, networks), chance where a network failed.
+
+    Raises:
+        ValueError: a name is unknown or a number out of range.
+    """
+    one_of(optimizer, OPTIMIZERS, "optimizer")
+    depth = whole_number(depth, "depth", 1)
+    usual = one_of(start, ("usual", "tuned"), "start") == "usual"
+    kind = usual_start(activation) if usual else "orthogonal_centred"
+    architecture = Architecture((2, *[width] * depth, 3), activation, "softmax")
+    # Where a gain of 1 a layer is expected, whatever the activation; the search goes on from there.
+    near = width if activation == "softmax" else ACTIVATIONS[activation].orthogonal_gain
+    task, gains = "Spirals, less noise", (1.0,) if usual else (near / 2, near, 2 * near)
+    gain, tuning = tune_start(
+        architecture, task, optimizer, steps, initialisation=kind, gains=gains
+    )
+    accuracy = []
+    for each in confirmation_seeds(draws):
+        seeds = range(each * networks, (each + 1) * networks)
+        model = build_mlp(architecture, seeds, kind, gain)
+        watch = Watch(evaluate_at=(steps,))
+        fit = fit_backprop(model, draw(task, each), tuning.phase, watch=watch, device="cpu")
+        recorded = fit.history.held_out_accuracy
+        last = recorded[-1] if len(recorded) else np.full(networks, np.nan)
+        accuracy.append(np.nan_to_num(last, nan=1 / 3).tolist())
+    return {
+        "gain": gain,
+        "learning_rate": tuning.phase.learning_rate,
+        "at_limit": tuning.at_limit,
+        "accuracy": accuracy,
+    }
+
+
+def _curve_cells() -> tuple[Cell, ...]:
+    """Three doses at every width from 1 to 6, the dose curve at the last."""
     return tuple(
         {
-            "optimizer": optimizer,
-            "activation": name,
-            "width": width,
-            "depth": depth,
-            "networks": NETWORKS,
-            "steps": steps,
+            "task": task,
+            "recipe": recipe,
+            "widths": widths,
+            "tuned_at": tuned_at,
+            "draws": draws,
+            "starts": starts,
+            "steps": 1000,
         }
-        for optimizer, (steps, _) in OPTIMIZERS.items()
-        for name, width, depth in kinds
+        for task, recipes, widths, tuned_at, draws, starts in (
+            ("Three doses", RECIPES, [1, 2, 3, 4, 5, 6], 3, 1, 100),
+            ("Dose curve", RECIPES, [6], 6, 5, 20),
+        )
+        for recipe in recipes
     )
 
 
-SWEEPS = (Sweep("softmax-depth", _depth_cells(), depth_cell),)
+def _output_cells() -> tuple[Cell, ...]:
+    return tuple(
+        {
+            "task": task,
+            "hidden": hidden,
+            "output": output,
+            "loss": loss,
+            "networks": 8,
+            "steps": 300,
+        }
+        for task, pairings in PAIRINGS.items()
+        for hidden in ("relu", "softmax")
+        for output, loss in pairings
+    )
+
+
+def _depth_cells() -> tuple[Cell, ...]:
+    """Every depth from both starts, and by gradient descent the controls."""
+    kinds = [
+        (optimizer, name, MIDDLE, depth, start)
+        for start in ("usual", "tuned")
+        for depth in DEPTHS
+        for optimizer, names in TRAINED.items()
+        for name in names
+    ]
+    kinds += [("sgd", name, MIDDLE, 4, "usual") for name in CONTROLS]
+    names = ("optimizer", "activation", "width", "depth", "start")
+    return tuple(
+        {
+            **dict(zip(names, kind, strict=True)),
+            "draws": 4,
+            "networks": 3,
+            "steps": OPTIMIZERS[kind[0]][0],
+        }
+        for kind in kinds
+    )
+
+
+SWEEPS = (
+    Sweep("softmax-curves", _curve_cells(), curve_cell),
+    Sweep("softmax-outputs", _output_cells(), output_cell),
+    Sweep("softmax-depth", _depth_cells(), depth_cell),
+)

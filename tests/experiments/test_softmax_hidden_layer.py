@@ -6,8 +6,12 @@ import torch
 
 from rai_utils.experiments import softmax_hidden_layer
 from rai_utils.experiments.softmax_hidden_layer import (
+    GAIN_LIMITS,
     backward_norms,
     confidence,
+    curve_cell,
+    depth_cell,
+    draw,
     expected_calibration_error,
     jacobian_deviations,
     output_gradient,
@@ -15,9 +19,12 @@ from rai_utils.experiments.softmax_hidden_layer import (
     reliability,
     small_signal_gain,
     softmax_jacobian,
+    tune_start,
 )
 from rai_utils.models import Architecture, build_mlp
 from rai_utils.relaxation import output_loss
+from rai_utils.training import Phase
+from rai_utils.tuning import Tuning
 
 
 def test_softmax_jacobian_equals_autograd():
@@ -191,3 +198,89 @@ def test_placed_networks_refuse():
         placed_network("relu", 4, x, x[:, 0])
     with pytest.raises(ValueError, match="width must be at least 2, got 1"):
         placed_network("softmax", 1, x, x[:, 0])
+
+
+# --- start and rate, and what is trained from them ---
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """Replace the search over rates by a loss that the gain of the start decides; return it."""
+    losses, found = {}, []
+
+    def tune(fit, model, data, steps, rates, **options):
+        size = model.weights[0].detach().abs().max()
+        gain = 2.0 ** round(float(torch.log2(size / unit.weights[0].detach().abs().max())))
+        found.append(gain)
+        return Tuning(Phase(steps, 0.1, "adam"), (0.1,), np.array([losses[gain]]), np.zeros(1))
+
+    unit = build_mlp(Architecture((1, 3, 1), "softmax", "identity"), range(1000, 1010))
+    monkeypatch.setattr(softmax_hidden_layer, "tune", tune)
+    return losses, found
+
+
+def chosen(**options):
+    shape = Architecture((1, 3, 1), "softmax", "identity")
+    return tune_start(shape, "Three doses", "adam", 5, **options)[0]
+
+
+def test_gains_are_widened_until_the_best_lies_inside(tried):
+    losses, found = tried
+    losses |= {1: 0.5, 2: 0.4, 4: 0.3, 8: 0.2, 16: 0.1, 32: 0.15}
+    assert chosen() == 16
+    assert found == [1, 2, 4, 8, 16, 32]
+
+
+def test_of_gains_that_tie_the_nearest_to_one_is_taken(tried):
+    losses, found = tried
+    losses |= {0.5: 0.3, 1: 0.10005, 2: 0.1, 4: 0.2}
+    assert chosen() == 1
+    assert found == [1, 2, 4]
+
+
+def test_gains_end_at_their_limits_and_one_alone_stands(tried):
+    losses, found = tried
+    losses |= {2.0**n: -n for n in range(-5, 12)}
+    assert chosen() == max(found) == GAIN_LIMITS[1]
+    losses |= {2.0**n: n for n in range(-5, 12)}
+    assert chosen() == min(found) == GAIN_LIMITS[0]
+    found.clear()
+    assert chosen(gains=(4.0,)) == 4
+    assert found == [4]
+
+
+@pytest.mark.parametrize("task", ["Dose curve", "Dose curve, scaled", "Moons", "Spirals"])
+def test_the_draw_that_tunes_is_none_that_confirms(task):
+    first, tuning = draw(task, 0), draw(task, 1000)
+    for one, other in ((first.x, tuning.x), (first.held_out_x, tuning.held_out_x)):
+        # Doses lie on a grid; what is drawn is their noise.
+        assert not torch.equal(one, other) or not torch.equal(first.y, tuning.y)
+
+
+def test_an_unknown_task_is_refused():
+    with pytest.raises(ValueError, match="task must be one of Three doses"):
+        draw("Suns", 0)
+
+
+def test_the_network_shown_has_the_median_error(tried):
+    losses, _ = tried
+    losses |= {0.5: 0.2, 1: 0.1, 2: 0.2, 4: 0.3}
+    found = curve_cell("Three doses", "softmax", [3], 3, 1, 5, 40)["fits"]["3"]
+    net = {name: np.array(value) for name, value in found["shown"].items()}
+    z = np.array([[0.0], [0.5], [1.0]]) * net["slopes"] + net["offsets"]
+    h = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    error = h @ net["weights"] + net["offset"] - [0, 1, 0]
+    assert np.sqrt((error**2).mean()) == pytest.approx(np.median(found["errors"]), rel=1e-4)
+    assert np.abs(error).max() in [pytest.approx(each, rel=1e-4) for each in found["largest"][0]]
+
+
+def test_a_usual_start_has_no_gain_and_a_failed_network_is_at_chance(monkeypatch):
+    def tuned(architecture, task, optimizer, steps, *, initialisation, gains):
+        assert (initialisation, gains) == ("he", (1.0,))
+        return 1.0, Tuning(Phase(steps, 1e30, "sgd"), (1e30,), np.zeros(1), np.zeros(1))
+
+    monkeypatch.setattr(softmax_hidden_layer, "tune_start", tuned)
+    found = depth_cell("sgd", "relu", 4, 2, "usual", 2, 3, 5)
+    assert found["accuracy"] == [[1 / 3] * 3] * 2
+    with pytest.raises(ValueError, match="start must be one of usual, tuned"):
+        depth_cell("sgd", "relu", 4, 2, "best", 2, 3, 5)
