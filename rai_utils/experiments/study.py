@@ -13,6 +13,7 @@ from rai_utils.experiments import (
     rai_grads,
     rai_guided_starts,
     rai_mechanism,
+    relax_your_own,
     softmax_hidden_layer,
 )
 from rai_utils.experiments import rai_questions_initialisation as limits
@@ -34,6 +35,7 @@ _MODULES = (
     generalisation,
     regularisers,
     minibatches,
+    relax_your_own,
     softmax_hidden_layer,
     convergence,
 )

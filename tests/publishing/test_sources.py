@@ -428,10 +428,11 @@ EXPERIMENTS = "rai_utils/experiments"
         (f"{EXPERIMENTS}/rai_grads.py", "rai-grads"),
         (f"{EXPERIMENTS}/rai_mechanism.py", "rai-mechanism"),
         (f"{EXPERIMENTS}/softmax_hidden_layer.py", "softmax-hidden-layer"),
+        ("rai_utils/modules.py", "relax-your-own"),
         (
             "rai_utils/tuning.py",
-            "rai-grads softmax-hidden-layer rai-demo network-basics rai-questions-initialisation "
-            "rai-questions-generalisation",
+            "rai-grads softmax-hidden-layer rai-demo network-basics relax-your-own "
+            "rai-questions-initialisation rai-questions-generalisation",
         ),
         (f"{EXPERIMENTS}/activation_saturation/descent.py", "activation-saturation"),
         ("figures/bench/metrics.json", "network-basics activation-saturation"),
