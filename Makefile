@@ -2,7 +2,7 @@
 # Works with GNU Make 3.81 (macOS) and later, with -j too.
 
 # The longest first: with several at a time no processor then waits for the last one.
-NOTEBOOKS := rai-grads softmax-hidden-layer rai-demo activation-saturation network-basics rai-mechanism rai-guided-starts rai-optimizers rai-questions-initialisation rai-questions-minibatches rai-questions-generalisation
+NOTEBOOKS := rai-grads softmax-hidden-layer rai-demo activation-saturation network-basics rai-mechanism rai-guided-starts rai-optimizers relax-your-own rai-questions-initialisation rai-questions-minibatches rai-questions-generalisation
 
 # full: the defaults in the notebooks, published in figures/.
 # quick: smaller runs, set in notebooks/profiles/quick/, kept in build/quick/.

@@ -14,6 +14,7 @@ from rai_utils.experiments import (
     rai_guided_starts,
     rai_mechanism,
     rai_optimizers,
+    relax_your_own,
     softmax_hidden_layer,
 )
 from rai_utils.experiments import rai_questions_initialisation as limits
@@ -36,6 +37,7 @@ _MODULES = (
     generalisation,
     regularisers,
     minibatches,
+    relax_your_own,
     softmax_hidden_layer,
     convergence,
 )

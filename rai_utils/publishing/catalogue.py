@@ -30,6 +30,7 @@ SOURCES = {
     "G": "Guided starts of the targets, which no source has",
     "O": "First-order optimisers",
     "N": "RAI and its neighbours",
+    "R": "`relax` on networks of other kinds, which no source has",
     "L": "A lecture on networks and activation functions",
     "S": "A question and answer on softmax hidden layers",
 }

@@ -48,7 +48,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "not reproduced": "not shown",
         "contradicted": "no",
     },
-    **dict.fromkeys("HMGON", _FINDING),
+    **dict.fromkeys("HMGONR", _FINDING),
 }
 """Letter of an id -> verdict -> its word there; a verdict that is not named keeps its own."""
 

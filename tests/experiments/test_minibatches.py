@@ -171,6 +171,9 @@ def test_targets_of_other_examples_are_refused(data, model):
         table.take(rows, data.x[[1, 3, 7]], model, rates)
     with pytest.raises(ValueError, match=r"shape \(3, 64\), got \(2, 64\)"):
         table.take(rows, data.x[:2], model, rates)
+    data.x[4] += 1
+    with pytest.raises(ValueError, match="got 1 of 2 examples that differ"):
+        table.take(torch.tensor([3, 4]), data.x[3:5], model, rates)
 
 
 def test_rows_come_back_in_whatever_order_they_are_asked_for(data, model):

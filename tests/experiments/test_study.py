@@ -56,6 +56,8 @@ SMALLEST = {
     "minibatches": {"work": 0.1, "batch": 256},
     "minibatches-spirals": {"work": 0.1, "batch": 256},
     "minibatch-durations": {"rounds": 1, "work": 0.1, "rows": [100, 200]},
+    "relax-your-own": {"passes": 2, "networks": 2, "rates": [0.01, 0.03]},
+    "relax-costs": {"rounds": 1, "repeats": 1},
     "convergence": {"networks": 2, "most_steps": 4},
     "softmax-curves": {"widths": [2], "tuned_at": 2, "draws": 1, "starts": 2, "steps": 2},
     "softmax-outputs": {"networks": 1, "steps": 2},

@@ -429,9 +429,10 @@ EXPERIMENTS = "rai_utils/experiments"
         (f"{EXPERIMENTS}/rai_mechanism.py", "rai-mechanism"),
         (f"{EXPERIMENTS}/rai_optimizers.py", "rai-optimizers"),
         (f"{EXPERIMENTS}/softmax_hidden_layer.py", "softmax-hidden-layer"),
+        ("rai_utils/modules.py", "relax-your-own"),
         (
             "rai_utils/tuning.py",
-            "rai-grads softmax-hidden-layer rai-demo network-basics rai-optimizers "
+            "rai-grads softmax-hidden-layer rai-demo network-basics rai-optimizers relax-your-own "
             "rai-questions-initialisation rai-questions-generalisation",
         ),
         (f"{EXPERIMENTS}/activation_saturation/descent.py", "activation-saturation"),
