@@ -16,7 +16,8 @@ from rai_utils.experiments import (
     softmax_hidden_layer,
 )
 from rai_utils.experiments import rai_questions_initialisation as limits
-from rai_utils.experiments.activation_saturation import convergence
+from rai_utils.experiments.activation_saturation import convergence, costs, images, rates
+from rai_utils.experiments.network_basics import training as basics
 from rai_utils.experiments.rai_questions_generalisation import generalisation, regularisers
 from rai_utils.experiments.rai_questions_minibatches import minibatches
 from rai_utils.experiments.sweep import Sweep, adopt, run
@@ -35,7 +36,11 @@ _MODULES = (
     regularisers,
     minibatches,
     softmax_hidden_layer,
+    basics,
     convergence,
+    rates,
+    costs,
+    images,
 )
 SWEEPS: dict[str, Sweep] = {sweep.name: sweep for module in _MODULES for sweep in module.SWEEPS}
 

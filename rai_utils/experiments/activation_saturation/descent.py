@@ -31,12 +31,12 @@ class Descent:
 
     Attributes:
         model: the networks after the last step.
-        slopes: negative slopes of each hidden layer after it, (T − 1, S); None if not trained.
+        slopes: negative slopes of each hidden layer after it, (T − 1, S); None if none was given.
         loss: training loss before each step and after the last, (steps + 1, S); of the batch
             that the step saw if there are batches.
         reached_at: first step with a loss of at most the goal, (S,); infinite where none.
-        path: length of the way that all weights and biases together went, (S,).
-        displacement: distance between where they began and ended, (S,).
+        path: length of the way that all weights and biases together went so far, (steps + 1, S).
+        displacement: their distance from where they began, (steps + 1, S).
         snapshots: networks at the steps asked for.
     """
 
@@ -57,6 +57,7 @@ def descend(
     *,
     goal: float | None = None,
     initial_slope: float | None = None,
+    learn_slope: bool = True,
     batch: int | None = None,
     order_seed: int = 0,
     snapshot_at: Sequence[int] = (),
@@ -75,6 +76,7 @@ def descend(
         goal: the training loss to reach, above 0; None to make all steps.
         initial_slope: where the trained negative slopes start, one for each hidden layer and
             network; None for the architecture's own activation. Needs ``"leaky_relu"``.
+        learn_slope: False to keep them where they start.
         batch: examples of a step, drawn without replacement in each pass over the data; None
             for all of them.
         order_seed: seed of that order.
@@ -100,12 +102,19 @@ def descend(
         _check_leaky(architecture)
         shape = (architecture.depth - 1, model.seeds, 1, 1)
         slopes = torch.full(shape, slope, dtype=dtype, requires_grad=True)
-    trained = leaves if slopes is None else [*leaves, slopes]
+    trained = leaves if slopes is None or not learn_slope else [*leaves, slopes]
     start = [leaf.detach().clone() for leaf in leaves]
     rates, sgd = torch.tensor(own_rates, dtype=dtype)[None, :, None, None], update_rule("sgd")
     losses: list[Tensor] = []
     reached = torch.full((model.seeds,), torch.inf, dtype=torch.float64)
-    path = torch.zeros(model.seeds, dtype=torch.float64)
+    moves: list[Tensor] = []
+    distances: list[Tensor] = []
+
+    @torch.no_grad()
+    def distance() -> Tensor:
+        pairs = zip(leaves, start, strict=True)
+        return torch.stack([(a - b).double().square().sum((0, 2, 3)) for a, b in pairs]).sum(0)
+
     snapshots: dict[int, StackedMLP] = {}
 
     def find_loss(rows: Tensor) -> Tensor:
@@ -119,7 +128,7 @@ def descend(
     @torch.no_grad()
     def update(gradients: tuple[Tensor, ...]) -> None:
         moved = [(rates * gradient).square().sum((0, 2, 3)) for gradient in gradients]
-        path.add_(torch.stack(moved[: len(leaves)]).sum(0).sqrt())
+        moves.append(torch.stack(moved[: len(leaves)]).sum(0).sqrt().double())
         for leaf, gradient in zip(trained, gradients, strict=True):
             sgd.step(leaf, gradient, (), step.updates + 1, rates, 0.0)
 
@@ -127,6 +136,7 @@ def descend(
         if step.updates in snapshot_at:
             snapshots[step.updates] = _networks(architecture, leaves)
         losses.append(step.loss.detach())
+        distances.append(distance())
         if goal is not None:
             there = torch.isinf(reached) & (losses[-1] <= goal)
             reached[there] = step.updates
@@ -135,17 +145,15 @@ def descend(
                 break
         if step.updates == steps:
             break
-    displacement = sum(
-        (leaf.detach() - first).double().square().sum((0, 2, 3))
-        for leaf, first in zip(leaves, start, strict=True)
-    )
+    still = torch.zeros(1, model.seeds, dtype=torch.float64)
+    path = torch.cat([still, torch.stack(moves).cumsum(0)]) if moves else still
     return Descent(
         _networks(architecture, leaves),
         None if slopes is None else slopes.detach()[..., 0, 0].double().numpy(),
         torch.stack(losses).double().numpy(),
         reached.numpy(),
         path.numpy(),
-        displacement.sqrt().numpy(),
+        torch.stack(distances).sqrt().numpy(),
         snapshots,
     )
 
@@ -175,6 +183,7 @@ def race(
     goal: float,
     *,
     initial_slope: float | None = None,
+    learn_slope: bool = True,
 ) -> Race:
     """Find the learning rate that first brings 90 % of the seeds to a training loss, the goal.
 
@@ -202,6 +211,7 @@ def race(
         steps,
         goal=goal,
         initial_slope=initial_slope,
+        learn_slope=learn_slope,
         enough=lambda reached_at: bool(np.isfinite(there(reached_at)).any()),
     )
     arrived = there(run.reached_at)
