@@ -16,7 +16,7 @@ from rai_utils.experiments import (
     softmax_hidden_layer,
 )
 from rai_utils.experiments import rai_questions_initialisation as limits
-from rai_utils.experiments.activation_saturation import convergence, costs, images, rates
+from rai_utils.experiments.activation_saturation import convergence, costs, image_race, rates
 from rai_utils.experiments.network_basics import training as basics
 from rai_utils.experiments.rai_questions_generalisation import generalisation, regularisers
 from rai_utils.experiments.rai_questions_minibatches import minibatches
@@ -40,7 +40,7 @@ _MODULES = (
     convergence,
     rates,
     costs,
-    images,
+    image_race,
 )
 SWEEPS: dict[str, Sweep] = {sweep.name: sweep for module in _MODULES for sweep in module.SWEEPS}
 

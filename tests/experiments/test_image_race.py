@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from rai_utils.data import digits
-from rai_utils.experiments.activation_saturation.images import (
+from rai_utils.experiments.activation_saturation.image_race import (
     ERROR,
     load,
     network,
@@ -72,7 +72,9 @@ def test_the_race_takes_what_is_fastest_on_other_networks(monkeypatch):
         asked.append(seed)
         return min(most, int(50 * abs(np.log(rate / 0.3)) + 10 * abs(gain - 2) + 5 + seed % 3))
 
-    monkeypatch.setattr("rai_utils.experiments.activation_saturation.images.steps_to_error", steps)
+    monkeypatch.setattr(
+        "rai_utils.experiments.activation_saturation.image_race.steps_to_error", steps
+    )
     found = race_cell("tanh", "tuned", 4, 3, 400)
     assert (found["gain"], found["learning_rate"], found["inside"]) == (2.0, 0.3, True)
     assert found["steps"] == [5, 6, 7, 5]
