@@ -155,6 +155,15 @@ def moons(
     return _two_draws("Moons", "binary", draw, examples, noise, seed, held_out, held_out_seed)
 
 
+def moons_draw(number: int) -> Dataset:
+    """Return the draw of Moons that goes with network ``number``, by random states of its own.
+
+    Draw 0 is the proposal's. Numbers from 1100 up are for tuning: their random states are none of
+    the first hundred draws'.
+    """
+    return moons(seed=42 + number, held_out_seed=1042 + number)
+
+
 def dose_response(
     examples: int = 30,
     noise: float = 0.05,

@@ -99,6 +99,17 @@ def test_the_effect_of_a_number_is_its_size_unless_it_is_named():
     assert len(own) > 0.9 * len(numbers)
 
 
+def test_no_interval_of_an_accuracy_or_a_share_leaves_0_to_1():
+    kinds = re.compile(r"(^|_)(accuracy|held_out|train|share)(_|$)")
+    outside = [
+        (name, number["interval"])
+        for name, number in published_numbers()
+        if number["interval"] and kinds.search(name.split("/")[1]) and "gain" not in name
+        if not 0 <= number["interval"][0] <= number["interval"][1] <= 1
+    ]
+    assert outside == []
+
+
 # --- published rules ---
 
 

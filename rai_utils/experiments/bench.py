@@ -250,13 +250,17 @@ def measure(study: Study, rounds: int = 6, steps: int = 10) -> None:
         timed[timing.name] = Estimate(timing.value, timing.interval)
         low, high = timing.interval
         rows.append([timing.name, f"{timing.value:.2f}", f"{low:.2f}", f"{high:.2f}"])
-    study.record(within=0.5, **timed)
+    _record(study, timed)
     header = ["torch's own operations", "median", "first quartile", "third quartile"]
     print("\n" + markdown_table(header, rows), flush=True)
     peaks = {way: peak_memory(way) for way in ("reference", "stacked")}
-    study.record(within=0.5, **{f"{way}_peak_mebibytes": peak for way, peak in peaks.items()})
+    _record(study, {f"{way}_peak_mebibytes": peak for way, peak in peaks.items()})
     rows = [[way, f"{peak:.0f}"] for way, peak in peaks.items()]
     print("\n" + markdown_table(["deep RAI step", "peak memory, MiB"], rows), flush=True)
+
+
+def _record(study: Study, measured: dict[str, Any]) -> None:
+    study.record(within=0.5, **measured)  # half: times are another machine's in another run
 
 
 def _compile_first() -> None:
@@ -276,9 +280,7 @@ def _deep_and_shallow(study: Study, data: Dataset, rounds: int, steps: int) -> N
         one_by_one = of[f"products_one_by_one{ending}"]
         of[f"backprop_floor{ending}"] = one_by_one + of[f"copy_backprop{ending}"]
     seconds = {name: float(np.median(values)) for name, values in of.items()}
-    study.record(
-        within=0.5, **{f"{name}_milliseconds": 1e3 * value for name, value in seconds.items()}
-    )
+    _record(study, {f"{name}_milliseconds": 1e3 * value for name, value in seconds.items()})
     numbers = sum(p.numel() for p in build_mlp(deep(), [0]).parameters())
     rates = {
         "large_product_gflops": 2 * LARGE_PRODUCT**3 / 1e9 / of["large_product"],
@@ -287,7 +289,7 @@ def _deep_and_shallow(study: Study, data: Dataset, rounds: int, steps: int) -> N
     }  # each (rounds,), a second
     rates_of = {name: float(np.median(values)) for name, values in rates.items()}
     ratios = {name: float(np.median(of[above] / of[below])) for name, above, below in RATIOS}
-    study.record(within=0.5, **ratios, **rates_of)
+    _record(study, ratios | rates_of)
     rows = [[name, f"{1e3 * value:.2f}"] for name, value in seconds.items()]
     print("\n" + markdown_table(["one step", "ms"], rows))
     beside = [f"{value:.0f}" for value in rates_of.values()]
@@ -388,7 +390,7 @@ def _growth(study: Study, steps: int) -> None:
             exponent, factor = power_law(sizes, [seconds[size] for size in sizes])
             curves[method] = [1e3 * seconds[size] for size in sizes]
             fits.append([1e3 * factor * size**exponent for size in sizes])
-            study.record(within=0.5, **{f"{method.lower()}_exponent_of_{quantity}": exponent})
+            _record(study, {f"{method.lower()}_exponent_of_{quantity}": exponent})
             exponents.append(f"{method}: $n^{{{exponent:.2f}}}$")
             rows.append(
                 [f"{method}, {quantity} {sizes[0]} … {sizes[-1]}", f"{exponent:.2f}"]

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from rai_utils.checks import one_of
-from rai_utils.data import Dataset, moons
+from rai_utils.data import moons, moons_draw
 from rai_utils.diagnostics import decision_map, logistic_regression
 from rai_utils.experiments.sweep import Cell, Sweep
 from rai_utils.models import Architecture, build_mlp, development_seeds
@@ -61,14 +61,6 @@ NEAR = 0.5
 # The training loss at which networks that learn at different speeds are compared.
 MATCHED_LOSS = 0.01
 RESOLUTION = 61
-
-
-def draw(number: int) -> Dataset:
-    """Moons with 100 examples: draw 0 is the proposal's, each number has random states of its own.
-
-    Numbers from 1100 up are for tuning: their random states are none of the first hundred draws'.
-    """
-    return moons(seed=42 + number, held_out_seed=1042 + number)
 
 
 def frozen_targets(
@@ -290,7 +282,7 @@ def draw_cell(
         upper triangle row by row; ``gap_peak``, ``gap_end``: of RAI, worst layer;
         ``frozen``: the same two for targets that never move; ``ablation``: λ -> held-out accuracy.
     """
-    data = draw(number)
+    data = moons_draw(number)
     compile_rprop()
     start = build_mlp(SHALLOW, range(100 * number, 100 * number + networks))
     marks = Watch(evaluate_at=(steps,), inspect_at=schedule(steps, 40))
@@ -375,7 +367,7 @@ def author_cell(number: int) -> dict[str, Any]:
         For "backprop" and "RAI", ``train`` and ``held_out`` accuracy; and of draw 0 ``map``, the
         outputs on the square grid, rows upwards, else None.
     """
-    data = draw(number)
+    data = moons_draw(number)
     result: dict[str, Any] = {}
     compile_rprop()
     for method, shape in (("backprop", SMALLER), ("RAI", SHALLOW)):
@@ -401,7 +393,7 @@ def forms_cell(number: int, steps: int) -> dict[str, Any]:
     Returns:
         ``train`` and ``held_out`` accuracy for "as written" and "author's code".
     """
-    data = draw(number)
+    data = moons_draw(number)
     compile_rprop()
     start, phase, watch = build_mlp(DEEP, [number]), Phase(steps, 0.1), Watch(evaluate_at=(steps,))
     width = float(DEEP.widths[1])

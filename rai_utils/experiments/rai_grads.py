@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rai_utils.checks import one_of
-from rai_utils.data import Dataset, moons
+from rai_utils.data import moons, moons_draw
 from rai_utils.diagnostics import decision_map, first_nonzero, gradient_norms
 from rai_utils.experiments.sweep import Cell, Sweep
 from rai_utils.models import (
@@ -48,11 +48,6 @@ TUNING_NETWORKS = 4
 METHODS = ("backprop", "RAI", "as written", "hand-over", "orthogonal", "skips")
 RECORDS = ("train", "held_out", "gradient_norms", "spreads", "front_errors")
 HANDOVER_RATES = (0.1, 1e-3, 1e-4, 1e-5, 1e-7)
-
-
-def draw(number: int) -> Dataset:
-    """Return the draw of Moons that goes with network ``number``; 0 is the proposal's."""
-    return moons(seed=42 + number, held_out_seed=1042 + number)
 
 
 def spread_across_examples(model: StackedMLP, x: Tensor) -> Array:
@@ -97,7 +92,7 @@ def long_cell(method: str, network: int, precision: str, steps: int) -> dict[str
     fits = {"RAI": fit_relaxed, "backprop": fit_backprop}
     one_of(method, fits, "method")
     one_of(precision, ("float32", "float64"), "precision")
-    data = draw(network)
+    data = moons_draw(network)
     start = build_mlp(DEEP, [network], dtype=getattr(torch, precision))
     watch = Watch(evaluate_at=schedule(steps, 40), inspect_at=[steps])
     result = fits[method](start, data, Phase(steps, LEARNING_RATE), watch=watch, device="cpu")
@@ -172,7 +167,7 @@ def tuned_cell(
         watch = replace(watch, snapshot_at=[relaxed_steps])
     records: dict[str, list[Any]] = {name: [] for name in RECORDS}
     for network in confirmation_seeds(networks):
-        model, data = build_mlp(architecture, [network], *initialisation), draw(network)
+        model, data = build_mlp(architecture, [network], *initialisation), moons_draw(network)
         if first is not None:
             model = fit_relaxed(model, data, first).model
         result = fit(model, data, replace(found.phase, steps=steps - begin), watch=watch)
@@ -217,9 +212,9 @@ def early_cell(relaxed_steps: int, steps: int, networks: int) -> dict[str, Any]:
     first = Phase(relaxed_steps, LEARNING_RATE, smallest_step=SMALLEST_STEP)
     second = Phase(steps, HANDOVER_RATES, smallest_step=SMALLEST_STEP)
     for network in confirmation_seeds(networks):
-        model = fit_relaxed(build_mlp(DEEP, [network]), draw(network), first).model
+        model = fit_relaxed(build_mlp(DEEP, [network]), moons_draw(network), first).model
         same = stack([model] * len(HANDOVER_RATES))
-        history = fit_backprop(same, draw(network), second, watch=Watch([steps])).history
+        history = fit_backprop(same, moons_draw(network), second, watch=Watch([steps])).history
         held_out.append(_rounded(history.held_out_accuracy[-1]))
     return {"learning_rates": HANDOVER_RATES, "held_out": held_out}
 
@@ -237,7 +232,7 @@ def activation_cell(
     for network in confirmation_seeds(networks):
         start = build_mlp(architecture, [network])
         phase = Phase(steps, learning_rate)
-        history = fit_relaxed(start, draw(network), phase, watch=Watch([steps])).history
+        history = fit_relaxed(start, moons_draw(network), phase, watch=Watch([steps])).history
         ends = (history.accuracy, history.held_out_accuracy)
         for values, accuracies in zip(found.values(), ends, strict=True):
             values += _rounded(accuracies[-1]) if len(accuracies) else [None]

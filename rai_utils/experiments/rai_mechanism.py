@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rai_utils.checks import one_of, whole_number
-from rai_utils.data import Dataset, moons
+from rai_utils.data import Dataset, moons_draw
 from rai_utils.diagnostics import logistic_regression
 from rai_utils.experiments.sweep import Cell, Sweep
 from rai_utils.models import Architecture, StackedMLP, build_mlp, forward, pre_activations, stack
@@ -79,11 +79,11 @@ def draw(network: int, left_out: int = 0) -> Dataset:
     """Return the data of a network: Moons, without some examples of class 0.
 
     Args:
-        network: 0 is the proposal's draw; the random states are 42 and 1042 more.
+        network: number of the draw, as in ``moons_draw``.
         left_out: training examples of class 0 to leave out, of 50; the held-out data stays
             balanced, so its chance is ½.
     """
-    data = moons(seed=42 + network, held_out_seed=1042 + network)
+    data = moons_draw(network)
     left_out = whole_number(left_out, "left_out", 0, 49)
     rows = torch.cat([(data.y == 0).nonzero()[left_out:], (data.y == 1).nonzero()])[:, 0]
     rows = rows.sort().values

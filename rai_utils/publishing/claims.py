@@ -152,6 +152,7 @@ class Study:
         tolerance: float | None = None,
         within: float | None = None,
         effect: float | None = None,
+        share: bool = False,
         **numbers: Any,
     ) -> None:
         """Record numbers under snake_case names: ``record(within=0.02, loss=loss, steps=80)``.
@@ -169,13 +170,14 @@ class Study:
             tolerance: absolute; 0 for numbers that must be the same. One of this and ``within``.
             within: tolerance as a share of the effect, from 0 to 0.5.
             effect: what each number stands for, above 0; None for its absolute value.
+            share: whether the numbers are shares or accuracies, whose intervals end at 0 and 1.
             numbers: name -> number; names are new.
         """
         recorded = {}
         for name, measured in numbers.items():
             _check_name(name, _SNAKE_CASE, "a metric", "snake_case", "share_solved")
             _check_new(name, self._metrics, "metric")
-            value, interval, seeds = _plain_estimate(measured, name)
+            value, interval, seeds = _plain_estimate(measured, name, share)
             recorded[name] = {
                 "value": value,
                 **_judged(name, value, tolerance, within, effect),
@@ -194,12 +196,13 @@ class Study:
         tolerance: float | None = None,
         within: float | None = None,
         effect: float | None = None,
+        share: bool = False,
         null: Null | None = None,
     ) -> None:
         """Judge a claim by ``rule`` and record it under an id like ``P8``.
 
         ``statement`` is the claim in one plain sentence and ``null`` what would be measured if it
-        were false; ``measured``, ``tolerance``, ``within`` and ``effect`` are as for
+        were false; ``measured``, ``tolerance``, ``within``, ``effect`` and ``share`` are as for
         :meth:`record`. Under :func:`rai_utils.publishing.rules.identity` the effect is the limit of
         the identity.
         """
@@ -209,7 +212,7 @@ class Study:
             raise ValueError(f"statement of claim {id} must be a sentence, got {statement!r}")
         if not isinstance(rule, Rule):
             raise TypeError(f"rule of claim {id} must be a Rule, got {type(rule).__name__}")
-        value, interval, seeds = _plain_estimate(measured, id)
+        value, interval, seeds = _plain_estimate(measured, id, share)
         verdict = rule.decide(value, interval)
         self._claims[id] = {
             "id": id,
@@ -230,13 +233,14 @@ class Study:
             "null": None if null is None else _plain_null(null, rule, id),
         }
 
-    def figure(self, name: str, figure: Figure) -> None:
+    def figure(self, name: str, figure: Figure, alt: str | None = None) -> None:
         """Save a figure as ``name.png`` (200 dpi) and ``name.pdf``, the same bytes in each run.
 
         Text that is cut off or overlaps is warned of, since it may depend on the numbers shown;
         text that is too small at half a page's width is refused
-        (:func:`rai_utils.publishing.legibility.check_size`). What :func:`described` reads off it is
-        published too, for readers who do not see it. Names are kebab-case.
+        (:func:`rai_utils.publishing.legibility.check_size`). ``alt`` says in words what it shows,
+        for readers who do not see it; without it, what :func:`described` reads off the figure does.
+        Names are kebab-case.
         """
         _check_name(name, _KEBAB_CASE, "a figure", "kebab-case", "deep-mlp-landscape")
         _check_new(name, self._figures, "figure")
@@ -256,7 +260,7 @@ class Study:
             metadata={"CreationDate": None, "Creator": None, "Producer": None},
         )
         self._figures.append(name)
-        self._descriptions[name] = described(figure)
+        self._descriptions[name] = alt or described(figure)
 
     def publish(self) -> None:
         """Write ``metrics.json``, the last file of the set.
@@ -416,7 +420,9 @@ def _judged(
     }
 
 
-def _plain_estimate(measured: Any, name: str) -> tuple[Number, Interval | None, int | None]:
+def _plain_estimate(
+    measured: Any, name: str, share: bool = False
+) -> tuple[Number, Interval | None, int | None]:
     """Return value, interval and seeds of what was measured, as JSON holds them."""
     found = estimate(measured, name)
     interval, seeds = found.interval, found.seeds
@@ -425,10 +431,14 @@ def _plain_estimate(measured: Any, name: str) -> tuple[Number, Interval | None, 
         known = [end for end in ends if end is not None]
         if len(ends) != 2 or len(known) != 2 or known[0] > known[1]:
             raise ValueError(f"interval of {name} must be (low, high), got {found.interval!r}")
-        interval = known[0], known[1]
+        low, high = known
+        interval = (max(low, 0.0), min(high, 1.0)) if share else (low, high)
+    value = _plain_number(found.value, name)
+    if share and value is not None and not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a share, from 0 to 1, got {value}")
     if seeds is not None and (isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1):
         raise ValueError(f"seeds of {name} must be a number of 1 or more, got {seeds!r}")
-    return _plain_number(found.value, name), interval, seeds
+    return value, interval, seeds
 
 
 def _plain_null(null: Null, rule: Rule, id: str) -> dict[str, Any]:

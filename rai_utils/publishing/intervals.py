@@ -59,6 +59,18 @@ def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> 
     return float(low), float(high)
 
 
+def geometric_mean(ratios: Sequence[float] | np.ndarray) -> Estimate:
+    """Return the geometric mean of ratios above 0, ``(n,)``, with Student's interval of their logs.
+
+    Raises:
+        ValueError: as :func:`mean_interval`, of the logarithms.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(np.asarray(ratios, dtype=float))
+    low, high = np.exp(mean_interval(logs))
+    return Estimate(float(np.exp(logs.mean())), (float(low), float(high)), len(logs))
+
+
 def corrected_interval(
     values: Sequence[float] | np.ndarray, test_share: float, level: float = 0.95
 ) -> Interval:

@@ -12,6 +12,7 @@ from rai_utils.data import (
     dose_response,
     exclusive_or,
     moons,
+    moons_draw,
     spirals,
     three_clusters,
     wave,
@@ -243,3 +244,10 @@ def test_digits_are_scaled_by_the_training_part():
     assert torch.equal(data.held_out_x[:, ~varying], torch.zeros(100, int((~varying).sum())))
     with pytest.raises(ValueError, match="1797 examples for both parts together"):
         digits(1000, 1000)
+
+
+def test_each_draw_of_moons_has_random_states_of_its_own():
+    for number, expected in ((0, moons()), (3, moons(seed=45, held_out_seed=1045))):
+        found = moons_draw(number)
+        for name in ("x", "y", "held_out_x", "held_out_y"):
+            assert torch.equal(getattr(found, name), getattr(expected, name))

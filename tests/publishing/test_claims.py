@@ -374,6 +374,23 @@ def test_a_question_is_answered_and_a_finding_is_confirmed(study, id, words):
     ]
 
 
+def test_the_interval_of_a_share_ends_at_0_and_1(study):
+    values = {"inside": [0.4, 0.5, 0.6], "high": [0.99, 1.0, 1.0], "low": [0.0, 0.0, 0.01]}
+    study.record(within=0.1, **{f"{name}_free": each for name, each in values.items()})
+    study.record(within=0.1, share=True, **values)
+    study.claim("P8", **claim(measured=values["high"], share=True))
+    free, cut = (
+        {name: study._metrics[name + tail]["interval"] for name in values} for tail in ("_free", "")
+    )
+    assert cut["inside"] == free["inside"]
+    assert free["high"][1] > 1 and cut["high"] == (free["high"][0], 1)
+    assert free["low"][0] < 0 and cut["low"] == (0, free["low"][1])
+    assert study._claims["P8"]["interval"] == cut["high"]
+    for wrong in (1.01, [-0.3, 0.1]):
+        with pytest.raises(ValueError, match="other must be a share, from 0 to 1"):
+            study.record(within=0.1, share=True, other=wrong)
+
+
 def test_a_file_that_is_no_set_is_refused(tmp_path):
     with pytest.raises(ValueError, match="must be a metrics file, got no such file"):
         read_metrics(tmp_path)
@@ -411,6 +428,17 @@ def test_a_figure_is_described_by_its_own_labels():
     made, panels = plt.subplots(1, 2)
     panels[1].set_title("named")
     assert described(made) == "named."
+    plt.close("all")
+
+
+def test_words_by_hand_are_published_in_place_of_the_labels(study):
+    made, axes = plt.subplots(figsize=(3.25, 2), layout="constrained")
+    axes.set(xlabel="step", ylabel="loss")
+    study.figure("labelled", made)
+    study.figure("told", made, alt="The loss falls.")
+    study.publish()
+    words = read_metrics(study.publish_to)["descriptions"]
+    assert words == {"labelled": "loss against step.", "told": "The loss falls."}
     plt.close("all")
 
 

@@ -12,6 +12,7 @@ from rai_utils.publishing.intervals import (
     bootstrap,
     corrected_interval,
     estimate,
+    geometric_mean,
     mean_interval,
     share,
 )
@@ -102,3 +103,14 @@ def test_overlapping_splits_get_the_corrected_interval():
     for test_share in (0.0, 1.0):
         with pytest.raises(ValueError, match="test_share must be between 0 and 1"):
             corrected_interval(values, test_share)
+
+
+def test_the_geometric_mean_has_the_interval_of_the_logarithms():
+    found = geometric_mean([0.5, 2.0, 4.0])
+    assert found.value == pytest.approx(4 ** (1 / 3))
+    ends = mean_interval([math.log(0.5), math.log(2), math.log(4)])
+    assert found.interval == pytest.approx([math.exp(end) for end in ends])
+    assert found.seeds == 3
+    for ratios in ([1.0, 0.0], [1.0, -1.0]):
+        with pytest.raises(ValueError, match="must be finite"):
+            geometric_mean(ratios)
