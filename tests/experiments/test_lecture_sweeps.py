@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rai_utils import tuning
-from rai_utils.data import moons
+from rai_utils.data import moons, moons_draw
 from rai_utils.experiments.activation_saturation import rates
 from rai_utils.experiments.network_basics import training
 from rai_utils.models import Architecture, build_mlp
@@ -26,7 +26,7 @@ def test_the_zig_zag_is_measured_up_to_the_goal():
 
 def test_units_that_die_are_those_silent_from_then_on():
     found = rates.dying_cell("relu", 2, 60)
-    data = moons(100, seed=2, held_out=2, held_out_seed=10_002)
+    data = moons_draw(2)
     start = rates.small("relu", 3, data, "he", 1.0, [2])
     rate = rates.DYING_RATES[-2]
     late = [look for look in found["looks"] if look >= 30]

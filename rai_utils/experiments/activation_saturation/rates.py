@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rai_utils.checks import one_of, whole_number
-from rai_utils.data import digits, moons
+from rai_utils.data import digits, moons_draw
 from rai_utils.experiments.activation_saturation.convergence import small
 from rai_utils.experiments.activation_saturation.descent import descend, set_intercepts
 from rai_utils.experiments.activation_saturation.saturation import silent
@@ -75,7 +75,7 @@ def dying_cell(activation: str, number: int, steps: int) -> dict[str, Any]:
     """
     one_of(activation, DYING, "activation")
     steps = whole_number(steps, "steps", 2)
-    dataset = moons(100, seed=number, held_out=2, held_out_seed=10_000 + number)
+    dataset = moons_draw(number)
     looks = schedule(steps, 12)
     start = small(activation, 3, dataset, "he", 1.0, [number])
     pairs = [(intercept, rate) for intercept in INTERCEPTS for rate in DYING_RATES]
