@@ -2,8 +2,8 @@
 
 ``python -m rai_utils.publishing.report`` builds ``build/report/report.html`` from the committed
 notebooks and from ``figures/*/metrics.json``, and ``report.pdf`` where a Chromium browser is found.
-The page is Markdown that pandoc sets, with ``report.lua`` and ``report.css``; it needs no network
-and no script.
+The page is Markdown that pandoc sets, with ``report.lua`` and ``report.css``; it needs no network,
+and scripts for nothing but sliders.
 """
 
 import os
@@ -32,6 +32,7 @@ from rai_utils.publishing.catalogue import (
     verdict_table,
 )
 from rai_utils.publishing.claims import root
+from rai_utils.publishing.widgets import MARK_OF_A_WIDGET
 
 PROPOSAL_FIGURES = {
     "Figure 1": ("rai-demo", ["circuit"]),
@@ -190,6 +191,8 @@ def _code(cell: NotebookNode, pictures: bool) -> Iterator[str]:
         data = output.get("data", {"text/plain": output.get("text", "")})
         if "text/markdown" in data:
             yield data["text/markdown"]
+        elif MARK_OF_A_WIDGET in data.get("text/html", ""):
+            yield data["text/html"]
         elif "image/png" in data:
             content = data["image/png"].replace("\n", "")
             if pictures:

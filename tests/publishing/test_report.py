@@ -22,6 +22,7 @@ from rai_utils.publishing.catalogue import claims_page, published_sets
 from rai_utils.publishing.claims import read_metrics
 from rai_utils.publishing.pipeline import ROOT, filled_readme
 from rai_utils.publishing.report import read_chapter, report_page
+from rai_utils.publishing.widgets import slider_html
 
 BROWSER = report.find_browser()
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome was found")
@@ -104,6 +105,8 @@ def small(tmp_path_factory):
     image = base64.b64encode((figures / "map.png").read_bytes()).decode()
     shown = new_output("display_data", {"image/png": image, "text/plain": "<Figure>"})
     table = new_output("display_data", {"text/markdown": "| h | i |\n|---|---|\n| 1 | 2 |"})
+    page = slider_html({"k": [1, 2]}, lambda k: ([], f"k is {k}"))
+    slider = new_output("display_data", {"text/html": page, "text/plain": "<HTML object>"})
     cells = [
         new_markdown_cell(OPENING),
         new_code_cell("study.figure('curve', figure)", outputs=[shown]),
@@ -112,7 +115,7 @@ def small(tmp_path_factory):
             "for n in ['map']:\n    study.figure(n, figure)",
             outputs=[shown, new_output("stream", text="a < b\n")],
         ),
-        new_code_cell("%matplotlib inline", outputs=[table]),
+        new_code_cell("%matplotlib inline", outputs=[table, slider]),
         new_code_cell("prove('P8', 'It holds', 0)"),
         new_markdown_cell(
             "## Second part\n\n<details><summary>Try first</summary>\n\nSo.\n</details>"
@@ -207,6 +210,8 @@ def test_outputs_are_shown_and_code_is_folded(tree):
     assert words(output) == "a < b"
     assert "h i 1 2" in words(chapter)
     assert "<Figure>" not in words(tree)
+    assert "<HTML object>" not in words(tree)
+    assert "k is 2" in words(chapter.find(".//div[@class='rai-slider']/script"))
     assert "Try first" in [words(each) for each in chapter.iter("summary")]
 
 
