@@ -36,7 +36,7 @@ def test_steps_are_those_until_a_quarter_is_wrong():
         generator, order = torch.Generator().manual_seed(3), []
         for _ in range(most):
             if len(order) < 128:
-                order = torch.randperm(1200, generator=generator).tolist()
+                order = torch.randperm(800, generator=generator).tolist()
             rows, order = order[:128], order[128:]
             optimiser.zero_grad()
             nn.functional.cross_entropy(model(x[rows]), y[rows]).backward()
@@ -47,7 +47,7 @@ def test_steps_are_those_until_a_quarter_is_wrong():
 
 def test_digits_are_the_draw_of_their_number():
     x, y = load("digits", 5)
-    drawn = digits(1200, 500, 5)
+    drawn = digits(800, 500, 5)
     assert torch.equal(x.flatten(1), drawn.x) and torch.equal(y, drawn.y)
     with pytest.raises(ValueError, match="images must be one of digits, CIFAR-10"):
         load("MNIST", 0)

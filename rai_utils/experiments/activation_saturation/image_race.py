@@ -21,21 +21,21 @@ from rai_utils.models import compared_activations, confirmation_seeds, developme
 
 ERROR, MOMENTUM, BATCH = 0.25, 0.9, 128
 CHANNELS = (16, 16, 32)
-RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 # Standard deviations of the weights: one for all layers, as in the paper, or a factor over √inputs.
-STARTS: dict[str, tuple[float, ...]] = {"0.01": (), "tuned": (0.5, 1.0, 2.0, 4.0, 8.0)}
+STARTS: dict[str, tuple[float, ...]] = {"0.01": (), "tuned": (0.5, 1.0, 2.0, 4.0)}
 IMAGES = ("digits", "CIFAR-10")
 
 
 def load(name: str, seed: int) -> tuple[Tensor, Tensor]:
     """Training images, (examples, channels, rows, columns), and their labels, (examples,).
 
-    ``"digits"`` are 1200 of scikit-learn's 1797, drawn by the seed. ``"CIFAR-10"`` are all 50 000
+    ``"digits"`` are 800 of scikit-learn's 1797, drawn by the seed. ``"CIFAR-10"`` are all 50 000
     of OpenML's data set 40927, which scikit-learn downloads on first use; each pixel and channel
     has mean 0 and standard deviation 1.
     """
     if one_of(name, IMAGES, "images") == "digits":
-        drawn = data.digits(1200, 500, seed)
+        drawn = data.digits(800, 500, seed)
         return drawn.x.view(-1, 1, 8, 8), drawn.y
     from sklearn.datasets import fetch_openml
 
@@ -134,7 +134,7 @@ def race_cell(
     tuning = development_seeds(tuning_networks)
     best, chosen = most_steps, (gains[0], RATES[len(RATES) // 2])
     for gain in gains:
-        for rate in RATES:
+        for rate in sorted(RATES, key=lambda each: abs(np.log(each / 0.1))):  # likely ones first
             slowest = 0
             for seed in tuning:
                 found = steps_to_error(activation, gain, rate, seed, best, images)
@@ -161,9 +161,9 @@ SWEEPS = (
         grid(
             activation=["relu", "tanh", "sigmoid"],
             start=STARTS,
-            networks=[20],
-            tuning_networks=[6],
-            most_steps=[500],
+            networks=[12],
+            tuning_networks=[3],
+            most_steps=[200],
         ),
         race_cell,
     ),

@@ -113,7 +113,7 @@ SWEEPS = (
     ),
     Sweep(
         "dying-units",
-        grid(activation=DYING, number=confirmation_seeds(20), steps=[300]),
+        grid(activation=DYING, number=confirmation_seeds(12), steps=[200]),
         dying_cell,
     ),
 )

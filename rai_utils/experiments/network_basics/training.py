@@ -23,7 +23,7 @@ from rai_utils.models import (
 from rai_utils.training import Fit, Phase, Watch, evaluate, fit_backprop
 
 PROBLEMS = {"circles": data.circles, "XOR": data.exclusive_or}
-UNITS = (2, 3, 4, 6, 8, 12, 16, 32)
+UNITS = (2, 3, 4, 6, 8, 16, 32)
 GAINS = (0.5, 1.0, 2.0, 4.0)
 RATES = (0.01, 0.03, 0.1)
 WIDTHS = (2, 4, 8, 16, 32, 64)
@@ -191,13 +191,13 @@ SWEEPS = (
     Sweep(
         "learned-features",
         grid(
-            problem=PROBLEMS, activation=["tanh", "relu"], units=UNITS, networks=[10], steps=[500]
+            problem=PROBLEMS, activation=["tanh", "relu"], units=UNITS, networks=[10], steps=[300]
         ),
         features_cell,
     ),
     Sweep(
         "overfitting",
-        grid(width=WIDTHS, number=confirmation_seeds(20), steps=[1000]),
+        grid(width=WIDTHS, number=confirmation_seeds(16), steps=[600]),
         overfitting_cell,
     ),
 )
