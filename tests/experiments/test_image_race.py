@@ -23,7 +23,7 @@ def test_the_network_has_four_layers_of_normal_weights():
     assert network("relu", (3, 32, 32), None, 0)(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
     assert layers[2].weight.std().item() == pytest.approx(0.01, rel=0.05)
     scaled = [m for m in network("tanh", (1, 8, 8), 2.0, 0) if isinstance(m, nn.Conv2d)]
-    assert scaled[2].weight.std().item() == pytest.approx(2 / (16 * 9) ** 0.5, rel=0.05)
+    assert scaled[2].weight.std().item() == pytest.approx(2 / (8 * 9) ** 0.5, rel=0.05)
 
 
 def test_steps_are_those_until_a_quarter_is_wrong():

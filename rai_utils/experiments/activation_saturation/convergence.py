@@ -19,14 +19,12 @@ GOAL, MOST_STEPS = 0.1, 600
 RATES = (0.03, 0.1, 0.18, 0.3, 0.56, 1.0, 1.8, 3.0, 5.6, 10.0, 18.0, 30.0)
 NETWORKS, TUNING_NETWORKS = 20, 8
 
-# Label to activation, starts, a slope of leaky ReLU of its own, and whether that is trained along.
-RECIPES: dict[str, tuple[str, tuple[Start, ...], float | None, bool]] = {
-    activation.label: (name, activation.starts, None, False)
+# Label to activation, starts, and the slope of leaky ReLU that is trained along.
+RECIPES: dict[str, tuple[str, tuple[Start, ...], float | None]] = {
+    activation.label: (name, activation.starts, None)
     for name, activation in compared_activations().items()
 }
-_LEAKY_STARTS = RECIPES["leaky ReLU 0.01"][1]
-RECIPES["leaky ReLU 0.3"] = ("leaky_relu", _LEAKY_STARTS, 0.3, False)
-RECIPES["PReLU (learned)"] = ("leaky_relu", _LEAKY_STARTS, 0.25, True)
+RECIPES["PReLU (learned)"] = ("leaky_relu", RECIPES["leaky ReLU 0.01"][1], 0.25)
 
 
 def small(
@@ -66,22 +64,19 @@ def convergence_cell(
         ValueError: a name is unknown or a number out of range.
     """
     data = PROBLEMS[one_of(problem, PROBLEMS, "problem")]()
-    activation, starts, slope, learn = RECIPES[one_of(recipe, RECIPES, "recipe")]
+    activation, starts, slope = RECIPES[one_of(recipe, RECIPES, "recipe")]
     depth, networks = whole_number(depth, "depth", 1), whole_number(networks, "networks", 1)
     tuning = range(1000, 1000 + TUNING_NETWORKS)
     races = {}
     for start in starts:
         trial = small(activation, depth, data, *start, tuning)
-        races[start] = race(
-            trial, data, RATES, most_steps, GOAL, initial_slope=slope, learn_slope=learn
-        )
+        races[start] = race(trial, data, RATES, most_steps, GOAL, initial_slope=slope)
     start = min(races, key=lambda each: races[each].steps)
     rate = races[start].rate
     model = small(activation, depth, data, *start, range(networks))
-    own = [rate] * networks
-    run = descend(model, data, own, most_steps, goal=GOAL, initial_slope=slope, learn_slope=learn)
+    run = descend(model, data, [rate] * networks, most_steps, goal=GOAL, initial_slope=slope)
     slopes = None
-    if learn and run.slopes is not None:
+    if run.slopes is not None:
         slopes = [[s if np.isfinite(s) else None for s in row] for row in run.slopes.tolist()]
     return {
         "steps": np.minimum(run.reached_at, most_steps).tolist(),

@@ -93,4 +93,4 @@ def _step(name: str, width: int) -> Callable[[], object]:
     return step
 
 
-SWEEPS = (Sweep("activation-costs", grid(place=PLACES, rounds=[40]), cost_cell),)
+SWEEPS = (Sweep("activation-costs", grid(place=PLACES, rounds=[15]), cost_cell),)

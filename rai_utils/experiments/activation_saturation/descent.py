@@ -31,7 +31,7 @@ class Descent:
 
     Attributes:
         model: the networks after the last step.
-        slopes: negative slopes of each hidden layer after it, (T − 1, S); None if none was given.
+        slopes: negative slopes of each hidden layer after it, (T − 1, S); None if not trained.
         loss: training loss before each step and after the last, (steps + 1, S); of the batch
             that the step saw if there are batches.
         reached_at: first step with a loss of at most the goal, (S,); infinite where none.
@@ -57,7 +57,6 @@ def descend(
     *,
     goal: float | None = None,
     initial_slope: float | None = None,
-    learn_slope: bool = True,
     batch: int | None = None,
     order_seed: int = 0,
     snapshot_at: Sequence[int] = (),
@@ -76,7 +75,6 @@ def descend(
         goal: the training loss to reach, above 0; None to make all steps.
         initial_slope: where the trained negative slopes start, one for each hidden layer and
             network; None for the architecture's own activation. Needs ``"leaky_relu"``.
-        learn_slope: False to keep them where they start.
         batch: examples of a step, drawn without replacement in each pass over the data; None
             for all of them.
         order_seed: seed of that order.
@@ -102,7 +100,7 @@ def descend(
         _check_leaky(architecture)
         shape = (architecture.depth - 1, model.seeds, 1, 1)
         slopes = torch.full(shape, slope, dtype=dtype, requires_grad=True)
-    trained = leaves if slopes is None or not learn_slope else [*leaves, slopes]
+    trained = leaves if slopes is None else [*leaves, slopes]
     start = [leaf.detach().clone() for leaf in leaves]
     rates, sgd = torch.tensor(own_rates, dtype=dtype)[None, :, None, None], update_rule("sgd")
     losses: list[Tensor] = []
@@ -183,7 +181,6 @@ def race(
     goal: float,
     *,
     initial_slope: float | None = None,
-    learn_slope: bool = True,
 ) -> Race:
     """Find the learning rate that first brings 90 % of the seeds to a training loss, the goal.
 
@@ -211,7 +208,6 @@ def race(
         steps,
         goal=goal,
         initial_slope=initial_slope,
-        learn_slope=learn_slope,
         enough=lambda reached_at: bool(np.isfinite(there(reached_at)).any()),
     )
     arrived = there(run.reached_at)

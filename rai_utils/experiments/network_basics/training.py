@@ -23,10 +23,10 @@ from rai_utils.models import (
 from rai_utils.training import Fit, Phase, Watch, evaluate, fit_backprop
 
 PROBLEMS = {"circles": data.circles, "XOR": data.exclusive_or}
-UNITS = (2, 3, 4, 6, 8, 16, 32)
+UNITS = (2, 4, 8, 32)
 GAINS = (0.5, 1.0, 2.0, 4.0)
 RATES = (0.01, 0.03, 0.1)
-WIDTHS = (2, 4, 8, 16, 32, 64)
+WIDTHS = (2, 4, 16, 64)
 LOOK_EVERY = 10
 
 
@@ -197,7 +197,7 @@ SWEEPS = (
     ),
     Sweep(
         "overfitting",
-        grid(width=WIDTHS, number=confirmation_seeds(16), steps=[600]),
+        grid(width=WIDTHS, number=confirmation_seeds(10), steps=[400]),
         overfitting_cell,
     ),
 )
