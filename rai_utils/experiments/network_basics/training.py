@@ -24,7 +24,7 @@ from rai_utils.training import Fit, Phase, Watch, evaluate, fit_backprop
 
 PROBLEMS = {"circles": data.circles, "XOR": data.exclusive_or}
 UNITS = (2, 4, 8, 32)
-GAINS = (0.5, 1.0, 2.0, 4.0)
+GAINS = (1.0, 2.0, 4.0)
 RATES = (0.01, 0.03, 0.1)
 WIDTHS = (2, 4, 16, 64)
 LOOK_EVERY = 10
@@ -42,7 +42,7 @@ def features_cell(
     Each network (2, units, 1) has a draw of the data of its own. Weights and biases start uniform,
     as ``torch.nn.Linear`` draws them, so no symmetry is in them. The random layer is that start,
     its weights times the factor of ``GAINS`` that does best on development networks and draws; the
-    learned one is trained by Adam at the rate that has the least loss there.
+    learned one is trained by Adam from the factor and at the rate with the least loss there.
 
     Args:
         problem: a key of ``PROBLEMS``.
@@ -52,7 +52,8 @@ def features_cell(
         steps: of Adam.
 
     Returns:
-        ``learned`` and ``random``, (networks,) each; the ``gain`` and ``learning_rate`` chosen.
+        ``learned`` and ``random``, (networks,) each; ``gain`` of the random layer;
+        ``learned_gain`` and ``learning_rate`` of the other.
     """
     one_of(problem, PROBLEMS, "problem")
     shape = Architecture((2, units, 1), activation)
@@ -63,27 +64,32 @@ def features_cell(
 
     others = development_seeds(6)
     gain = max(GAINS, key=lambda each: np.mean([random_accuracy(each, n) for n in others]))
-    tuned = tuning.tune(
-        fit_backprop,
-        build_mlp(shape, others),
-        _draw(problem, others[0]),
-        steps,
-        RATES,
-        optimizer="adam",
-        limits=(1e-4, 1.0),
-        device="cpu",
-    ).phase
+    found = {
+        each: tuning.tune(
+            fit_backprop,
+            build_mlp(shape, others, "torch_default", each),
+            _draw(problem, others[0]),
+            steps,
+            RATES,
+            optimizer="adam",
+            limits=(1e-4, 1.0),
+            device="cpu",
+        )
+        for each in GAINS
+    }
+    begin = min(GAINS, key=lambda each: found[each].losses.min())
+    tuned = found[begin].phase
     learned = []
     for number in confirmation_seeds(networks):
         drawn = _draw(problem, number)
-        fit = fit_backprop(
-            build_mlp(shape, [number]), drawn, tuned, watch=Watch((steps,)), device="cpu"
-        )
+        model = build_mlp(shape, [number], "torch_default", begin)
+        fit = fit_backprop(model, drawn, tuned, watch=Watch((steps,)), device="cpu")
         learned.append(float(logistic_regression_on_features(fit.model, drawn)[0]))
     return {
         "learned": learned,
         "random": [random_accuracy(gain, number) for number in confirmation_seeds(networks)],
         "gain": gain,
+        "learned_gain": begin,
         "learning_rate": tuned.learning_rate,
     }
 
