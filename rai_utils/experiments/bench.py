@@ -33,7 +33,6 @@ from torch import Tensor, nn
 from rai_utils import plotting, training
 from rai_utils.data import Dataset, moons
 from rai_utils.experiments.timing import (
-    activation_costs,
     backward_over_forward,
     interleaved,
     steady,
@@ -247,7 +246,7 @@ def measure(study: Study, rounds: int = 6, steps: int = 10) -> None:
     _deep_and_shallow(study, data, rounds, steps)
     _growth(study, max(2, steps // 3))
     rows, timed = [], {}
-    for timing in (*backward_over_forward(), *activation_costs()):
+    for timing in backward_over_forward():
         timed[timing.name] = Estimate(timing.value, timing.interval)
         low, high = timing.interval
         rows.append([timing.name, f"{timing.value:.2f}", f"{low:.2f}", f"{high:.2f}"])

@@ -18,7 +18,8 @@ from rai_utils.experiments import (
     softmax_hidden_layer,
 )
 from rai_utils.experiments import rai_questions_initialisation as limits
-from rai_utils.experiments.activation_saturation import convergence
+from rai_utils.experiments.activation_saturation import convergence, costs, image_race, rates
+from rai_utils.experiments.network_basics import training as basics
 from rai_utils.experiments.rai_questions_generalisation import generalisation, regularisers
 from rai_utils.experiments.rai_questions_minibatches import minibatches
 from rai_utils.experiments.sweep import Sweep, adopt, run
@@ -39,7 +40,11 @@ _MODULES = (
     minibatches,
     relax_your_own,
     softmax_hidden_layer,
+    basics,
     convergence,
+    rates,
+    costs,
+    image_race,
 )
 SWEEPS: dict[str, Sweep] = {sweep.name: sweep for module in _MODULES for sweep in module.SWEEPS}
 

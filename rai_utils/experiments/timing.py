@@ -9,19 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rai_utils.models import ACTIVATIONS, compared_activations
-
 Clock = Callable[[], float]
 Timed = Callable[[], float]
 
-TIMED_ACTIVATIONS = tuple(compared_activations())
 NETWORK_WIDTHS = (16, 64, 256, 1024)
 
 
@@ -162,65 +158,6 @@ def backward_over_forward(
         seconds = interleaved(passes, rounds, warm_up=5)
         ratios = seconds["backward"] / seconds["forward"]
         timings.append(summarise(f"backward_over_forward_width_{width}", ratios))
-    return timings
-
-
-def activation_costs(
-    names: Sequence[str] = TIMED_ACTIVATIONS,
-    *,
-    elements: int = 100_000,
-    rounds: int = 60,
-    repeats: int = 20,
-    clock: Clock = time.perf_counter,
-) -> list[Timing]:
-    """Cost of each activation, forward and backward, in nanoseconds an element and as ratios.
-
-    The functions and backward rules are those that the study's networks use, on standard normal
-    numbers in float32 that fit into the cache, so that arithmetic is timed and not memory.
-
-    Args:
-        names: keys of ``ACTIVATIONS``, ``"relu"`` among them.
-        elements: numbers in the tensor, at least 1.
-        rounds: timed rounds, at least 1.
-        repeats: calls within one timing, at least 1.
-        clock: seconds since some moment.
-
-    Returns:
-        For each activation and each direction ``forward`` and ``backward``:
-        ``<direction>_<activation>_ns`` and, except for ReLU itself,
-        ``<direction>_<activation>_over_relu``, with ``_`` for a dot in the activation's name.
-
-    Raises:
-        ValueError: a name is unknown or of an activation without a backward rule, ReLU is
-            missing, or a count is below 1.
-    """
-    unknown = [name for name in names if name not in ACTIVATIONS]
-    if unknown or "relu" not in names:
-        raise ValueError(
-            f"names must be of {', '.join(ACTIVATIONS)} with relu among them, got {tuple(names)}"
-        )
-    if elements < 1:
-        raise ValueError(f"elements must be at least 1, got {elements}")
-    generator = torch.Generator().manual_seed(0)
-    z = torch.randn(elements, generator=generator)
-    gradient = torch.randn(elements, generator=generator)
-    work: dict[str, Timed] = {}
-    for name in names:
-        activation = ACTIVATIONS[name]
-        kept = activation.kept(z, activation.function(z))
-        for direction, call in (
-            ("forward", partial(activation.function, z)),
-            ("backward", partial(activation.pull_back, gradient, kept)),
-        ):
-            key = f"{direction}_{name}".replace(".", "_")
-            work[key] = clocked(call, repeats=repeats, clock=clock)
-    seconds = interleaved(work, rounds, warm_up=5)
-    timings = [summarise(f"{key}_ns", values * 1e9 / elements) for key, values in seconds.items()]
-    timings += [
-        summarise(f"{key}_over_relu", each / seconds[f"{key.partition('_')[0]}_relu"])
-        for key, each in seconds.items()
-        if key not in ("forward_relu", "backward_relu")
-    ]
     return timings
 
 

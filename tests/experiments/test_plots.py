@@ -6,7 +6,11 @@ import pytest
 from matplotlib.patches import FancyArrowPatch
 
 from rai_utils import plotting
-from rai_utils.experiments.network_basics.plots import expression_graph, power_law
+from rai_utils.experiments.network_basics.plots import (
+    expression_graph,
+    network_diagram,
+    power_law,
+)
 from rai_utils.publishing.legibility import drawn_texts
 
 
@@ -58,3 +62,12 @@ def test_a_power_law_has_labels_to_read_it_by_even_if_its_limits_come_later(axes
     axes.set_ylim(0.5, 6)
     shown = [text.get_text() for text in drawn_texts(axes.figure)]
     assert {"0.5", "1", "2", "5"} <= set(shown), shown
+
+
+def test_a_diagram_has_a_circle_a_unit_and_a_line_a_weight():
+    _, axes = plotting.figure()
+    assert network_diagram(axes, (2, 3, 1), ("$x_1$", "$x_2$"), ("y",), "small") is axes
+    assert len(axes.patches) == 6 and len(axes.lines) == 2 * 3 + 3 * 1
+    assert [text.get_text() for text in axes.texts] == ["$x_1$", "$x_2$", "y"]
+    with pytest.raises(ValueError, match="outputs must be 1 labels, got 2"):
+        network_diagram(axes, (2, 3, 1), ("a", "b"), ("y", "z"), "small")

@@ -11,11 +11,13 @@ from rai_utils.experiments.activation_saturation.saturation import (
     backward_gains,
     backward_signals,
     off_centre,
+    outer_over_inner,
     predicted_gains,
     saturated_share,
     sign_coherence,
+    silent,
     two_weight_descent,
-    without_gradient,
+    weights_moved,
 )
 from rai_utils.models import ACTIVATIONS, Architecture, build_mlp
 
@@ -35,7 +37,7 @@ def test_a_unit_far_in_the_tail_has_a_small_slope_and_not_none(name):
     with torch.no_grad():
         for bias in model.biases[:-1]:
             bias -= 20
-    assert not without_gradient(model, DATA.x).any()
+    assert all((slopes != 0).any() for slopes in hidden_slopes(model, DATA.x))
     _, deltas = backward_signals(model, DATA)
     _, exact = backward_signals(model.double(), DATA)
     for found, right in zip(deltas[:-1], exact[:-1], strict=True):
@@ -60,12 +62,54 @@ def test_a_dead_unit_gets_no_gradient():
     equal = build_mlp(Architecture((2, 4, 4, 1), "relu"), range(3), dtype=torch.float64)
     with torch.no_grad():
         equal.biases[0][0, 1, 0, 2] = -100.0
-    dead = without_gradient(equal, DATA.x.double())
+    dead = silent(equal, DATA.x.double())
     assert dead.shape == (2, 3, 4) and dead[0, 1, 2]
     z = equal(DATA.x.double())
     weight = equal.weights[0]
     (gradient,) = torch.autograd.grad(z.square().sum(), weight)
     assert (gradient[0, 1, 2] == 0).all()
+
+
+def test_far_over_near_equals_a_loop_over_sorted_pairs():
+    data = DATA.to("cpu", torch.float64)
+    model = network("sigmoid", gain=6.0)
+    found = outer_over_inner(model, data, 0.25)
+    _, deltas = backward_signals(model, data)
+    for seed in range(2):
+        logs, h = [], data.x
+        for layer in range(2):
+            z = model.as_module(seed)[2 * layer](h)
+            h = torch.sigmoid(z)
+            delta = deltas[layer][seed].flatten().tolist()
+            pairs = sorted(zip(z.abs().flatten().tolist(), delta, strict=True))
+            quarter = len(pairs) // 4
+            near, far = ([d**2 for _, d in part] for part in (pairs[:quarter], pairs[-quarter:]))
+            logs.append(np.log(np.mean(far) / np.mean(near)) / 2)
+        assert found[seed] == pytest.approx(np.exp(np.mean(logs)))
+    assert (found < 0.5).all()
+    line = build_mlp(Architecture((2, 64, 64, 1), "identity"), range(5), dtype=torch.float64)
+    np.testing.assert_allclose(outer_over_inner(line, data), 1, atol=0.5)
+    with pytest.raises(ValueError, match="share must be above 0"):
+        outer_over_inner(model, data, 0.6)
+
+
+def test_weights_moved_compares_the_far_driven_units():
+    before = build_mlp(Architecture((2, 5, 5, 1), "tanh"), range(2), dtype=torch.float64)
+    after = before.select([0, 1])
+    z = [(torch.cat([DATA.x.double()]) @ w[0].mT).abs().mean(1) for w in before.weights[:1]]
+    order = z[0].argsort(1)
+    with torch.no_grad():
+        for weight in after.weights[:-1]:
+            weight += 1.0
+        for seed in range(2):  # the far-driven unit of the first layer goes three times as far
+            after.weights[0][0, seed, order[seed, -1]] += 2.0
+    bias_free = [torch.zeros_like(b) for b in before.biases]
+    for bias, zero in zip(before.biases, bias_free, strict=True):
+        bias.data = zero
+    found = weights_moved(before, after, DATA.x.double())
+    np.testing.assert_allclose(found, 3**0.5, rtol=1e-12)  # the mean of the two layers' logs
+    with pytest.raises(ValueError, match="of one kind"):
+        weights_moved(before, network(), DATA.x.double())
 
 
 def test_off_centre_of_relu_is_its_closed_form():

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 
 from rai_utils.experiments.timing import (
-    TIMED_ACTIVATIONS,
-    activation_costs,
     backward_over_forward,
     clocked,
     interleaved,
@@ -82,18 +80,6 @@ def test_backward_over_forward_names_a_ratio_for_each_width():
     assert all((t.value, t.interval) == (1.0, (1.0, 1.0)) for t in timings)
 
 
-def test_activation_costs_are_named_and_relative_to_relu():
-    timings = {
-        t.name: t for t in activation_costs(elements=10, rounds=2, repeats=1, clock=Clock(1e-8))
-    }
-    for direction in ("forward", "backward"):
-        for name in (each.replace(".", "_") for each in TIMED_ACTIVATIONS):
-            assert timings[f"{direction}_{name}_ns"].value == pytest.approx(1.0)
-            if name != "relu":
-                assert timings[f"{direction}_{name}_over_relu"].value == pytest.approx(1.0)
-    assert len(timings) == 4 * len(TIMED_ACTIVATIONS) - 2
-
-
 def test_what_cannot_be_timed_is_refused():
     with pytest.raises(ValueError, match="there must be work"):
         interleaved({}, 1)
@@ -107,9 +93,3 @@ def test_what_cannot_be_timed_is_refused():
         backward_over_forward(())
     with pytest.raises(ValueError, match="widths"):
         backward_over_forward((0,))
-    with pytest.raises(ValueError, match="relu among them"):
-        activation_costs(("sigmoid",))
-    with pytest.raises(ValueError, match="relu among them"):
-        activation_costs(("relu", "step"))
-    with pytest.raises(ValueError, match="elements"):
-        activation_costs(elements=0)

@@ -35,8 +35,8 @@ class Descent:
         loss: training loss before each step and after the last, (steps + 1, S); of the batch
             that the step saw if there are batches.
         reached_at: first step with a loss of at most the goal, (S,); infinite where none.
-        path: length of the way that all weights and biases together went, (S,).
-        displacement: distance between where they began and ended, (S,).
+        path: length of the way that all weights and biases together went so far, (steps + 1, S).
+        displacement: their distance from where they began, (steps + 1, S).
         snapshots: networks at the steps asked for.
     """
 
@@ -105,7 +105,14 @@ def descend(
     rates, sgd = torch.tensor(own_rates, dtype=dtype)[None, :, None, None], update_rule("sgd")
     losses: list[Tensor] = []
     reached = torch.full((model.seeds,), torch.inf, dtype=torch.float64)
-    path = torch.zeros(model.seeds, dtype=torch.float64)
+    moves: list[Tensor] = []
+    distances: list[Tensor] = []
+
+    @torch.no_grad()
+    def distance() -> Tensor:
+        pairs = zip(leaves, start, strict=True)
+        return torch.stack([(a - b).double().square().sum((0, 2, 3)) for a, b in pairs]).sum(0)
+
     snapshots: dict[int, StackedMLP] = {}
 
     def find_loss(rows: Tensor) -> Tensor:
@@ -119,7 +126,7 @@ def descend(
     @torch.no_grad()
     def update(gradients: tuple[Tensor, ...]) -> None:
         moved = [(rates * gradient).square().sum((0, 2, 3)) for gradient in gradients]
-        path.add_(torch.stack(moved[: len(leaves)]).sum(0).sqrt())
+        moves.append(torch.stack(moved[: len(leaves)]).sum(0).sqrt().double())
         for leaf, gradient in zip(trained, gradients, strict=True):
             sgd.step(leaf, gradient, (), step.updates + 1, rates, 0.0)
 
@@ -127,6 +134,7 @@ def descend(
         if step.updates in snapshot_at:
             snapshots[step.updates] = _networks(architecture, leaves)
         losses.append(step.loss.detach())
+        distances.append(distance())
         if goal is not None:
             there = torch.isinf(reached) & (losses[-1] <= goal)
             reached[there] = step.updates
@@ -135,17 +143,15 @@ def descend(
                 break
         if step.updates == steps:
             break
-    displacement = sum(
-        (leaf.detach() - first).double().square().sum((0, 2, 3))
-        for leaf, first in zip(leaves, start, strict=True)
-    )
+    still = torch.zeros(1, model.seeds, dtype=torch.float64)
+    path = torch.cat([still, torch.stack(moves).cumsum(0)]) if moves else still
     return Descent(
         _networks(architecture, leaves),
         None if slopes is None else slopes.detach()[..., 0, 0].double().numpy(),
         torch.stack(losses).double().numpy(),
         reached.numpy(),
         path.numpy(),
-        displacement.sqrt().numpy(),
+        torch.stack(distances).sqrt().numpy(),
         snapshots,
     )
 

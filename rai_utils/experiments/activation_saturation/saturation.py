@@ -44,12 +44,50 @@ def saturated_share(model: StackedMLP, x: Tensor) -> Array:
     return torch.stack(shares).cpu().numpy()
 
 
-def without_gradient(model: StackedMLP, x: Tensor) -> Tensor:
-    """Which hidden units have a slope of exactly 0 on every example: no gradient reaches them.
+def silent(model: StackedMLP, x: Tensor) -> NDArray[np.bool_]:
+    """Which hidden units have z ≤ 0 on every example, (hidden layers, seeds, units).
 
-    Shape (hidden layers, seeds, units); hidden layers have one width.
+    ReLU passes such a unit no gradient at all. Hidden layers have one width.
     """
-    return torch.stack([(values == 0).all(1) for values in hidden_slopes(model, x)])
+    return torch.stack([(z <= 0).all(1) for z in pre_activations(model, x)[:-1]]).numpy()
+
+
+def outer_over_inner(model: StackedMLP, dataset: Dataset, share: float = 0.1) -> Array:
+    """Gradient far from z = 0 over that near it: no word of what counts as saturated, (seeds,).
+
+    Of all (example, unit) pairs of a hidden layer those with the greatest |z|, so large a share,
+    are held against those with the least: root mean squares of each example's own δ = ∂L/∂z. The
+    geometric mean over hidden layers is returned; ``share`` lies above 0 and at most at ½.
+    """
+    if not 0 < number(share, "share") <= 0.5:
+        raise ValueError(f"share must be above 0 and at most 0.5, got {share}")
+    _, deltas = backward_signals(model, dataset)
+    ratios = []
+    for z, delta in zip(pre_activations(model, dataset.x)[:-1], deltas[:-1], strict=True):
+        order = z.abs().flatten(1).argsort(1)  # (seeds, examples · units)
+        power = delta.double().square().flatten(1).gather(1, order)
+        count = max(1, int(share * power.shape[1]))
+        ratios.append((power[:, -count:].mean(1) / power[:, :count].mean(1)).sqrt())
+    return torch.stack(ratios).log().mean(0).exp().numpy()
+
+
+def weights_moved(before: StackedMLP, after: StackedMLP, x: Tensor, share: float = 0.2) -> Array:
+    """How far the weights of far-driven units went over those of near-driven ones, (seeds,).
+
+    Units of a hidden layer are ordered by their mean |z| before; the mean distance that the
+    incoming weights of the last ``share`` of them went, over that of the first, as a geometric mean
+    over hidden layers. Both are one kind of network, ``before`` and ``after`` training.
+    """
+    if before.architecture != after.architecture or before.seeds != after.seeds:
+        raise ValueError(f"networks must be of one kind, got {before.architecture} and others")
+    ratios = []
+    parts = zip(before.layers(), after.layers(), pre_activations(before, x), strict=True)
+    for (old, _), (new, _), z in [*parts][:-1]:
+        order = z.abs().mean(1).argsort(1)  # (seeds, units)
+        moved = (new - old).detach().double().norm(dim=2).gather(1, order)
+        count = max(1, int(share * moved.shape[1]))
+        ratios.append(moved[:, -count:].mean(1) / moved[:, :count].mean(1))
+    return torch.stack(ratios).log().mean(0).exp().numpy()
 
 
 def off_centre(model: StackedMLP, x: Tensor) -> Array:

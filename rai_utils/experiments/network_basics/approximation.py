@@ -74,29 +74,35 @@ def approximation_errors(
     seeds = whole_numbers(seeds, "seeds", most=LAST_SEED)
     if not widths or not seeds:
         raise ValueError(f"widths and seeds must hold one each at least, got {widths} and {seeds}")
-    fit, test = (np.linspace(-1, 1, count) for count in (_FIT_POINTS, _TEST_POINTS))
-    wanted, truth = TARGETS[target](fit), TARGETS[target](test)
+    test = np.linspace(-1, 1, _TEST_POINTS)
+    truth = TARGETS[target](test)
     shape = (len(widths), len(seeds))
     errors = Errors(np.empty(shape), np.empty(shape))
     for row, width in enumerate(widths):
         for column, seed in enumerate(seeds):
-            generator = np.random.default_rng((seed, width))
-            threshold = generator.uniform(-1.1, 1.1, width)
-            steepness = np.exp(generator.uniform(0, np.log(3 * width), width))
-            steepness *= generator.choice((-1, 1), width)
-
-            def features(x: Array, s: Array = steepness, t: Array = threshold) -> Array:
-                hidden = HIDDEN[activation](s * (x[:, None] - t))  # (points, width)
-                return np.concatenate([np.ones((len(x), 1)), hidden], 1)
-
-            fitted = features(fit)
-            size = np.linalg.norm(fitted, axis=0)
-            size[size == 0] = 1  # a unit that is off everywhere
-            weights = lstsq(fitted / size, wanted, cond=1e-12, lapack_driver="gelsy")[0]
-            deviation = np.abs(features(test) @ (weights / size) - truth)
+            deviation = np.abs(best_fit(target, activation, width, seed)(test) - truth)
             errors.root_mean_square[row, column] = np.sqrt(np.mean(deviation**2))
             errors.greatest[row, column] = deviation.max()
     return errors
+
+
+def best_fit(target: str, activation: str, width: int, seed: int) -> Callable[[Array], Array]:
+    """Return the network of :func:`approximation_errors` for one width and seed, as a function."""
+    generator = np.random.default_rng((seed, width))
+    threshold = generator.uniform(-1.1, 1.1, width)
+    steepness = np.exp(generator.uniform(0, np.log(3 * width), width))
+    steepness *= generator.choice((-1, 1), width)
+
+    def features(x: Array) -> Array:
+        hidden = HIDDEN[activation](steepness * (x[:, None] - threshold))  # (points, width)
+        return np.concatenate([np.ones((len(x), 1)), hidden], 1)
+
+    x = np.linspace(-1, 1, _FIT_POINTS)
+    fitted = features(x)
+    size = np.linalg.norm(fitted, axis=0)
+    size[size == 0] = 1  # a unit that is off everywhere
+    weights = lstsq(fitted / size, TARGETS[target](x), cond=1e-12, lapack_driver="gelsy")[0]
+    return lambda x: features(x) @ (weights / size)
 
 
 def polynomial_limits(target: str, degree: int) -> tuple[float, float]:

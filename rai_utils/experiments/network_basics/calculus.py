@@ -1,148 +1,92 @@
 """The lecture's derivatives: its table, the sigmoid unit's gradient, its computational graph.
 
-Each rule is written out as the lecture gives it and can be held against automatic
-differentiation in float64, which knows nothing of the rule.
+Each rule is written out as the lecture gives it, and can be held against what sympy derives and
+against automatic differentiation in float64, which know nothing of it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
+import sympy
 import torch
-from numpy.typing import NDArray
+from sympy.parsing.sympy_parser import parse_expr
 from torch import Tensor
 
-Array = NDArray[np.float64]
+from rai_utils.checks import whole_number
 
-_FACTOR = 1.7  # the constant a of the table; above 0 and not 1, so that log_a exists
-_EXPONENT = 3.5  # its n
+_A, _N = sympy.symbols("a n", positive=True)
+_VALUES = {_A: 1.7, _N: 3.5}  # a above 0 and not 1, so that log_a exists
 
+DERIVATIVES: dict[str, tuple[str, str]] = {
+    "(a) = 0": ("a", "0"),
+    "(x) = 1": ("x", "1"),
+    "(au) = a u'": ("a*u", "a*du"),
+    "(u + v - w) = u' + v' - w'": ("u + v - w", "du + dv - dw"),
+    "(uv) = u v' + v u'": ("u*v", "u*dv + v*du"),
+    "(u/v) = u'/v - u v'/v^2": ("u/v", "du/v - u*dv/v**2"),
+    "(u^n) = n u^{n-1} u'": ("u**n", "n*u**(n - 1)*du"),
+    r"\sqrt{u} = u' / (2\sqrt{u})": ("sqrt(u)", "du/(2*sqrt(u))"),
+    "(1/u) = -u'/u^2": ("1/u", "-du/u**2"),
+    "(1/u^n) = -n u'/u^{n+1}": ("1/u**n", "-n*du/u**(n + 1)"),
+    r"f(u) = \frac{df}{du} u'": ("tanh(u)", "(1 - tanh(u)**2)*du"),
+    r"\ln u = u'/u": ("log(u)", "du/u"),
+    r"\log_a u = \log_a(e)\, u'/u": ("log(u)/log(a)", "log(E)/log(a)*du/u"),
+    "e^u = e^u u'": ("exp(u)", "exp(u)*du"),
+    r"a^u = a^u \ln(a)\, u'": ("a**u", "a**u*log(a)*du"),
+    r"u^v = v u^{v-1} u' + \ln(u)\, u^v v'": ("u**v", "v*u**(v - 1)*du + log(u)*u**v*dv"),
+    r"\sin u = \cos(u) u'": ("sin(u)", "cos(u)*du"),
+    r"\cos u = -\sin(u) u'": ("cos(u)", "-sin(u)*du"),
+    r"\tan u = \sec^2(u) u'": ("tan(u)", "du/cos(u)**2"),
+    r"\cot u = -\csc^2(u) u'": ("1/tan(u)", "-du/sin(u)**2"),
+    r"\sec u = \sec(u) \tan(u) u'": ("1/cos(u)", "tan(u)/cos(u)*du"),
+    r"\csc u = -\csc(u) \cot(u) u'": ("1/sin(u)", "-du/(sin(u)*tan(u))"),
+}
+"""Every row of the lecture's table, in its order: in TeX, as a function of u, v, w, and its rule.
 
-@dataclass(frozen=True)
-class DerivativeRule:
-    """One row of the table.
+The row of f(u) is the chain rule, with tanh for f.
+"""
 
-    Attributes:
-        formula: the rule in TeX.
-        function: (x, u, v, w) -> the expression, with u, v, w functions of x.
-        derivative: (u, v, u', v', w') -> its derivative by the rule.
-    """
-
-    formula: str
-    function: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-    derivative: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-
-
-def _rule(
-    formula: str,
-    function: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
-    derivative: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor],
-) -> DerivativeRule:
-    return DerivativeRule(rf"\frac{{d}}{{dx}}{formula}", function, derivative)
-
-
-DERIVATIVES: tuple[DerivativeRule, ...] = (
-    _rule("(a) = 0", lambda x, u, v, w: 0 * x + _FACTOR, lambda u, v, du, dv, dw: 0 * u),
-    _rule("(x) = 1", lambda x, u, v, w: x, lambda u, v, du, dv, dw: 0 * u + 1),
-    _rule("(au) = a u'", lambda x, u, v, w: _FACTOR * u, lambda u, v, du, dv, dw: _FACTOR * du),
-    _rule(
-        "(u + v - w) = u' + v' - w'",
-        lambda x, u, v, w: u + v - w,
-        lambda u, v, du, dv, dw: du + dv - dw,
-    ),
-    _rule("(uv) = u v' + v u'", lambda x, u, v, w: u * v, lambda u, v, du, dv, dw: u * dv + v * du),
-    _rule(
-        r"(u/v) = u'/v - u v'/v^2",
-        lambda x, u, v, w: u / v,
-        lambda u, v, du, dv, dw: du / v - u * dv / v**2,
-    ),
-    _rule(
-        "(u^n) = n u^{n-1} u'",
-        lambda x, u, v, w: u**_EXPONENT,
-        lambda u, v, du, dv, dw: _EXPONENT * u ** (_EXPONENT - 1) * du,
-    ),
-    _rule(
-        r"\sqrt{u} = u' / (2\sqrt{u})",
-        lambda x, u, v, w: u.sqrt(),
-        lambda u, v, du, dv, dw: du / (2 * u.sqrt()),
-    ),
-    _rule("(1/u) = -u'/u^2", lambda x, u, v, w: 1 / u, lambda u, v, du, dv, dw: -du / u**2),
-    _rule(
-        "(1/u^n) = -n u'/u^{n+1}",
-        lambda x, u, v, w: 1 / u**_EXPONENT,
-        lambda u, v, du, dv, dw: -_EXPONENT / u ** (_EXPONENT + 1) * du,
-    ),
-    _rule(
-        r"f(u) = \frac{df}{du} u'",
-        lambda x, u, v, w: u.tanh(),
-        lambda u, v, du, dv, dw: (1 - u.tanh() ** 2) * du,
-    ),
-    _rule(r"\ln u = u'/u", lambda x, u, v, w: u.log(), lambda u, v, du, dv, dw: du / u),
-    _rule(
-        r"\log_a u = \log_a(e)\, u'/u",
-        lambda x, u, v, w: u.log() / math.log(_FACTOR),
-        lambda u, v, du, dv, dw: math.log(math.e, _FACTOR) / u * du,
-    ),
-    _rule("e^u = e^u u'", lambda x, u, v, w: u.exp(), lambda u, v, du, dv, dw: u.exp() * du),
-    _rule(
-        r"a^u = a^u \ln(a)\, u'",
-        lambda x, u, v, w: _FACTOR**u,
-        lambda u, v, du, dv, dw: _FACTOR**u * math.log(_FACTOR) * du,
-    ),
-    _rule(
-        r"u^v = v u^{v-1} u' + \ln(u)\, u^v v'",
-        lambda x, u, v, w: u**v,
-        lambda u, v, du, dv, dw: v * u ** (v - 1) * du + u.log() * u**v * dv,
-    ),
-    _rule(
-        r"\sin u = \cos(u) u'", lambda x, u, v, w: u.sin(), lambda u, v, du, dv, dw: u.cos() * du
-    ),
-    _rule(
-        r"\cos u = -\sin(u) u'", lambda x, u, v, w: u.cos(), lambda u, v, du, dv, dw: -u.sin() * du
-    ),
-    _rule(
-        r"\tan u = \sec^2(u) u'",
-        lambda x, u, v, w: u.tan(),
-        lambda u, v, du, dv, dw: du / u.cos() ** 2,
-    ),
-    _rule(
-        r"\cot u = -\csc^2(u) u'",
-        lambda x, u, v, w: 1 / u.tan(),
-        lambda u, v, du, dv, dw: -du / u.sin() ** 2,
-    ),
-    _rule(
-        r"\sec u = \sec(u) \tan(u) u'",
-        lambda x, u, v, w: 1 / u.cos(),
-        lambda u, v, du, dv, dw: u.tan() / u.cos() * du,
-    ),
-    _rule(
-        r"\csc u = -\csc(u) \cot(u) u'",
-        lambda x, u, v, w: 1 / u.sin(),
-        lambda u, v, du, dv, dw: -du / (u.sin() * u.tan()),
-    ),
-)
-"""Every row of the lecture's table, in its order."""
+_X = sympy.Symbol("x", real=True)
+_FUNCTIONS = sympy.symbols("u v w", positive=True)
+_SLOPES = sympy.symbols("du dv dw")
+_NAMES: dict[str, Any] = {str(symbol): symbol for symbol in (_A, _N, _X, *_FUNCTIONS, *_SLOPES)}
 
 
-def rule_deviation(rule: DerivativeRule, points: int = 101) -> float:
-    """Greatest relative deviation of a rule from automatic differentiation in float64.
+def _parsed(formula: str) -> tuple[Any, Any]:
+    function, derivative = DERIVATIVES[formula]
+    return parse_expr(function, _NAMES), parse_expr(derivative, _NAMES)
+
+
+def holds_symbolically(formula: str) -> bool:
+    """Whether a row, a key of ``DERIVATIVES``, is what sympy derives for any u(x), v(x), w(x)."""
+    function, derivative = _parsed(formula)
+    free = [each(_X) for each in sympy.symbols("u v w", cls=sympy.Function)]
+    known = {s: f.diff(_X) for s, f in zip(_SLOPES, free, strict=True)}
+    known |= dict(zip(_FUNCTIONS, free, strict=True))
+    rest = function.subs(known).diff(_X) - derivative.subs(known)
+    return bool(sympy.simplify(rest) == 0)
+
+
+def rule_deviation(formula: str, points: int = 101) -> float:
+    """Greatest relative deviation of a row from automatic differentiation in float64.
 
     It is |rule − autograd| / max(1, |autograd|), with u = 1 + x²/4, v = 2 + sin x and w = eˣ at so
     many points x from 0.1 to 1: u and v stay above 0, and sin u and cos u away from 0, so every row
-    of the table is defined.
+    of the table is defined. ``formula`` is a key of ``DERIVATIVES``, ``points`` at least 1.
     """
-    if points < 1:
-        raise ValueError(f"points must be at least 1, got {points}")
+    points = whole_number(points, "points", 1)
+    function, derivative = (each.subs(_VALUES) for each in _parsed(formula))
     x = torch.linspace(0.1, 1, points, dtype=torch.float64, requires_grad=True)
     u, v, w = 1 + x**2 / 4, 2 + x.sin(), x.exp()
-    (found,) = torch.autograd.grad(rule.function(x, u, v, w).sum(), x)
+    value = sympy.lambdify([_X, *_FUNCTIONS], function, [torch])(x, u, v, w)
+    (found,) = torch.autograd.grad((value + 0 * x).sum(), x)
+    names = [*_FUNCTIONS, *_SLOPES]
     with torch.no_grad():
-        expected = rule.derivative(u, v, x / 2, x.cos(), x.exp())
-        return float(((expected - found).abs() / found.abs().clamp(min=1)).max())
+        rule = sympy.lambdify(names, derivative, [torch])(u, v, w, x / 2, x.cos(), x.exp())
+        return float(((rule - found).abs() / found.abs().clamp(min=1)).max())
 
 
 def sigmoid_unit_gradient(w: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ What does not fit is refused as there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise, product
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -70,6 +71,43 @@ def expression_graph(
     places = np.array(list(positions.values()), dtype=float)
     low, high = places.min(0) - 0.6, places.max(0) + 0.75
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+    axes.set_axis_off()
+    return axes
+
+
+@drawing
+def network_diagram(
+    axes: Axes, widths: Sequence[int], inputs: Sequence[str], outputs: Sequence[str], title: str
+) -> Axes:
+    """Draw the units of a network as circles and its weights as lines, from left to right.
+
+    Args:
+        axes: The axes to draw on; its frame is hidden.
+        widths: Units of each layer, from input to output.
+        inputs: A label for each input.
+        outputs: A label for each output.
+        title: What stands above.
+    """
+    check_axes(axes)
+    for name, labels, count in (("inputs", inputs, widths[0]), ("outputs", outputs, widths[-1])):
+        if len(labels) != count:
+            raise ValueError(f"{name} must be {count} labels, got {len(labels)}")
+    layers = [[(2.0 * t, (w - 1) / 2 - i) for i in range(w)] for t, w in enumerate(widths)]
+    for below, above in pairwise(layers):
+        for (x, y), (to_x, to_y) in product(below, above):
+            axes.plot([x, to_x], [y, to_y], color="#999999", lw=0.6, ls="-", zorder=1)
+    last = len(layers) - 1
+    for t, units in enumerate(layers):
+        colour = {0: "#FFFFFF", last: "#F3D9C6"}.get(t, "#CFE3F1")
+        for place, (x, y) in enumerate(units):
+            axes.add_patch(Circle((x, y), 0.3, facecolor=colour, edgecolor=INK, lw=0.9, zorder=2))
+            if t == 0:
+                axes.text(x - 0.45, y, inputs[place], ha="right", va="center")
+            if t == last:
+                axes.text(x + 0.45, y, outputs[place], ha="left", va="center")
+    top = (max(widths) - 1) / 2
+    axes.set(xlim=(-1.2, 2 * last + 2.4), ylim=(-top - 0.5, top + 0.5), aspect="equal")
+    axes.set_title(title)
     axes.set_axis_off()
     return axes
 

@@ -1,0 +1,209 @@
+"""Learned against random features over the number of units, and overfitting over the width."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from rai_utils import data, tuning
+from rai_utils.checks import one_of, whole_number
+from rai_utils.data import Dataset
+from rai_utils.experiments.network_basics.representation import logistic_regression_on_features
+from rai_utils.experiments.sweep import Sweep, grid
+from rai_utils.models import (
+    Architecture,
+    StackedMLP,
+    build_mlp,
+    confirmation_seeds,
+    development_seeds,
+)
+from rai_utils.training import Fit, Phase, Watch, evaluate, fit_backprop
+
+PROBLEMS = {"circles": data.circles, "XOR": data.exclusive_or}
+UNITS = (2, 4, 8, 32)
+GAINS = (1.0, 2.0, 4.0)
+RATES = (0.01, 0.03, 0.1)
+WIDTHS = (2, 4, 16, 64)
+LOOK_EVERY = 10
+
+
+def _draw(problem: str, number: int) -> Dataset:
+    return PROBLEMS[problem](seed=number, held_out_seed=10_000 + number)
+
+
+def features_cell(
+    problem: str, activation: str, units: int, networks: int, steps: int
+) -> dict[str, Any]:
+    """Held-out accuracy of logistic regression on one hidden layer, learned and random.
+
+    Each network (2, units, 1) has a draw of the data of its own. Weights and biases start uniform,
+    as ``torch.nn.Linear`` draws them, so no symmetry is in them. The random layer is that start,
+    its weights times the factor of ``GAINS`` that does best on development networks and draws; the
+    learned one is trained by Adam from the factor and at the rate with the least loss there.
+
+    Args:
+        problem: a key of ``PROBLEMS``.
+        activation: a key of ``ACTIVATIONS``.
+        units: of the hidden layer.
+        networks: as many to report, of seeds from 0.
+        steps: of Adam.
+
+    Returns:
+        ``learned`` and ``random``, (networks,) each; ``gain`` of the random layer;
+        ``learned_gain`` and ``learning_rate`` of the other.
+    """
+    one_of(problem, PROBLEMS, "problem")
+    shape = Architecture((2, units, 1), activation)
+
+    def random_accuracy(gain: float, number: int) -> float:
+        model = build_mlp(shape, [number], "torch_default", gain)
+        return float(logistic_regression_on_features(model, _draw(problem, number))[0])
+
+    others = development_seeds(6)
+    gain = max(GAINS, key=lambda each: np.mean([random_accuracy(each, n) for n in others]))
+    found = {
+        each: tuning.tune(
+            fit_backprop,
+            build_mlp(shape, others, "torch_default", each),
+            _draw(problem, others[0]),
+            steps,
+            RATES,
+            optimizer="adam",
+            limits=(1e-4, 1.0),
+            device="cpu",
+        )
+        for each in GAINS
+    }
+    begin = min(GAINS, key=lambda each: found[each].losses.min())
+    tuned = found[begin].phase
+    learned = []
+    for number in confirmation_seeds(networks):
+        drawn = _draw(problem, number)
+        model = build_mlp(shape, [number], "torch_default", begin)
+        fit = fit_backprop(model, drawn, tuned, watch=Watch((steps,)), device="cpu")
+        learned.append(float(logistic_regression_on_features(fit.model, drawn)[0]))
+    return {
+        "learned": learned,
+        "random": [random_accuracy(gain, number) for number in confirmation_seeds(networks)],
+        "gain": gain,
+        "learned_gain": begin,
+        "learning_rate": tuned.learning_rate,
+    }
+
+
+def overfitted(width: int, number: int, steps: int) -> tuple[Fit, Dataset, Dataset]:
+    """Train (2, width, width, 1) ReLU on 40 noisy points of Moons, by Adam with rate 0.01.
+
+    Returns the fit, looked at and kept every tenth step; the data, whose held-out part is a
+    validation set of 200; and the test data, 1000 held-out points of another draw. All are drawn
+    by the number.
+    """
+    whole_number(steps, "steps", LOOK_EVERY)
+    drawn = data.moons(40, 0.3, seed=number, held_out=200, held_out_seed=10_000 + number)
+    test = data.moons(2, 0.3, seed=number, held_out=1000, held_out_seed=20_000 + number)
+    start = build_mlp(Architecture((2, width, width, 1), "relu"), [number], "he")
+    looks = tuple(range(0, steps + 1, LOOK_EVERY))
+    watch = Watch(evaluate_at=looks, snapshot_at=looks)
+    fit = fit_backprop(start, drawn, Phase(steps, 0.01, "adam"), watch=watch, device="cpu")
+    return fit, drawn, test
+
+
+def by_accuracy(fit: Fit) -> Fit:
+    """Return a fit that ``stop_early`` stops at the first highest validation accuracy."""
+    error = 1 - fit.history.held_out_accuracy
+    return replace(fit, history=replace(fit.history, held_out_loss=error))
+
+
+def overfitting_cell(width: int, number: int, steps: int) -> dict[str, Any]:
+    """How a network of a width ends, and how it does where it is stopped early.
+
+    Arguments as ``overfitted``. Stopped at the highest validation accuracy, as the lecture does,
+    and at the lowest validation loss; all are judged on the test data.
+
+    Returns:
+        ``training_accuracy``, ``accuracy`` and ``loss`` at the end; ``stopped_at``, ``accuracy``
+        and ``loss`` for ``by_accuracy`` and ``by_loss``.
+    """
+    fit, _, test = overfitted(width, number, steps)
+    judged = test.held_out_x, test.held_out_y, "binary"
+    loss, accuracy = (float(v[0]) for v in evaluate(fit.model, *judged))
+    ends = {"accuracy": accuracy, "loss": loss}
+    for name, each in (("by_accuracy", by_accuracy(fit)), ("by_loss", fit)):
+        found = tuning.stop_early(each, *judged)
+        ends |= {
+            f"{name}_stopped_at": int(found.stopped_at[0]),
+            f"{name}_accuracy": float(found.stopped_accuracy[0]),
+            f"{name}_loss": float(found.stopped_loss[0]),
+        }
+    return {"training_accuracy": float(fit.history.accuracy[-1, 0]), **ends}
+
+
+def loss_plane(
+    path: list[StackedMLP], dataset: Dataset, resolution: int = 41, margin: float = 0.4
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
+    """Training loss on the plane in which the path of a network's weights varies most.
+
+    The plane goes through the last network along the first two principal directions of the path
+    (Li et al. 2018, section 7.2).
+
+    Args:
+        path: one network at so many steps, three or more.
+        dataset: its data.
+        resolution: points along an axis, at least 2.
+        margin: of the plane around the path, as a share of its extent.
+
+    Returns:
+        Both axes, (resolution,) each; the loss, (resolution, resolution), second direction first;
+        the path in the plane, (steps, 2); and the share of its squared length that lies there.
+    """
+    resolution = whole_number(resolution, "resolution", 2)
+    if len(path) < 3:
+        raise ValueError(f"path must have 3 networks or more, got {len(path)}")
+    rows = np.stack([_flat(model) for model in path])
+    centred = rows - rows[-1]
+    _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
+    way = centred @ directions[:2].T  # (steps, 2)
+    spread = np.ptp(way, axis=0) * margin + 1e-9
+    first, second = np.linspace(way.min(0) - spread, way.max(0) + spread, resolution).T
+    weights = np.stack([g.ravel() for g in np.meshgrid(first, second)], 1) @ directions[:2]
+    model = _unflat(path[-1], rows[-1] + weights)
+    loss, _ = evaluate(model, dataset.x, dataset.y, dataset.task)
+    share = float((sizes[:2] ** 2).sum() / (sizes**2).sum())
+    return first, second, np.reshape(loss, (resolution, resolution)), way, share
+
+
+def _flat(model: StackedMLP) -> np.ndarray:
+    parts = [p.detach().double().numpy()[:, 0].ravel() for p in model.parameters()]
+    return np.concatenate(parts)
+
+
+def _unflat(like: StackedMLP, rows: np.ndarray) -> StackedMLP:
+    """Return networks of these parameters, (networks, parameters), of the shape of ``like``."""
+    parts, used = [], 0
+    for p in like.parameters():
+        layers, _, *shape = p.shape
+        size = p[:, 0].numel()
+        block = torch.from_numpy(rows[:, used : used + size]).to(p.dtype)
+        parts.append(block.view(len(rows), layers, *shape).transpose(0, 1).contiguous())
+        used += size
+    runs = len(like.architecture.runs)
+    return StackedMLP(like.architecture, parts[:runs], parts[runs:])
+
+
+SWEEPS = (
+    Sweep(
+        "learned-features",
+        grid(
+            problem=PROBLEMS, activation=["tanh", "relu"], units=UNITS, networks=[10], steps=[300]
+        ),
+        features_cell,
+    ),
+    Sweep(
+        "overfitting",
+        grid(width=WIDTHS, number=confirmation_seeds(10), steps=[400]),
+        overfitting_cell,
+    ),
+)
