@@ -78,9 +78,8 @@ if "google.colab" in sys.modules:  # there a notebook comes alone: put in the ad
     subprocess.run(["git", "clone", "-q", "ADDRESS", "rai-study"], check=True)
     os.chdir("rai-study")
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "."], check=True)"""
-WITHOUT_COLAB = {"network-basics", "activation-saturation", "softmax-hidden-layer"}
 # Sets that were published before a figure had to have its data and its words beside it.
-EARLIER = {*WITHOUT_COLAB, "bench"}
+EARLIER = {"bench"}
 # What draws is all that they have in common.
 DRAWING = {"recording", "plotting"}
 # What several experiments share, and the commands that run them; all else serves one notebook.
@@ -902,10 +901,9 @@ def test_only_the_lock_pins():
 
 
 def test_a_notebook_brings_its_checkout_to_colab(notebook_name, notebook):
-    if notebook_name not in WITHOUT_COLAB:
-        (cell,) = [cell for cell in notebook.cells if "google.colab" in cell.source]
-        assert cell.source == COLAB
-        assert is_hidden(cell)
+    (cell,) = [cell for cell in notebook.cells if "google.colab" in cell.source]
+    assert cell.source == COLAB
+    assert is_hidden(cell)
 
 
 def test_what_is_installed_on_colab_finds_the_published_data(tmp_path):
