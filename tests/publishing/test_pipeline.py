@@ -35,9 +35,8 @@ study = Study("tiny", {"steps": steps, "rate": rate, "publish_to": publish_to})
 study.record(tolerance=0, doubled=2 * steps)
 2 * steps"""
 PUBLISH = """\
-from matplotlib.figure import Figure
-from rai_utils.recording import recorded
-drawn, _ = recorded(Figure(figsize=(1, 1)), [], {})
+from rai_utils import plotting
+drawn, _ = plotting.figure(panel_height=1)
 study.figure("empty", drawn, alt="Nothing.")
 study.publish()"""
 PROSE = "# Tiny\n\nTwice is <!--=doubled-->0<!--/-->."

@@ -10,7 +10,7 @@ from rai_utils import plotting, training
 from rai_utils.publishing.claims import read_metrics, save_figure
 from rai_utils.publishing.pipeline import ROOT
 from rai_utils.publishing.restyle import main, restyle
-from rai_utils.recording import as_json, record_of, redraw
+from rai_utils.recording import as_json, bare, record_of, redraw
 
 DRAWN = [
     f"{path.parent.name}/{name}"
@@ -99,7 +99,7 @@ def test_the_data_of_a_published_figure_give_its_picture_without_training(name, 
     plotting.use_style(plotting.PAGE if on_a_page else plotting.HALF_PAGE)
     figure = redraw(json.loads(stem.with_suffix(".json").read_text(encoding="utf-8")))
     file = io.BytesIO()
-    figure.savefig(file, dpi=200)
+    bare(figure).savefig(file, dpi=200)
     file.seek(0)
     drawn = plt.imread(file)
     assert drawn.shape == published.shape

@@ -436,7 +436,7 @@ EXPERIMENTS = "rai_utils/experiments"
             "rai-questions-initialisation rai-questions-generalisation",
         ),
         (f"{EXPERIMENTS}/activation_saturation/descent.py", "activation-saturation"),
-        ("figures/bench/metrics.json", "network-basics activation-saturation"),
+        ("figures/bench/metrics.json", "network-basics"),
         ("figures/study/regularisers.json", "rai-questions-generalisation"),
         ("figures/study/handover.json", "rai-questions-initialisation"),
         ("notebooks/rai-demo.ipynb", "rai-demo"),
