@@ -585,13 +585,14 @@ def test_every_figure_that_a_text_shows_is_published():
 
 
 PAGES = ("README.md", "CLAIMS.md", "CONTRIBUTING.md", "CHANGELOG.md", "figures/README.md")
-LINK = re.compile(r"""\]\(<?([^)\s>]+)>?\)|(?:src|href)=["']([^"']+)["']""")
+LINK = re.compile(r"""\]\(<?((?:[^()\s>]|\([^()\s]*\))+)>?\)|(?:src|href)=["']([^"']+)["']""")
 
 
 def anchors(text):
-    """Return the anchors that GitHub gives to the headings of a page."""
+    """Return the anchors of a page's headings: those of GitHub, and those of Jupyter."""
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {heading.replace(" ", "-") for heading in (*plain, *headings)}
 
 
 def broken_links(text, folder):

@@ -420,7 +420,7 @@ def test_a_fit_leaves_what_it_was_given(data, model):
         ({"weight_rates": [0.1]}, "learning rate of the weights for each of the 2 networks, got 1"),
         ({"target_rates": [0.1, -1.0]}, "learning rate of the targets must be above 0, got -1.0"),
         ({"target_rates": [0.1, np.inf]}, "learning rate of the targets must be finite, got inf"),
-        ({"optimizer": "lion"}, "optimizer must be one of rprop, sgd, adam, got 'lion'"),
+        ({"optimizer": "lion"}, "optimizer must be one of rprop, sgd, .* got 'lion'"),
         (
             {"optimizer": "rprop", "weight_rates": [0.1, 1e-7]},
             r"must lie in \[1e-06, 50\], .*, got 1e-07",

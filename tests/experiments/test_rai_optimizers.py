@@ -24,7 +24,8 @@ from rai_utils.experiments.rai_optimizers import (
     written_vector,
 )
 from rai_utils.models import Architecture, build_mlp, forward
-from rai_utils.relaxation import guided_targets, output_loss, relax, relaxed_loss, resting
+from rai_utils.modules import relax
+from rai_utils.relaxation import guided_targets, output_loss, relaxed_loss, resting
 from rai_utils.training import UPDATE_RULES, Phase, Watch, fit_backprop, fit_relaxed
 
 
