@@ -633,6 +633,14 @@ def test_no_link_of_a_notebook_is_broken(notebook):
     assert broken_links("\n\n".join(texts), NOTEBOOK_FOLDER) == []
 
 
+def test_no_filled_number_stands_inside_a_formula(notebook):
+    """There its marks would be taken for TeX."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            formulas = re.sub("`[^`]*`", "", cell.source).split("$")[1::2]
+            assert [formula for formula in formulas if "<!--" in formula] == []
+
+
 def test_the_moving_picture_is_small_and_shows_each_map():
     files = [ROOT / "figures" / f"{name}.json" for name in STRIPS]
     maps = sum(file.read_text(encoding="utf-8").count('plotting.landscape"') for file in files)
