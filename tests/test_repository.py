@@ -78,8 +78,6 @@ if "google.colab" in sys.modules:  # there a notebook comes alone: put in the ad
     subprocess.run(["git", "clone", "-q", "ADDRESS", "rai-study"], check=True)
     os.chdir("rai-study")
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "."], check=True)"""
-# Sets that were published before a figure had to have its data and its words beside it.
-EARLIER = {"bench"}
 # What draws is all that they have in common.
 DRAWING = {"recording", "plotting"}
 # What several experiments share, and the commands that run them; all else serves one notebook.
@@ -566,12 +564,9 @@ def test_every_figure_file_is_listed_once():
     links = re.findall(r"\]\(([a-z0-9-]+/[^)]+)\)", index)
     figures = ROOT / "figures"
     sets = (path for path in figures.glob("*/*") if path.parent.name != "study")  # data of sweeps
+    sets = [path for path in sets if path.stem != "peers"]  # of a command of its own
     files = [str(path.relative_to(figures)) for path in sets if path.is_file()]
-    listed, there = (
-        sorted(name for name in names if name.partition("/")[0] not in EARLIER)
-        for names in (links, [file for file in files if not file.startswith(".")])
-    )
-    assert listed == there
+    assert sorted(links) == sorted(file for file in files if not file.startswith("."))
 
 
 def test_every_figure_that_a_text_shows_is_published():
@@ -624,8 +619,7 @@ def test_broken_links_are_found():
 @pytest.mark.parametrize("page", PAGES)
 def test_no_link_of_a_page_is_broken(page):
     path = ROOT / page
-    broken = broken_links(path.read_text(encoding="utf-8"), path.parent)
-    assert [link for link in broken if link.partition("/")[0] not in EARLIER] == []
+    assert broken_links(path.read_text(encoding="utf-8"), path.parent) == []
 
 
 def test_no_link_of_a_notebook_is_broken(notebook):
@@ -673,14 +667,11 @@ def test_every_figure_is_told_in_words():
     for name, record in published_sets(ROOT).items():
         words = record["descriptions"]
         assert list(words) == record["figures"]
-        if name not in EARLIER:
-            for figure, text in words.items():
-                assert text.endswith(".") and len(text.split()) >= 8, f"{name}/{figure}: {text}"
+        for figure, text in words.items():
+            assert text.endswith(".") and len(text.split()) >= 8, f"{name}/{figure}: {text}"
 
 
 def test_the_published_files_are_those_that_are_listed(notebook_name):
-    if notebook_name in EARLIER:
-        pytest.skip("published before its figures had their data beside them")
     folder = ROOT / "figures" / notebook_name
     listed = read_metrics(folder)["figures"]
     expected = {f"{name}{suffix}" for name in listed for suffix in FIGURE_SUFFIXES}
