@@ -64,6 +64,7 @@ _OPTIONS = (
 )
 _IMAGE = re.compile(r"!\[([^\]]*)\]\((?:\.\./)?([^)\s]+)\)")
 _NOTEBOOK_LINK = re.compile(r"\]\((?:notebooks/)?([a-z0-9-]+)\.ipynb(?:#[^)]*)?\)")
+_OWN_LINK = re.compile(r"\[([^\[\]]+)\]\(#(?:[^()\s]|\([^()]*\))*\)")
 _LEAD = re.compile(r"^[*_]+What (?:this|these|the) [^.]*\.[*_]+\s*")
 
 
@@ -131,7 +132,10 @@ def read_chapter(folder: Path, name: str, records: Records) -> Chapter:
 
 
 def _text(text: str, metrics: Mapping[str, Any], records: Records) -> str:
-    """Return Markdown with its numbers filled in; its links and images stay on the page."""
+    """Return Markdown with its numbers filled in; its links and images stay on the page.
+
+    Links to a part of the same notebook become plain words: headings have other names here.
+    """
 
     def image(found: re.Match[str]) -> str:
         words, address = found.groups()
@@ -143,7 +147,7 @@ def _text(text: str, metrics: Mapping[str, Any], records: Records) -> str:
     def link(found: re.Match[str]) -> str:
         return f"](#{found[1]})" if found[1] in records else found[0]
 
-    text = prose.without_markers(prose.fill(text, metrics))
+    text = _OWN_LINK.sub(r"\1", prose.without_markers(prose.fill(text, metrics)))
     return _NOTEBOOK_LINK.sub(link, _IMAGE.sub(image, text))
 
 

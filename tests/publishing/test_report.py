@@ -511,13 +511,15 @@ def test_the_wheel_runs_the_five_lines_of_the_readme(tmp_path):
     site = run([python, "-c", "import site; print(site.getsitepackages()[0])"]).strip()
     ours = [path for path in sys.path if path.endswith("site-packages")]
     Path(site, "needed.pth").write_text("\n".join(ours))
-    (five_lines,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    five_lines, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     program = (
         "import torch\n"
         "from torch import nn\n"
         "x = torch.rand(20, 2, generator=torch.Generator().manual_seed(0))\n"
         "y = (x[:, :1] > x[:, 1:]).float()\n"
-        "model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))\n"
+        "model = nn.Sequential()\n"
+        "model.add_module('features', nn.Sequential(nn.Linear(2, 8), nn.Tanh()))\n"
+        "model.add_module('head', nn.Linear(8, 1))\n"
         "loss_function = nn.functional.binary_cross_entropy_with_logits\n"
         "before = loss_function(model(x), y).item()\n"
         f"{five_lines}\n"
