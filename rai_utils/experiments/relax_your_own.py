@@ -8,9 +8,10 @@ evaluation mode: accuracy, or the share of variance explained.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from time import perf_counter
 from typing import Any
 
@@ -22,12 +23,13 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from rai_utils.checks import one_of, seeded
+from rai_utils.checks import one_of
 from rai_utils.data import Dataset, digits, from_arrays
 from rai_utils.experiments.sweep import Sweep, grid
 from rai_utils.experiments.timing import clocked, interleaved, summarise
 from rai_utils.models import confirmation_seeds, development_seeds
 from rai_utils.modules import Relaxation, RelaxedDataset, Selection, relax, relax_dataset
+from rai_utils.training import batches
 from rai_utils.tuning import search
 
 EXAMPLES, BATCH, PASSES, NETWORKS = 200, 50, 60, 5
@@ -183,7 +185,9 @@ def train(
         examples = TensorDataset(data.x, data.y)
         relaxed = tabled = relax_dataset(module, examples, select, rate=faster)
     seconds, whole = [], method in METHODS
-    for ids in _numbers(len(data.x), len(data.x) if whole else BATCH, passes, number):
+    batch = len(data.x) if whole else BATCH
+    updates = passes * math.ceil(len(data.x) / batch)
+    for ids in islice(batches(len(data.x), batch, number), updates):
         started = perf_counter()
         x, y = (data.x, data.y) if whole else (data.x[ids], data.y[ids])
         if method == "fresh targets":
@@ -221,13 +225,6 @@ def _move_fresh(
             (loss_of(data, module(x), y) + relaxed.hidden_loss()).backward()
             if inner < INNER:
                 targets.step()
-
-
-def _numbers(examples: int, batch: int, passes: int, seed: int) -> Iterator[Tensor]:
-    """Yield the numbers of the examples of each update, shuffled anew in each pass."""
-    generator = seeded(seed)
-    for _ in range(passes):
-        yield from torch.randperm(examples, generator=generator).split(batch)
 
 
 def own_cell(

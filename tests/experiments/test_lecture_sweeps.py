@@ -40,12 +40,13 @@ def test_units_that_die_are_those_silent_from_then_on():
 
 
 def test_random_features_are_the_untrained_ones_and_learning_beats_them():
-    found = training.features_cell("XOR", "tanh", 4, 2, 200)
-    assert found["gain"] in training.GAINS
+    found = training.features_cell("circles", "tanh", 4, 2, 200)
+    assert found["random_gain"] in training.GAINS
     assert np.mean(found["learned"]) > np.mean(found["random"]) + 0.05
     shape = Architecture((2, 4, 1), "tanh")
-    data = training.PROBLEMS["XOR"](seed=1, held_out_seed=10_001)
-    model = build_mlp(shape, [1], "torch_default", found["gain"])
+    number = training.FIRST + 1
+    data = training.PROBLEMS["circles"](seed=number, held_out_seed=10_000 + number)
+    model = build_mlp(shape, [number], "torch_default", found["random_gain"])
     (accuracy,) = training.logistic_regression_on_features(model, data)
     assert found["random"][1] == accuracy
 

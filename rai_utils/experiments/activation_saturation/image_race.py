@@ -8,6 +8,7 @@ learning rate that makes it fastest.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from rai_utils import data
 from rai_utils.checks import one_of, seeded, whole_number
 from rai_utils.experiments.sweep import Sweep, grid
 from rai_utils.models import compared_activations, confirmation_seeds, development_seeds
+from rai_utils.training import batches, steps
 
 ERROR, MOMENTUM, BATCH = 0.25, 0.9, 128
 CHANNELS = (8, 8, 16)
@@ -80,27 +82,24 @@ def steps_to_error(
     x, y = load(images, seed)
     model = network(activation, x.shape[1:], gain, seed)
     optimiser = torch.optim.SGD(model.parameters(), lr=rate, momentum=MOMENTUM)
-    generator = seeded(seed)
-    left = torch.empty(0, dtype=torch.long)
-    for step in range(most):
-        with torch.no_grad():
-            wrong = [(model(part).argmax(1) != of) for part, of in _batches(x, y)]
-        if torch.cat(wrong).double().mean() <= ERROR:
-            return step
-        if len(left) < BATCH:
-            left = torch.randperm(len(x), generator=generator)
-        rows, left = left[:BATCH], left[BATCH:]
-        loss = nn.functional.cross_entropy(model(x[rows]), y[rows])
-        if not loss.isfinite():
-            return most
+
+    def find_loss(rows: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(model(x[rows]), y[rows])
+
+    def find_gradients(loss: Tensor) -> None:
         optimiser.zero_grad()
         loss.backward()
-        optimiser.step()
+
+    rows = islice(batches(len(x), BATCH, seed), most)
+    for step in steps(find_loss, find_gradients, lambda _: optimiser.step(), rows):
+        with torch.no_grad():
+            parts = zip(x.split(2000), y.split(2000), strict=True)
+            wrong = torch.cat([model(part).argmax(1) != of for part, of in parts])
+        if wrong.double().mean() <= ERROR:
+            return step.updates
+        if not step.loss.isfinite():
+            break
     return most
-
-
-def _batches(x: Tensor, y: Tensor) -> zip[tuple[Tensor, Tensor]]:
-    return zip(x.split(2000), y.split(2000), strict=True)
 
 
 def race_cell(
@@ -126,7 +125,8 @@ def race_cell(
 
     Returns:
         ``steps`` of each network, the ``gain`` (None for 0.01) and ``learning_rate`` chosen, and
-        ``inside``: whether rate and gain are neither the lowest nor the highest of their grids.
+        ``inside``: whether rate and gain are neither the lowest nor the highest of their grids;
+        None where no rate brings all tuning networks there, and the middle one is taken.
     """
     one_of(activation, compared_activations(), "activation")
     tuned = STARTS[one_of(start, STARTS, "start")]
@@ -145,6 +145,7 @@ def race_cell(
             if slowest < best:
                 best, chosen = slowest, (gain, rate)
     gain, rate = chosen
+    at_edge = rate in (RATES[0], RATES[-1]) or (tuned and gain in (tuned[0], tuned[-1]))
     return {
         "steps": [
             steps_to_error(activation, gain, rate, seed, most_steps, images)
@@ -152,7 +153,7 @@ def race_cell(
         ],
         "gain": gain,
         "learning_rate": rate,
-        "inside": RATES[0] < rate < RATES[-1] and (not tuned or tuned[0] < (gain or 0) < tuned[-1]),
+        "inside": None if best == most_steps else not at_edge,
     }
 
 
