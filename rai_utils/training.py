@@ -114,6 +114,7 @@ class UpdateRule:
         step: (numbers, gradient, state, which update of them this is, learning rates, smallest
             step) -> nothing to keep. Shapes broadcast to that of the numbers; numbers and state are
             written in place. The update counts from 1 and may differ from number to number.
+        counts: whether a step hangs on which update it is.
         of_weights: another rule for the weights of a fit, (…, outputs, inputs), which reads whole
             matrices.
     """
@@ -121,6 +122,7 @@ class UpdateRule:
     states: int
     start: Callable[[Tensor], tuple[Tensor, ...]]
     step: Callable[[Tensor, Tensor, tuple[Tensor, ...], int | Tensor, Tensor, float], object]
+    counts: bool = False
     of_weights: UpdateRule | None = None
 
 
@@ -240,7 +242,7 @@ def _muon(numbers: Tensor, gradient: Tensor, state: tuple[Tensor, ...], rates: T
     numbers.addcmul_(moved, rates, value=-0.2 * max(moved.shape[-2:]) ** 0.5)
 
 
-_ADAM = UpdateRule(2, _zeros(2), _adam)
+_ADAM = UpdateRule(2, _zeros(2), _adam, counts=True)
 UPDATE_RULES: dict[str, UpdateRule] = {
     "rprop": UpdateRule(
         2,
@@ -262,6 +264,7 @@ UPDATE_RULES: dict[str, UpdateRule] = {
         lambda numbers, gradient, state, update, rates, smallest_step: _nadam(
             numbers, gradient, state, update, rates
         ),
+        counts=True,
     ),
     "muon": replace(_ADAM, of_weights=UpdateRule(1, _zeros(1), _uncounted(_muon))),
 }
@@ -928,7 +931,7 @@ def _fit(
     if place.type == "cuda":
         if CUDA_GRAPHS and find is None and objective is relaxed_loss:
             losses_of, gradients_of = _recorded(losses_of, gradients_of)
-            advance = _recorded_update(advance, phase.optimizer)
+            advance = _recorded_update(advance, update_rule(phase.optimizer).counts)
         losses_of, advance = _awaited(losses_of), _awaited(advance)
     if compiled:
         both = _compiled_gradients(architecture, plan, hidden_weight, loss)
@@ -1255,12 +1258,12 @@ def _awaited(work: Callable[..., Result]) -> Callable[..., Result]:
     return wait
 
 
-def _recorded_update(advance: Callable[[], object], optimizer: str) -> Callable[[], object]:
+def _recorded_update(advance: Callable[[], object], counts: bool) -> Callable[[], object]:
     """Return the optimiser's step, recorded when it is made for the second time.
 
-    Adam's, NAdam's and Muon's change with the number of updates, so they cannot be played back.
+    One that counts its updates cannot be played back.
     """
-    if optimizer in ("adam", "nadam", "muon"):
+    if counts:
         return advance
     graph: torch.cuda.CUDAGraph | None = None
     made = 0

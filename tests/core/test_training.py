@@ -377,6 +377,18 @@ def test_a_relaxed_loss_that_blows_up_names_its_step_and_layer(data):
     assert fit.history.evaluated_at.tolist() == [0]
 
 
+@pytest.mark.parametrize("name", training.UPDATE_RULES)
+def test_a_rule_says_whether_its_steps_hang_on_their_number(name):
+    rule, rates = training.update_rule(name), torch.full((3, 4), 0.1)
+    gradient = torch.linspace(-1, 2, 12).view(3, 4)
+    moved = []
+    for update in (1, 7):
+        numbers, state = torch.zeros(3, 4), rule.start(rates)
+        rule.step(numbers, gradient, state, update, rates, 1e-6)
+        moved.append(numbers)
+    assert torch.equal(*moved) == (not rule.counts)
+
+
 @pytest.mark.parametrize("counted", [int, lambda update: torch.full((1, 2, 4, 1), float(update))])
 @pytest.mark.parametrize("name", training.UPDATE_RULES)
 def test_a_rule_is_torchs_optimiser_with_a_rate_a_network(name, counted):
