@@ -15,6 +15,7 @@ in one large product and in the step's own products, and bytes a second in a cop
 from __future__ import annotations
 
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -429,6 +430,8 @@ def main() -> None:
         study = Study("bench", {"threads": torch.get_num_threads(), "publish_to": folder})
         measure(study)
         study.publish()
+        for file in (root() / "figures" / "bench").glob("peers.*"):  # `make peers` made them
+            shutil.copy(file, folder)
         publish_with_index(Path(folder), root(), "bench")
     print("\nbench  published in figures/bench")
 

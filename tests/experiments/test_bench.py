@@ -1,5 +1,7 @@
 """The benchmark's arithmetic; no test here depends on how fast a machine is."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -46,3 +48,24 @@ def test_peak_memory_of_a_child_is_its_own():
     held = np.ones(60_000_000)
     assert 0 < bench.peak_memory("stacked") < 400
     assert held.size
+
+
+def test_a_bench_keeps_what_the_peers_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "figures" / "bench"
+    place.mkdir(parents=True)
+    for file in ("peers.json", "peers.png", "old.png"):
+        (place / file).write_text(file)
+    published: list[str] = []
+    monkeypatch.setattr(bench.sys, "argv", ["bench"])
+    monkeypatch.setattr(bench, "root", lambda: tmp_path)
+    monkeypatch.setattr(bench, "configure", lambda threads: None)
+    monkeypatch.setattr(bench, "measure", lambda study: None)
+    monkeypatch.setattr(
+        bench,
+        "publish_with_index",
+        lambda made, folder, name: published.extend(path.name for path in made.iterdir()),
+    )
+    bench.main()
+    assert sorted(published) == ["metrics.json", "peers.json", "peers.png"]
