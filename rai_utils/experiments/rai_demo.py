@@ -450,7 +450,7 @@ SWEEPS = (
         tuning_cell,
     ),
     Sweep("demo", _cells(DRAWS, networks=NETWORKS, chosen=CHOSEN_RATE, **_EFFORT), draw_cell),
-    Sweep("demo-author", _cells(1), author_cell),
+    Sweep("demo-author", _cells(10), author_cell),
     Sweep("demo-forms", _cells(10, steps=220), forms_cell),
 )
 

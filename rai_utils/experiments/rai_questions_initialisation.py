@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rai_utils.checks import number, one_of
-from rai_utils.data import Dataset, circles, moons, spirals
+from rai_utils.data import Dataset, circles, moons, moons_draw, spirals
 from rai_utils.diagnostics import loss_gradients
 from rai_utils.experiments.sweep import Cell, Sweep, grid
 from rai_utils.models import (
@@ -410,20 +410,18 @@ def start_cell(
     """Train sigmoid networks on Moons from one kind of start, by RAI and by backpropagation.
 
     Both have the same weights, the same steps of Rprop, the same smallest step, and a first step
-    chosen for this start, on the same three networks and the same data, none of which is reported:
+    chosen for this start, on the same five networks and the same data, none of which is reported:
     from the same grid, which is widened from 1e-7 to 10 if need be. First steps that do as well as
-    the best are ties.
+    the best are ties. Network k learns draw k.
 
     Returns:
         For ``rai`` and for ``backprop``: ``…_held_out``, accuracies of each seed; ``…_rate``
         chosen; ``…_at_limit``, whether it is the outermost; ``…_rates`` and ``…_losses``, what was
         tried and the mean held-out loss of the tuning networks, None if not finite.
     """
-    data = moons(seed=seeds[0], held_out=500, held_out_seed=1000 + seeds[0])
     tuning_data = moons(seed=1000, held_out=500, held_out_seed=2000)
-    architecture = shape(hidden_layers, width, "sigmoid", data)
-    start = build_mlp(architecture, seeds, initialisation, gain)
-    trial = build_mlp(architecture, development_seeds(3), initialisation, gain)
+    architecture = shape(hidden_layers, width, "sigmoid", tuning_data)
+    trial = build_mlp(architecture, development_seeds(5), initialisation, gain)
     compile_rprop()
     result: dict[str, Any] = {}
     for name, fit in (("rai", fit_relaxed), ("backprop", fit_backprop)):
@@ -437,8 +435,12 @@ def start_cell(
             tie_margin=0.01,
             limits=(1e-7, 10.0),
         )
-        history = fit(start, data, tuning.phase, watch=_end(steps)).history
-        result[f"{name}_held_out"] = _plain(history.held_out_accuracy[-1])
+        held_out = []
+        for seed in seeds:
+            start = build_mlp(architecture, [seed], initialisation, gain)
+            history = fit(start, moons_draw(seed), tuning.phase, watch=_end(steps)).history
+            held_out += _plain(history.held_out_accuracy[-1])
+        result[f"{name}_held_out"] = held_out
         result[f"{name}_rate"] = tuning.phase.learning_rate
         result[f"{name}_at_limit"] = tuning.at_limit
         result[f"{name}_rates"] = [*tuning.learning_rates]
@@ -699,10 +701,10 @@ ALTERNATIVE_CELLS = tuple(
 )
 START_CELLS = grid(
     initialisation=("torch_default", "xavier", "orthogonal_centred"),
-    gain=(0.5, 1.0, 2.0, 4.0, 8.0),
+    gain=tuple(round(0.5 * 2 ** (half / 2), 3) for half in range(9)),
     hidden_layers=[20],
     width=[50],
-    seeds=[[10, 11, 12, 13, 14]],
+    seeds=[list(range(10, 20))],
     steps=[150],
     learning_rates=[[0.01, 0.03, 0.1, 0.3, 1.0]],
 )
