@@ -6,6 +6,8 @@ refused with a ValueError.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from rai_utils.checks import number, whole_number
 from rai_utils.data import Dataset
-from rai_utils.models import StackedMLP, layer_norms, pre_activations
+from rai_utils.models import StackedMLP, layer_norms
 from rai_utils.relaxation import OutputLoss, output_loss
 from rai_utils.training import loss_for
 
@@ -68,31 +70,10 @@ def disagreement(maps: Array, others: Array) -> Array:
     return (first @ (1 - second).T + (1 - first) @ second.T) / first.shape[1]
 
 
-def mean_pairwise(shares: Array, level: float = 0.95) -> tuple[float, tuple[float, float]]:
-    """Mean over pairs of runs, with an interval that knows that pairs share runs.
-
-    The mean over the n(n − 1)/2 pairs is a U-statistic; its standard error is the jackknife's, one
-    run left out at a time, and the interval is Student's with n − 1 degrees of freedom.
-
-    Args:
-        shares: a symmetric quantity of pairs, (runs, runs), of 3 runs or more; the diagonal is not
-            read.
-        level: coverage, between 0 and 1.
-    """
-    from scipy import stats
-
-    if not 0 < number(level, "level") < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level}")
-    if shares.ndim != 2 or shares.shape[0] != shares.shape[1] or len(shares) < 3:
-        raise ValueError(f"shares must be (runs, runs) with 3 runs or more, got {shares.shape}")
-    runs = len(shares)
-    off_diagonal = shares * (1 - np.eye(runs))
-    total, by_run = off_diagonal.sum(), off_diagonal.sum(1)
-    mean = total / (runs * (runs - 1))
-    left_out = (total - 2 * by_run) / ((runs - 1) * (runs - 2))
-    error = np.sqrt((runs - 1) / runs * ((left_out - left_out.mean()) ** 2).sum())
-    reach = stats.t.ppf((1 + level) / 2, runs - 1) * error
-    return float(mean), (float(mean - reach), float(mean + reach))
+def mean_of_pairs(distances: Array, rows: Sequence[int]) -> float | None:
+    """Mean over all pairs of different ``rows`` of a matrix; None for fewer than two."""
+    chosen = distances[np.ix_(rows, rows)]
+    return float(chosen[np.triu_indices(len(rows), 1)].mean()) if len(rows) > 1 else None
 
 
 def loss_gradients(
@@ -116,19 +97,6 @@ def gradient_norms(model: StackedMLP, dataset: Dataset, loss: OutputLoss | None 
     return layer_norms(gradients[:runs], gradients[runs:]).cpu().numpy()
 
 
-def first_nonzero(steps: NDArray[np.int64], values: Array) -> Array:
-    """Step at which each layer's value is first above 0, (layers, seeds).
-
-    It is infinite where it never is. ``steps`` ascend, (records,); ``values`` are (records, layers,
-    seeds).
-    """
-    if len(steps) != len(values):
-        raise ValueError(f"there must be one step a record, got {len(steps)} and {len(values)}")
-    nonzero = values > 0
-    first = np.asarray(steps, dtype=float)[nonzero.argmax(0)]
-    return np.where(nonzero.any(0), first, np.inf)
-
-
 def logistic_regression(dataset: Dataset) -> tuple[float, float]:
     """Accuracy of scikit-learn's logistic regression, the best that a linear solution does here.
 
@@ -142,12 +110,3 @@ def logistic_regression(dataset: Dataset) -> tuple[float, float]:
     fitted = LogisticRegression(C=np.inf, max_iter=10_000).fit(x, y)
     held_out = fitted.score(dataset.held_out_x.cpu().numpy(), dataset.held_out_y.cpu().numpy())
     return float(fitted.score(x, y)), float(held_out)
-
-
-def hidden_slopes(model: StackedMLP, x: Tensor) -> list[Tensor]:
-    """φ'(z_t) of every hidden unit on every example, t = 1 … T − 1, each (seeds, examples, units).
-
-    An activation that mixes units is refused with a ValueError.
-    """
-    slope = model.architecture.activation.slope
-    return [slope(z) for z in pre_activations(model, x)[:-1]]

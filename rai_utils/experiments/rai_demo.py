@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rai_utils.checks import one_of
 from rai_utils.data import moons, moons_draw
-from rai_utils.diagnostics import decision_map, logistic_regression
+from rai_utils.diagnostics import decision_map, logistic_regression, mean_of_pairs
 from rai_utils.experiments.sweep import Cell, Sweep
 from rai_utils.models import Architecture, build_mlp, development_seeds
 from rai_utils.plotting import (
@@ -145,12 +145,6 @@ def differing(maps: Array, region: NDArray[np.bool_]) -> Array:
     sides = (maps > 0.5)[:, region].astype(float)
     shares = sides @ (1 - sides).T / sides.shape[1]
     return shares + shares.T
-
-
-def mean_of_pairs(distances: Array, rows: Sequence[int]) -> float | None:
-    """Mean over all pairs of different ``rows`` of a matrix; None for fewer than two."""
-    chosen = distances[np.ix_(rows, rows)]
-    return float(chosen[np.triu_indices(len(rows), 1)].mean()) if len(rows) > 1 else None
 
 
 def disagreements(

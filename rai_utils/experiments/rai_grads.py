@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rai_utils.checks import one_of
 from rai_utils.data import moons, moons_draw
-from rai_utils.diagnostics import decision_map, first_nonzero, gradient_norms
+from rai_utils.diagnostics import decision_map, gradient_norms
 from rai_utils.experiments.sweep import Cell, Sweep
 from rai_utils.models import (
     Architecture,
@@ -109,6 +109,19 @@ def long_cell(method: str, network: int, precision: str, steps: int) -> dict[str
         "map": maps[0].round(4).tolist() if shown else None,
         "failures": len(history.failures),
     }
+
+
+def first_nonzero(steps: NDArray[np.int64], values: Array) -> Array:
+    """Step at which each layer's value is first above 0, (layers, seeds).
+
+    It is infinite where it never is. ``steps`` ascend, (records,); ``values`` are (records, layers,
+    seeds).
+    """
+    if len(steps) != len(values):
+        raise ValueError(f"there must be one step a record, got {len(steps)} and {len(values)}")
+    nonzero = values > 0
+    first = np.asarray(steps, dtype=float)[nonzero.argmax(0)]
+    return np.where(nonzero.any(0), first, np.inf)
 
 
 def tuned_cell(

@@ -13,6 +13,7 @@ from rai_utils.experiments.activation_saturation.costs import PLACES, cost_cell
 from rai_utils.experiments.activation_saturation.descent import descend, set_intercepts
 from rai_utils.experiments.activation_saturation.saturation import (
     backward_signals,
+    hidden_slopes,
     off_centre,
     outer_over_inner,
     saturated_share,
@@ -122,7 +123,7 @@ def test_l17_units_die_only_where_the_slope_can_be_zero(activation, dies):
     start = build_mlp(Architecture((2, 32, 32, 32, 1), activation), range(5), "he")
     models = stack([set_intercepts(start, value) for value in (0.0, 0.1)])
     run = descend(models, data, [1.0] * 10, 30)
-    slopes = diagnostics.hidden_slopes(run.model, data.x)
+    slopes = hidden_slopes(run.model, data.x)
     assert any(bool((each == 0).all(1).any()) for each in slopes) == dies
 
 

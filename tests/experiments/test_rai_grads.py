@@ -9,7 +9,7 @@ import torch
 from rai_utils.data import moons
 from rai_utils.diagnostics import gradient_norms
 from rai_utils.experiments import rai_grads
-from rai_utils.experiments.rai_grads import spread_across_examples
+from rai_utils.experiments.rai_grads import first_nonzero, spread_across_examples
 from rai_utils.models import Architecture, build_mlp, development_seeds
 from rai_utils.training import Phase, Watch, fit_backprop, fit_relaxed
 from rai_utils.tuning import tune
@@ -123,3 +123,11 @@ def test_a_network_whose_forward_pass_overflows_is_lost(small, monkeypatch):
         monkeypatch.setattr(rai_grads, "fit_relaxed", lambda *_, failed=failed, **__: failed)
         found = rai_grads.activation_cell("relu", 0.1, 5, 2)
         assert found == {"train": [None, None], "held_out": [None, None]}
+
+
+def test_first_nonzero_finds_each_layers_first_step():
+    values = np.zeros((3, 2, 1))
+    values[1:, 0], values[2, 1] = 5.0, 0.0
+    assert first_nonzero(np.array([0, 10, 20]), values).tolist() == [[10.0], [np.inf]]
+    with pytest.raises(ValueError, match="got 2 and 3"):
+        first_nonzero(np.array([0, 1]), values)

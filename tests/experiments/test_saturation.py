@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from rai_utils.data import digits, moons
-from rai_utils.diagnostics import hidden_slopes
 from rai_utils.experiments.activation_saturation.saturation import (
     backward_gains,
     backward_signals,
+    hidden_slopes,
     off_centre,
     outer_over_inner,
     predicted_gains,

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from rai_utils.checks import number, whole_number
 from rai_utils.data import Dataset
-from rai_utils.diagnostics import hidden_slopes
 from rai_utils.models import (
     ACTIVATIONS,
     StackedMLP,
@@ -35,6 +34,15 @@ def saturation_limit(activation: str) -> float:
     if greatest is None:
         raise ValueError(f"activation must work unit by unit, got {activation}")
     return SATURATED_BELOW * greatest
+
+
+def hidden_slopes(model: StackedMLP, x: Tensor) -> list[Tensor]:
+    """φ'(z_t) of every hidden unit on every example, t = 1 … T − 1, each (seeds, examples, units).
+
+    An activation that mixes units is refused with a ValueError.
+    """
+    slope = model.architecture.activation.slope
+    return [slope(z) for z in pre_activations(model, x)[:-1]]
 
 
 def saturated_share(model: StackedMLP, x: Tensor) -> Array:

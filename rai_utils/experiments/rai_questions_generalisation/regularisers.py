@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rai_utils.checks import number, one_of, seeded, whole_number
 from rai_utils.data import Dataset, exclusive_or, moons
-from rai_utils.diagnostics import decision_map, disagreement, mean_pairwise
+from rai_utils.diagnostics import decision_map, disagreement, mean_of_pairs
 from rai_utils.experiments.sweep import Sweep
 from rai_utils.models import Architecture, StackedMLP, affine, build_mlp, stack
 from rai_utils.relaxation import (
@@ -352,8 +352,7 @@ def measure(
     """
     one_of(problem, PROBLEMS, "problem")
     one_of(regulariser, REGULARISERS, "regulariser")
-    # Disagreements of pairs have an interval from three networks on.
-    seeds = whole_number(seeds, "seeds", 3)
+    seeds = whole_number(seeds, "seeds", 2)
     architecture = Architecture((2, *(width,) * hidden_layers, 1), "relu")
     rows = []
     for draw in range(draws):
@@ -365,7 +364,7 @@ def measure(
         loss, validation = evaluate(model, data.held_out_x, data.held_out_y, data.task)
         _, judged = evaluate(model, test.held_out_x, test.held_out_y, data.task)
         _, maps = decision_map(model, resolution=61)
-        spread, _ = mean_pairwise(disagreement(maps, maps))
+        spread = mean_of_pairs(disagreement(maps, maps), range(seeds))
         rows.append([training.mean(), validation.mean(), loss.mean(), judged.mean(), spread])
     names = ("training", "validation", "validation_loss", "test", "disagreement")
     return dict(zip(names, np.array(rows).T.tolist(), strict=True))
