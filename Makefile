@@ -91,8 +91,8 @@ $(NOTEBOOKS): %: notebooks/%.ipynb | $(ENVIRONMENT)
 endif
 
 # What a run is made from: `notebook|file` words, the modules that it imports and the data that it
-# reads. Listed where a goal may run one, by whatever Python is there; if none can, all there is.
-ifneq ($(filter figures notebooks build/% $(NOTEBOOKS),$(MAKECMDGOALS)),)
+# reads. Listed where a goal is a run, by whatever Python is there; if none can, all there is.
+ifneq ($(filter build/% $(NOTEBOOKS),$(MAKECMDGOALS)),)
 LISTED := $(shell for python in $(RUN) $(PYTHONS); do \
 	PYTHONPATH= "$$python" rai_utils/publishing/sources.py 2>/dev/null && break; done; true)
 endif

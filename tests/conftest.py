@@ -21,7 +21,7 @@ def notebook(notebook_name):
     return nbformat.read(ROOT / "notebooks" / f"{notebook_name}.ipynb", as_version=4)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def makefile_notebooks():
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     return re.search(r"^NOTEBOOKS := (.*)$", text, re.MULTILINE)[1].split()

@@ -13,6 +13,8 @@ import pytest
 
 from rai_utils.publishing.pipeline import ROOT
 
+pytestmark = pytest.mark.slow
+
 PYTHON = """\
 #!/usr/bin/env bash
 printf '%s\\0' "$@" >>calls
@@ -228,7 +230,6 @@ def test_the_pipeline_hears_what_is_newer_than_the_executed_notebook(folder):
     assert "requirements.txt" in calls(folder)[-1][-1]
 
 
-@pytest.mark.slow
 def test_lab_serves_what_the_notebooks_show(folder):
     """The command of `make lab`, run in the project: its pictures are above its notebooks."""
     make(folder, "lab", "ENV=active")

@@ -781,6 +781,7 @@ sys.meta_path.insert(0, Blocker())
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_what_the_package_offers_needs_torch_and_numpy_alone():
     done = run_alone(
         "import rai_utils, torch\n"
@@ -806,6 +807,7 @@ def test_the_package_offers_nothing_else():
         from rai_utils import nothing  # noqa: F401
 
 
+@pytest.mark.slow
 def test_a_wrong_parameter_is_refused_before_torch_is_loaded():
     program = "import sys, rai_utils.publishing.pipeline\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
@@ -906,6 +908,7 @@ def test_a_notebook_brings_its_checkout_to_colab(notebook_name, notebook):
     assert is_hidden(cell)
 
 
+@pytest.mark.slow
 def test_what_is_installed_on_colab_finds_the_published_data(tmp_path):
     """With copies for the clone and for the installed package."""
     packages, clone = tmp_path / "packages", tmp_path / "rai-study"
@@ -913,25 +916,22 @@ def test_what_is_installed_on_colab_finds_the_published_data(tmp_path):
     shutil.copytree(ROOT / "figures" / "study", clone / "figures" / "study")
     shutil.copytree(ROOT / "notebooks" / "profiles", clone / "notebooks" / "profiles")
     shutil.copy(ROOT / "pyproject.toml", clone)
-    read = "from rai_utils.experiments import sweep\nfrom rai_utils.publishing import claims\n"
-    read += "print(claims.__file__, sweep.read('handover').command)"
-
-    def run(folder):
-        return subprocess.run(
-            [sys.executable, "-P", "-c", read],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(packages)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    found = run(clone)
+    read = "import os\nfrom rai_utils.experiments import sweep\n"
+    read += "from rai_utils.publishing import claims\n"
+    read += "print(claims.__file__, sweep.read('handover').command)\n"
+    read += "os.chdir('..')\nsweep.read('handover')"
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", read],
+        cwd=clone,
+        env={**os.environ, "PYTHONPATH": str(packages)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     installed = packages / "rai_utils" / "publishing" / "claims.py"
-    assert found.stdout == f"{installed} make study SWEEPS=handover\n"
-    outside = run(tmp_path)
-    assert outside.returncode != 0
-    assert "run this in a clone of the repository" in outside.stderr
+    assert ran.stdout == f"{installed} make study SWEEPS=handover\n"
+    assert ran.returncode != 0
+    assert "run this in a clone of the repository" in ran.stderr
 
 
 def test_conda_installs_the_same_lock():

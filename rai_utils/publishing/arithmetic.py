@@ -29,7 +29,8 @@ from rai_utils.publishing.settings import NOTEBOOK_SETTINGS, SETTINGS, Setting
 
 # Trained by Rprop from residuals of exactly 0, whose signs are all that counts.
 FULL_NOTEBOOKS = ("rai-demo", "rai-grads")
-FAST_TESTS = ("tests", "-m", "not slow", "--ignore=tests/test_published.py")
+# Without nbval, which takes seconds to load.
+FAST_TESTS = ("tests", "-m", "not slow", "--ignore=tests/test_published.py", "-p", "no:nbval")
 IGNORED_TAG, INJECTED_TAG = "nbval-ignore-output", "injected-parameters"
 
 

@@ -31,8 +31,9 @@ def notebook_sources(notebook: Path, folder: Path) -> list[Path]:
     no literal, every sweep that a text of the code names counts, or every sweep there is. Data that
     is not there is left out. ``folder`` is the checkout, with ``rai_utils/`` and ``figures/``.
     """
+    _look_again()
     tree = ast.parse(notebook_code(notebook))
-    found = {path for name in imported(tree) for path in _files(name, [folder])}
+    found = {path for name in imported(tree) for path in _files(name, (folder,))}
     data = {path for path in _data(tree, folder / "figures") if path.is_file()}
     return sorted(module_sources(found, [folder]) | data)
 
@@ -50,6 +51,8 @@ def module_sources(files: set[Path], folders: Sequence[Path]) -> set[Path]:
 
     These are where top-level modules and packages of our own lie; others are left out.
     """
+    _look_again()
+    places = tuple(folders)
     found: set[Path] = set()
     waiting = set(files)
     while waiting:
@@ -57,8 +60,8 @@ def module_sources(files: set[Path], folders: Sequence[Path]) -> set[Path]:
         found.add(file)
         if file.suffix == ".pyi":
             continue  # it says where names are from, and imports nothing
-        names = _imports(file.read_text(encoding="utf-8"), _package(file, folders))
-        waiting |= {path for name in names for path in _files(name, folders)} - found
+        names = _imports(_text(file), _package(file, places))
+        waiting |= {path for name in names for path in _files(name, places)} - found
     return found
 
 
@@ -68,23 +71,25 @@ def imported(tree: ast.AST, package: str = "") -> Iterator[str]:
     Imports within functions count, and ``import_module("…")`` does; what stands under ``if
     TYPE_CHECKING`` does not, as it never runs. Relative imports start from ``package``.
     """
-    children = list(ast.iter_child_nodes(tree))
-    if isinstance(tree, ast.If) and "TYPE_CHECKING" in ast.unparse(tree.test):
-        children = tree.orelse
-    elif isinstance(tree, ast.Import):
-        yield from (alias.name for alias in tree.names)
-        # ``import a.b`` binds ``a``, and whatever ``a`` passes on can be had from it.
-        yield from (alias.name.partition(".")[0] for alias in tree.names if not alias.asname)
-    elif isinstance(tree, ast.ImportFrom):
-        parts = package.split(".")
-        above = parts[: len(parts) - tree.level + 1] if tree.level else []
-        origin = ".".join([*above, *filter(None, [tree.module])])
-        yield from (f"{origin}.{alias.name}" for alias in tree.names)
-    elif isinstance(tree, ast.Call) and _name(tree.func).endswith("import_module"):
-        named = [each.value for each in tree.args[:1] if isinstance(each, ast.Constant)]
-        yield from (name for name in named if isinstance(name, str))
-    for child in children:
-        yield from imported(child, package)
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += reversed(node.orelse)
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+            # ``import a.b`` binds ``a``, and whatever ``a`` passes on can be had from it.
+            yield from (alias.name.partition(".")[0] for alias in node.names if not alias.asname)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            above = parts[: len(parts) - node.level + 1] if node.level else []
+            origin = ".".join([*above, *filter(None, [node.module])])
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and _name(node.func).endswith("import_module"):
+            named = [each.value for each in node.args[:1] if isinstance(each, ast.Constant)]
+            yield from (name for name in named if isinstance(name, str))
+        waiting += reversed([*ast.iter_child_nodes(node)])
 
 
 @cache
@@ -123,12 +128,12 @@ def fingerprint(file: Path, name: str, folders: Sequence[Path]) -> str:
     seen. Where the name is not at the top level, all of the module counts; ``folders`` are as in
     ``module_sources``.
     """
-    for kept in (_module, _bindings, _digest):
-        kept.cache_clear()  # a file may have changed since the last call
+    places = tuple(folders)
+    modules = module_sources({file}, places)
     found: set[str] = set()
     waiting = _parts_of(file, [name])
-    for each in module_sources({file}, folders):
-        waiting += [(each, part) for part in _module(each) if _acts(part, each)]
+    for each in modules:
+        waiting += [(each, part) for part in _module(_text(each)) if _acts(part, _text(each))]
     seen: set[tuple[Path, ast.stmt]] = set()
     while waiting:
         place, part = waiting.pop()
@@ -136,8 +141,8 @@ def fingerprint(file: Path, name: str, folders: Sequence[Path]) -> str:
             continue
         seen.add((place, part))
         names = []
-        for used in _used(part, _package(place, folders)):
-            full, own = _behind(used, place, folders)
+        for used in _used(part, _package(place, places)):
+            full, own = _behind(used, place, places)
             waiting += own
             # Our own code counts by what it says, and not by where it stands.
             names.append(" ".join(sorted(_digest(each) for _, each in own)) if own else full)
@@ -145,18 +150,19 @@ def fingerprint(file: Path, name: str, folders: Sequence[Path]) -> str:
     return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()[:16]
 
 
+@cache
 def _behind(
-    used: str, place: Path, folders: Sequence[Path]
+    used: str, place: Path, folders: tuple[Path, ...]
 ) -> tuple[str, list[tuple[Path, ast.stmt]]]:
     """Return what a name in a module means: in full, and the statements of our own behind it."""
-    bindings = _bindings(place).get(used.partition(".")[0], [])
+    bindings = _bindings(_text(place)).get(used.partition(".")[0], [])
     imports = [each for each in bindings if isinstance(each, ast.Import | ast.ImportFrom)]
     own = [(place, each) for each in bindings if each not in imports]
     full = _meant(used, _meanings(imports, _package(place, folders)))
     return full, own or _owned(full, folders)
 
 
-def _owned(name: str, folders: Sequence[Path]) -> list[tuple[Path, ast.stmt]]:
+def _owned(name: str, folders: tuple[Path, ...]) -> list[tuple[Path, ast.stmt]]:
     """Return what a dotted name means, if it leads into one of our modules."""
     file, rest = _module_of(name, folders)
     if file is None:
@@ -169,8 +175,8 @@ def _owned(name: str, folders: Sequence[Path]) -> list[tuple[Path, ast.stmt]]:
 
 def _parts_of(file: Path, names: Sequence[str]) -> list[tuple[Path, ast.stmt]]:
     """Return what gives the first name its meaning, or the whole module."""
-    parts = _bindings(file).get(names[0]) if names else None
-    return [(file, part) for part in parts or _module(file)]
+    parts = _bindings(_text(file)).get(names[0]) if names else None
+    return [(file, part) for part in parts or _module(_text(file))]
 
 
 @cache
@@ -195,9 +201,9 @@ def _form(node: object) -> object:
 
 
 @cache
-def _module(file: Path) -> tuple[ast.stmt, ...]:
+def _module(text: str) -> tuple[ast.stmt, ...]:
     """Return the statements of a module, without any docstring."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         if (
             isinstance(node, ast.Module | _DEFINITIONS)
@@ -208,10 +214,10 @@ def _module(file: Path) -> tuple[ast.stmt, ...]:
 
 
 @cache
-def _bindings(file: Path) -> dict[str, list[ast.stmt]]:
+def _bindings(text: str) -> dict[str, list[ast.stmt]]:
     """Return each name of a module with the statements that give it its meaning."""
     bindings: dict[str, list[ast.stmt]] = {}
-    for part in _module(file):
+    for part in _module(text):
         for name in _bound(part):
             bindings.setdefault(name, []).append(part)
     return bindings
@@ -230,41 +236,60 @@ def _bound(part: ast.AST) -> set[str]:
     return set().union(*map(_bound, ast.iter_child_nodes(part)))
 
 
-def _acts(part: ast.stmt, file: Path) -> bool:
+@cache
+def _acts(part: ast.stmt, text: str) -> bool:
     """Return whether a statement does something on import besides giving names a meaning.
 
     A decorator of our own may keep what it decorates in a register.
     """
     if isinstance(part, _DEFINITIONS):
         names = [_name(getattr(each, "func", each)) for each in part.decorator_list]
-        places = [_bindings(file).get(name.partition(".")[0], []) for name in names]
+        places = [_bindings(text).get(name.partition(".")[0], []) for name in names]
         return any(isinstance(binding, _DEFINITIONS) for place in places for binding in place)
     if isinstance(part, ast.If) and "__name__" in ast.unparse(part.test):
         return False
-    text = isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)
-    return not _bound(part) and not text
+    literal = isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)
+    return not _bound(part) and not literal
 
 
-def _used(part: ast.AST, package: str) -> Iterator[str]:
-    """Yield the names that a statement reads, dotted as far as they are."""
-    if not isinstance(part, ast.Import | ast.ImportFrom):
-        yield from imported(part, package)
+@cache
+def _used(part: ast.AST, package: str) -> list[str]:
+    """Return the names that a statement reads, dotted as far as they are."""
+    used = [] if isinstance(part, ast.Import | ast.ImportFrom) else [*imported(part, package)]
     waiting = [part]
     while waiting:
         node = waiting.pop()
         if name := _name(node):
-            yield name
+            used.append(name)
         else:
             waiting += ast.iter_child_nodes(node)
+    return used
 
 
-# --- names ----------------------------------------------------------------------------------------
+# --- files and names ------------------------------------------------------------------------------
 
 
-def _module_of(name: str, folders: Sequence[Path]) -> tuple[Path | None, list[str]]:
+@cache
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
+
+
+def _look_again() -> None:
+    """Forget what was seen on disk: a file may have changed since the last question.
+
+    What was found out about a text holds for that text.
+    """
+    for seen in (_text, _behind, _module_of, _stems, _passed_on):
+        seen.cache_clear()
+
+
+@cache
+def _module_of(name: str, folders: tuple[Path, ...]) -> tuple[Path | None, list[str]]:
     """Return the module of ours that a dotted name leads into, and what is left of the name."""
     parts = name.split(".")
     for folder in folders:
+        if parts[0] not in _stems(folder):
+            continue  # most names are of no module
         for length in range(len(parts), 0, -1):
             path = folder.joinpath(*parts[:length])
             for file in (path.with_suffix(".py"), path / "__init__.py"):
@@ -273,7 +298,12 @@ def _module_of(name: str, folders: Sequence[Path]) -> tuple[Path | None, list[st
     return None, parts
 
 
-def _files(name: str, folders: Sequence[Path]) -> Iterator[Path]:
+@cache
+def _stems(folder: Path) -> frozenset[str]:
+    return frozenset(path.stem for path in folder.iterdir())
+
+
+def _files(name: str, folders: tuple[Path, ...]) -> Iterator[Path]:
     """Yield the module that a dotted name leads to, and the packages on the way.
 
     With them comes where a name is from that a package passes on; all of those for the package.
@@ -292,6 +322,7 @@ def _files(name: str, folders: Sequence[Path]) -> Iterator[Path]:
             yield from _files(meant, folders)
 
 
+@cache
 def _passed_on(file: Path) -> dict[str, str]:
     """Return the names that a package imports when they are asked for, with their full names."""
     stub = file.with_suffix(".pyi")
@@ -300,7 +331,8 @@ def _passed_on(file: Path) -> dict[str, str]:
     return _meanings(ast.walk(ast.parse(stub.read_text(encoding="utf-8"))))
 
 
-def _package(file: Path, folders: Sequence[Path]) -> str:
+@cache
+def _package(file: Path, folders: tuple[Path, ...]) -> str:
     """Return the package that a module's relative imports start from."""
     folder = next((each for each in folders if file.is_relative_to(each)), file.parent)
     return ".".join(file.relative_to(folder).parent.parts)

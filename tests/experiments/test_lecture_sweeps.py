@@ -39,7 +39,9 @@ def test_units_that_die_are_those_silent_from_then_on():
     assert found["died"][0][-2] > 0
 
 
-def test_random_features_are_the_untrained_ones_and_learning_beats_them():
+def test_random_features_are_the_untrained_ones_and_learning_beats_them(monkeypatch):
+    monkeypatch.setattr(training, "GAINS", training.GAINS[::2])
+    monkeypatch.setattr(training, "RATES", training.RATES[::2])
     found = training.features_cell("circles", "tanh", 4, 2, 200)
     assert found["random_gain"] in training.GAINS
     assert np.mean(found["learned"]) > np.mean(found["random"]) + 0.05

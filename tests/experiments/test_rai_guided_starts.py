@@ -192,9 +192,18 @@ def test_a_network_fits_its_task(task):
     guided_targets(model, data, [0])
 
 
-def test_another_arithmetic_runs_the_same_cells_elsewhere(monkeypatch):
+@pytest.mark.parametrize(
+    ("setting", "variables"),
+    [
+        ("default", {}),
+        ("torch default", {"ATEN_CPU_CAPABILITY": "default"}),
+        ("mkl compatible", {"MKL_CBWR": "COMPATIBLE"}),
+        ("oldest", {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}),
+    ],
+)
+def test_another_arithmetic_runs_the_same_cells_elsewhere(monkeypatch, setting, variables):
     def run(command, env, **_):
-        assert env["ATEN_CPU_CAPABILITY"] == "default"
+        assert env.items() >= variables.items()
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(command[-1], {})
@@ -208,6 +217,6 @@ def test_another_arithmetic_runs_the_same_cells_elsewhere(monkeypatch):
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(training, "configure", lambda: None)
     monkeypatch.setattr(rai_guided_starts, "guided_cell", cell)
-    found = arithmetic_cell("torch default", [3, 1], 9)
+    found = arithmetic_cell(setting, [3, 1], 9)
     assert found == {"train": [0.75, 0.75], "held_out": [0.75, 0.25]}
     assert calls == [(("moons", 100, network), {"steps": 9}) for network in (3, 1)]

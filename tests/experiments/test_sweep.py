@@ -12,22 +12,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from sweep_work import squares
 
 from rai_utils.experiments import study, sweep
 from rai_utils.experiments.study import SWEEPS
 from rai_utils.experiments.sweep import Sweep, adopt, read, run
 from rai_utils.publishing.claims import root
 from rai_utils.publishing.pipeline import ROOT
-
-
-def squares(number, counter=None):
-    """A cell that says on disk that it ran."""
-    if counter is not None:
-        with open(counter, "a") as file:  # noqa: PTH123
-            file.write(f"{number}\n")
-    if number < 0:
-        raise RuntimeError("interrupted")
-    return {"square": number**2, "threads": torch.get_num_threads()}
 
 
 @pytest.fixture(autouse=True)

@@ -84,6 +84,7 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(asked, message, folder, cap
     assert not (folder / "build").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWN)
 def test_the_data_of_a_published_figure_give_its_picture_without_training(name, monkeypatch):
     """In pixels: the bytes of a picture hang on the machine that made it."""

@@ -1,9 +1,11 @@
 """What depends on what, in this checkout and in made-up ones."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -162,6 +164,18 @@ def test_a_package_that_imports_its_modules_is_followed(project):
         "rai_utils/middle.py",
         "rai_utils/ground.py",
     }
+
+
+def test_files_that_have_come_since_are_seen(project):
+    code = "import late_comer\nfrom rai_utils import given"
+    assert found(project, code) == set()
+    (project / "late_comer.py").touch()
+    stub = project / "rai_utils" / "__init__.pyi"
+    stub.write_text("from rai_utils.ground import given as given\n")
+    names = {"late_comer.py", "rai_utils/__init__.pyi", "rai_utils/ground.py"}
+    assert found(project, code) == names
+    (project / "late_comer.py").write_text("import rai_utils.experiments.demo.far\n")
+    assert found(project, code) >= names | {"rai_utils/experiments/demo/far.py"}
 
 
 # --- the fingerprint ---
@@ -348,6 +362,7 @@ def test_each_notebook_of_the_study_has_sources_and_the_commands_are_none(notebo
     assert not {"pipeline", "bench", "study", "catalogue", "report", "docs"} & modules
 
 
+@pytest.mark.slow
 def test_modules_of_this_checkout_are_what_python_loads():
     """The finder's list is what an import of the module brings in."""
     script = (
@@ -367,53 +382,70 @@ def test_modules_of_this_checkout_are_what_python_loads():
 # --- make ---
 
 
-def listed_by_make(project, *options):
+@pytest.fixture(scope="module")
+def up_to_date(tmp_path_factory, makefile_notebooks):
+    """A copy of this checkout in which every notebook has just been run."""
+    place = tmp_path_factory.mktemp("checkout")
+    ignored = shutil.ignore_patterns("__pycache__", ".*", "*.png", "*.pdf", "*.gif")
+    for name in ("rai_utils", "notebooks", "figures"):
+        shutil.copytree(ROOT / name, place / name, ignore=ignored)
+    for name in ("Makefile", "requirements.txt"):
+        shutil.copy(ROOT / name, place)
+    for profile in ("full", "quick"):
+        for name in makefile_notebooks:
+            path = place / "build" / profile / f"{name}.ipynb"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    return place
+
+
+LISTER = "rai_utils/publishing/sources.py"
+
+
+@pytest.fixture(scope="module")
+def quick_python(up_to_date):
+    """Where a `python` is that gives the list of this one without making it again."""
+    listed = subprocess.run(
+        [sys.executable, LISTER], cwd=up_to_date, check=True, capture_output=True, text=True
+    )
+    place = up_to_date / "bin"
+    place.mkdir()
+    (place / "listed").write_text(listed.stdout)
+    (place / "python").write_text(f'#!/bin/sh\n[ "$*" = {LISTER} ] && cat bin/listed\n')
+    (place / "python").chmod(0o755)
+    return place
+
+
+def listed_by_make(project, *options, python=None):
+    path = python or Path(sys.executable).parent
     ran = subprocess.run(
         ["make", "-n", "figures", "ENV=active", *options],
         cwd=project,
         check=True,
         capture_output=True,
         text=True,
-        env={"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"},  # noqa: PTH120
+        env={"PATH": f"{path}:{os.environ['PATH']}"},
     )
     return [line.split()[4] for line in ran.stdout.splitlines() if "pipeline execute" in line]
 
 
-@pytest.fixture
-def up_to_date(tmp_path, makefile_notebooks):
-    """A copy of this checkout in which every notebook has just been run."""
-    for name in ("Makefile", "requirements.txt"):
-        shutil.copy(ROOT / name, tmp_path)
-    for name in ("rai_utils", "notebooks"):
-        shutil.copytree(
-            ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", ".*")
-        )
-    for path in (ROOT / "figures").rglob("*.json"):
-        target = tmp_path / path.relative_to(ROOT)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
-    for profile in ("full", "quick"):
-        for name in makefile_notebooks:
-            path = tmp_path / "build" / profile / f"{name}.ipynb"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-    return tmp_path
-
-
-def touch_newer(path):
-    """Set the time of a file after that of all others."""
-    time = 4_000_000_000
-    os.utime(path, (time, time))
+@contextlib.contextmanager
+def newer(path):
+    """Let the time of a file be after that of all others."""
+    times = path.stat()
+    os.utime(path, (4_000_000_000, 4_000_000_000))
+    yield
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 EXPERIMENTS = "rai_utils/experiments"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("PROFILE=quick",)])
 @pytest.mark.parametrize(
     ("changed", "rerun"),
     [
-        (None, ""),
         ("rai_utils/publishing/report.py", ""),
         ("rai_utils/experiments/bench.py", ""),
         ("rai_utils/experiments/study.py", ""),
@@ -442,19 +474,28 @@ EXPERIMENTS = "rai_utils/experiments"
         ("notebooks/rai-demo.ipynb", "rai-demo"),
     ],
 )
-def test_make_runs_the_notebooks_that_depend_on_a_change(up_to_date, options, changed, rerun):
-    if changed is not None:
-        touch_newer(up_to_date / changed)
-    assert sorted(listed_by_make(up_to_date, *options)) == sorted(rerun.split())
+def test_make_runs_the_notebooks_that_depend_on_a_change(
+    up_to_date, quick_python, options, changed, rerun
+):
+    with newer(up_to_date / changed):
+        found = listed_by_make(up_to_date, *options, python=quick_python)
+    assert sorted(found) == sorted(rerun.split())
 
 
-def test_make_runs_all_notebooks_for_a_module_that_all_import(up_to_date, makefile_notebooks):
-    touch_newer(up_to_date / "rai_utils" / "publishing" / "claims.py")
-    assert listed_by_make(up_to_date) == makefile_notebooks
+@pytest.mark.slow
+def test_make_asks_python_what_a_notebook_is_made_from(up_to_date, makefile_notebooks):
+    assert listed_by_make(up_to_date) == []
+    with newer(up_to_date / EXPERIMENTS / "rai_questions_minibatches" / "neighbours.py"):
+        assert listed_by_make(up_to_date, "PROFILE=quick") == ["rai-questions-minibatches"]
+    with newer(up_to_date / "rai_utils" / "publishing" / "claims.py"):
+        assert listed_by_make(up_to_date) == makefile_notebooks
 
 
-def test_make_takes_every_module_where_no_python_can_list_them(up_to_date, makefile_notebooks):
-    package = up_to_date / "rai_utils"
-    (package / "publishing" / "sources.py").write_text("raise SystemExit(1)\n")
-    touch_newer(package / "experiments" / "rai_questions_minibatches" / "neighbours.py")
-    assert listed_by_make(up_to_date) == makefile_notebooks
+@pytest.mark.slow
+def test_make_takes_every_module_where_no_python_can_list_them(
+    up_to_date, makefile_notebooks, tmp_path
+):
+    project = shutil.copytree(up_to_date, tmp_path / "copy")
+    (project / LISTER).write_text("raise SystemExit(1)\n")
+    with newer(project / EXPERIMENTS / "rai_questions_minibatches" / "neighbours.py"):
+        assert listed_by_make(project) == makefile_notebooks
