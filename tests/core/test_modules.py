@@ -788,40 +788,73 @@ def test_a_checkpoint_gives_the_same_gradients_or_is_refused(x):
 # --- going on ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("optimizer", [torch.optim.Rprop, torch.optim.Adam])
-def test_ten_steps_and_ten_more_are_twenty(x, optimizer):
-    y = torch.randn(9, 1)
+def to_file(*parts):
+    """What is left of a fit that was saved."""
+    file = io.BytesIO()
+    torch.save([part.state_dict() for part in parts], file)
+    file.seek(0)
+    return torch.load(file)
+
+
+def assert_same(one, other):
+    leaves, others = tree_flatten(one), tree_flatten(other)
+    assert leaves[1] == others[1]
+    for a, b in zip(leaves[0], others[0], strict=True):
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+class Generator:
+    """What draws at random, to be saved as all else."""
+
+    def __init__(self, generator=torch.default_generator):
+        self.generator = generator
+
+    def state_dict(self):
+        return {"state": self.generator.get_state()}
+
+    def load_state_dict(self, state):
+        self.generator.set_state(state["state"])
+
+
+OPTIMIZERS = {
+    "rprop": torch.optim.Rprop,
+    "adam": torch.optim.Adam,
+    "momentum": partial(torch.optim.SGD, momentum=0.9),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("draws", [False, True])
+def test_ten_steps_and_ten_more_are_twenty(optimizer, draws):
+    """With ``draws`` there are dropout, batch norm and a spectral norm that turns its vectors."""
+    x, y = torch.randn(9, 1, 4, 4), torch.randn(9, 2)
+
+    def build():
+        module = picture_net() if draws else nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+        module[-1] = parametrizations.spectral_norm(module[-1])
+        return module
 
     def fit(module, steps, saved=None):
-        with relax(module, x) as relaxed:
-            rule = optimizer([*module.parameters(), *relaxed.parameters()], lr=0.01)
-            parts = module, relaxed, rule
+        with relax(module, x, (nn.Conv2d, nn.Linear)) as relaxed:
+            own = [*module.parameters(), *relaxed.parameters()]
+            parts = module, relaxed, OPTIMIZERS[optimizer](own, lr=0.01), Generator()
             for part, kept in zip(parts, saved or [], strict=bool(saved)):
                 part.load_state_dict(kept)
             for _ in range(steps):
                 loss = (module(x) - y).square().mean() + relaxed.hidden_loss()
-                rule.zero_grad()
+                parts[2].zero_grad()
                 loss.backward()
-                rule.step()
-            file = io.BytesIO()
-            torch.save([part.state_dict() for part in parts], file)
-        return file
+                parts[2].step()
+            return to_file(*parts)
 
     torch.manual_seed(3)
-    whole = fit(mlp(), 20)
+    whole = fit(build(), 20)
     torch.manual_seed(3)
-    half = fit(mlp(), 10)
-    half.seek(0)
-    halves = fit(mlp(), 10, torch.load(half))
-    for file in (whole, halves):
-        file.seek(0)
-    one, other = torch.load(whole), torch.load(halves)
-    for position in (0, 1):
-        assert one[position].keys() == other[position].keys()
-        assert all(torch.equal(one[position][k], other[position][k]) for k in one[position])
-    module = mlp()
-    with relax(module, x, "0") as relaxed, pytest.raises(ValueError, match="keys and shapes"):
-        relaxed.load_state_dict(one[1])
+    half = fit(build(), 10)
+    module = build()
+    assert_same(fit(module, 10, half), whole)
+    with relax(module, x, "1") as relaxed, pytest.raises(ValueError, match="keys and shapes"):
+        relaxed.load_state_dict({"0": torch.zeros(9, 2)})
 
 
 def test_to_moves_targets_and_examples(x):
@@ -1067,31 +1100,66 @@ def test_a_table_is_named_before_it_is_taken_and_may_lie_on_disk_or_be_shorter(t
             module(data.tensors[0][:1])
 
 
-def test_a_table_goes_on_exactly():
-    data = numbers()
-    batches = [[3, 1, 7], [0, 3], [7, 3, 11, 2], [1, 5]]
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("guided", [False, True])
+def test_two_passes_over_the_data_and_two_more_are_four(optimizer, guided):
+    x, y = torch.randn(30, 1, 4, 4), torch.arange(30) % 2
 
-    def fit(module, relaxed, batches):
-        train_batches(module, relaxed, batches, data)
-        file = io.BytesIO()
-        torch.save(relaxed.state_dict(), file)
-        file.seek(0)
-        return torch.load(file)
+    def fit(module, passes, saved=None):
+        select, kinds = TensorDataset(x, y), (nn.Conv2d, nn.Linear)
+        with relax_dataset(module, select, kinds, rate=0.05, optimizer=optimizer) as relaxed:
+            if guided and not saved:
+                relaxed.guide(y, 1, x)
+            order = torch.Generator().manual_seed(5)
+            rule = OPTIMIZERS[optimizer](module.parameters(), lr=0.01)
+            parts = module, relaxed, rule, Generator(), Generator(order)
+            for part, kept in zip(parts, saved or [], strict=bool(saved)):
+                part.load_state_dict(kept)
+            loader = DataLoader(relaxed.numbered, 8, shuffle=True, generator=order)
+            for _ in range(passes):
+                # In the first pass half of the examples do not come.
+                for ids, (inputs, labels) in list(loader)[: None if relaxed.updates.any() else 2]:
+                    relaxed.take(ids)
+                    loss = nn.functional.cross_entropy(module(inputs), labels)
+                    rule.zero_grad()
+                    (loss + relaxed.hidden_loss()).backward()
+                    rule.step()
+                    relaxed.step()
+                relaxed.rate *= 0.9
+            return to_file(*parts)
 
-    module = mlp()
+    torch.manual_seed(3)
+    whole = fit(picture_net(), 4)
+    torch.manual_seed(3)
+    parts = [fit(picture_net(), 1)]
+    for passes in (1, 2):
+        parts.append(fit(picture_net(), passes, parts[-1]))
+    assert_same(parts[-1], whole)
+
+
+def test_a_table_of_other_examples_optimisers_or_layers_is_refused():
+    data, module = numbers(), mlp()
+    x = data.tensors[0]
     with relax_dataset(module, data, rate=0.05) as relaxed:
-        whole = fit(module, relaxed, batches)
-    with relax_dataset(module, data, rate=0.05) as relaxed:
-        half = fit(module, relaxed, batches[:2])
-    with relax_dataset(module, data, rate=0.05) as relaxed:
-        relaxed.load_state_dict(half)
-        halves = fit(module, relaxed, batches[2:])
-    assert torch.equal(whole["updates"], halves["updates"])
-    for key, tables in whole["tables"].items():
-        assert all(map(torch.equal, tables, halves["tables"][key]))
-    other = relax_dataset(module, numbers(13), rate=0.05)
-    with other, pytest.raises(ValueError, match="of 13 examples, got 12"):
-        other.load_state_dict(whole)
+        train_batches(module, relaxed, [[3, 1, 7]], data)
+        kept = to_file(relaxed)[0]
+    for dataset, optimizer, message in (
+        (numbers(13), "adam", "of 13 examples, got 12, and moved by 'adam', got 'adam'"),
+        (data, "sgd", "of 12 examples, got 12, and moved by 'sgd', got 'adam'"),
+    ):
+        other = relax_dataset(module, dataset, rate=0.05, optimizer=optimizer)
+        with other, pytest.raises(ValueError, match=message):
+            other.load_state_dict(kept)
+    wider = nn.Sequential(nn.Linear(4, 6), nn.Sigmoid(), nn.Linear(6, 1))
+    for build, select, message in (
+        (module, "0", "of the keys 0, got 0, 2"),
+        (wider, nn.Linear, r"'0' belong to .* shape \(2, 5\), got an output of shape \(2, 6\)"),
+    ):
+        with relax_dataset(build, data, select, rate=0.05) as relaxed:
+            relaxed.load_state_dict(kept)
+            relaxed.take([0, 3])
+            with pytest.raises(ValueError, match=message):
+                build(x[[0, 3]])
 
 
 def test_the_axis_of_the_examples_may_be_another():
