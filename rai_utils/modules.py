@@ -13,9 +13,9 @@ from __future__ import annotations
 import inspect
 import math
 import shutil
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any, NoReturn, cast
 from weakref import WeakSet, finalize, ref
@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_modules
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 from torch.utils.data import Dataset, StackDataset
 
 from rai_utils.checks import number, whole_numbers
-from rai_utils.relaxation import check_examples, guide
+from rai_utils.relaxation import check_examples, guide, read_labels
 from rai_utils.training import SMALLEST_STEP, check_rprop_rates, update_rule
 
 Selection = type | str | Sequence[type] | Sequence[str] | Callable[[str, nn.Module], bool]
@@ -68,21 +68,24 @@ class Relaxation:
         self._chosen, self._required, self._hidden_loss = chosen, required, hidden_loss
         self._signature = inspect.signature(module.forward)
         self._inputs: list[Any] = []
-        self._keys: set[str] | None = None  # None until the first pass has shown them
+        self._keys: list[str] | None = None  # None until the first pass has shown them
         self._unread: set[str] = set()
         self._top: str | None = None  # the target that the module returns
-        self._terms: dict[str, Tensor] = {}
-        self._made: dict[str, tuple[Tensor, Tensor]] = {}  # prediction, what was passed on
-        self._runs: Counter[str] = Counter()
+        self._terms: dict[str, Tensor] = {}  # of the last pass that ended
+        self._made: dict[str, tuple[Tensor, ...]] = {}  # prediction, what was passed on, term
+        self._runs: dict[str, int] = {}
         self._running = self._with_gradients = self._used = False
         own = ref(self)  # a relaxation that is forgotten goes, and its hooks with it
 
         def before(part: nn.Module, _: Any) -> None:
-            if (this := own()) is not None and part is this.module:
+            if part is module and (this := own()) is not None:
                 this._begin()
 
         def after(part: nn.Module, given: Any, named: Any, output: Any) -> Any:
-            return output if (this := own()) is None else this._after(part, given, named, output)
+            name = chosen.get(part)
+            if (name is not None or part is module) and (this := own()) is not None:
+                return this._after(part, name, given, named, output)
+            return None
 
         handles = (
             torch_modules.register_module_forward_pre_hook(before),
@@ -96,22 +99,19 @@ class Relaxation:
         # Code that was compiled while it was relaxed goes on calling this.
         self._running = self.module.training and self._close.alive
         if self._running:
-            self._used = False
-            self._with_gradients = torch.is_grad_enabled()
-            self._terms, self._made = {}, {}
-            self._runs.clear()
+            self._terms, self._made, self._runs = {}, {}, {}
+            self._with_gradients, self._used = torch.is_grad_enabled(), False
 
-    def _after(self, part: nn.Module, given: Any, named: Any, output: Any) -> Any:
-        name = self._chosen.get(part)
-        if name is not None and (self._running or _recomputing()):
+    def _after(self, part: nn.Module, name: str | None, given: Any, named: Any, output: Any) -> Any:
+        # Inside backward() a checkpoint computes its part again.
+        if name is not None and (self._running or torch._C._current_graph_task_id() >= 0):
             output = self._relax_output(name, output)
-        if part is self.module and self._running:
-            self._running = False
-            try:
+        if part is self.module:
+            if self._running:
+                self._running = False
                 self._end(given, named, output)
-            except BaseException:
-                self._terms = {}
-                raise
+            elif part.training and self._close.alive:
+                raise ValueError("a relaxed module must not call itself: relax the parts it calls")
         return output
 
     def _relax_output(self, name: str, output: Any) -> Any:
@@ -120,28 +120,33 @@ class Relaxation:
                 f"{name!r} must run with gradients, and runs without (under no_grad, or in a "
                 "checkpoint with use_reentrant=True): leave it out of select"
             )
+        runs = self._runs.get(name, 0)
         if self._running:
-            self._runs[name] += 1
-        elif self._runs[name] > 1:
+            self._runs[name] = runs = runs + 1
+        elif runs > 1:
             raise ValueError(f"a checkpointed submodule must run once in a pass, {name!r} did not")
-        label = name if self._runs[name] == 1 else f"{name}:{self._runs[name]}"
+        label = name if runs == 1 else f"{name}:{runs}"
+        if isinstance(output, Tensor):
+            return self._pass_on(label, output)
         leaves, structure = tree_flatten(output)
         for place, leaf in enumerate(leaves):
-            if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex()):
-                key = label if len(leaves) == 1 else f"{label}[{place}]"
-                if key not in self._unread:
-                    leaves[place] = self._pass_on(key, leaf)
+            if isinstance(leaf, Tensor):
+                leaves[place] = self._pass_on(f"{label}[{place}]" if leaves[1:] else label, leaf)
         return tree_unflatten(leaves, structure)
 
     def _pass_on(self, key: str, prediction: Tensor) -> Tensor:
         """Note what a prediction owes its target, and return the target."""
-        if self._keys is not None and key not in self._keys:
-            raise ValueError(
-                f"every pass must run the submodules that ran when the targets were made, got {key}"
-            )
-        if key not in self.targets:
-            self.targets[key] = nn.Parameter(self._start(key, prediction.detach()))
-        target = self.targets[key]
+        target = self.targets.get(key)
+        if target is None:
+            numbers = prediction.is_floating_point() or prediction.is_complex()
+            if not numbers or key in self._unread:
+                return prediction
+            if self._keys is not None and key not in self._keys:
+                raise ValueError(
+                    "every pass must run the submodules that ran when the targets were made, "
+                    f"got {key}"
+                )
+            target = self.targets[key] = nn.Parameter(self._start(key, prediction.detach()))
         if prediction.shape != target.shape:
             raise ValueError(
                 f"targets of {key!r} belong to the examples they were made for and have shape "
@@ -150,25 +155,24 @@ class Relaxation:
         term = self._hidden_loss(prediction, target)
         passed_on = target.clone()  # what comes next may work in place
         if self._running:
-            self._terms[key] = term
-            self._made[key] = prediction, passed_on
+            self._made[key] = prediction, passed_on, term
         return passed_on
 
     def _start(self, key: str, prediction: Tensor) -> Tensor:
         return prediction.clone()
 
     def _end(self, given: Any, named: Any, output: Any) -> None:
-        if self._keys is None:
+        if first := self._keys is None:
             self._learn(output)
-        missing = (self._keys or set()) - self._terms.keys()
+        keys, made, self._made = self._keys or [], self._made, {}
+        missing = [key for key in keys if key not in made]
         if missing:
             raise ValueError(
-                "every relaxed submodule must run in the forward pass, "
-                f"{next(key for key in self.targets if key in missing)!r} did not"
+                f"every relaxed submodule must run in the forward pass, {missing[0]!r} did not"
             )
-        self._made = {}
-        if self._inputs:
+        if self._inputs and not first:
             self._check_inputs(self._flat(given, named))
+        self._terms = {key: made[key][2] for key in keys}
 
     def _learn(self, output: Any) -> None:
         """Find in the first pass which targets are read: one that nothing reads is dropped.
@@ -176,15 +180,10 @@ class Relaxation:
         A layer may return more than the module uses (an LSTM its state, attention its weights); a
         target there would only hold the layer where it is.
         """
-        idle = [name for name in self._required if not self._runs[name]]
-        if idle:
-            raise ValueError(
-                f"every relaxed submodule must run in the forward pass, {idle[0]!r} did not"
-            )
-        returned = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-        ends = [*returned, *(prediction for prediction, _ in self._made.values())]
+        returned = _tensors_in(output)
+        ends = [*returned, *(prediction for prediction, *_ in self._made.values())]
         ends = [end for end in ends if end.requires_grad]
-        read: set[str] = set()
+        read: list[str] = []
         if ends and self.targets:
             pulls = torch.autograd.grad(
                 ends,
@@ -193,21 +192,32 @@ class Relaxation:
                 retain_graph=True,
                 allow_unused=True,
             )
-            read = {key for key, pull in zip(self.targets, pulls, strict=True) if pull is not None}
+            read = [key for key, pull in zip(self.targets, pulls, strict=True) if pull is not None]
+        must = (
+            "must run and return real or complex tensors that the module goes on with, alone or in"
+        )
+        must = f"{must} tuples, lists or dicts"
         if not read:
-            raise ValueError(
-                "at least one chosen submodule must run and return a tensor of real or complex "
-                "numbers that the module goes on with, got none"
-            )
-        for key, target in self.targets.items():
-            if not target.isfinite().all():
+            raise ValueError(f"at least one chosen submodule {must}, got none")
+        for name in self._required:
+            if not any(key == name or key.startswith((f"{name}:", f"{name}[")) for key in read):
+                raise ValueError(f"every submodule of select {must}, {name!r} did not")
+        for key in read:
+            term = self._made[key][2]
+            if (shape := getattr(term, "shape", term)) != ():
+                raise ValueError(f"hidden_loss must return a tensor without axes, got {shape}")
+            if not self.targets[key].isfinite().all():
                 self._refuse_infinite(key)
-        self._keys, self._unread = read, self.targets.keys() - read
-        for key in self._unread:
-            del self.targets[key], self._terms[key]
+        self._unread = self.targets.keys() - set(read)
+        self.targets = {key: self.targets[key] for key in read}
+        self._check_targets()
+        self._keys = read
         places = {leaf.data_ptr() for leaf in returned}
-        tops = [key for key in self.targets if self._made[key][1].data_ptr() in places]
+        tops = [key for key in read if self._made[key][1].data_ptr() in places]
         self._top = tops[-1] if tops else None
+
+    def _check_targets(self) -> None:
+        """Refuse targets that nothing can be done with, of which the first pass showed the keys."""
 
     def _refuse_infinite(self, key: str) -> NoReturn:
         for name, parameter in self.module.named_parameters():
@@ -243,8 +253,10 @@ class Relaxation:
         first = next((leaf for leaf in leaves if isinstance(leaf, Tensor)), None)
         if first is not None and first.dim() and not len(first):
             raise ValueError(f"there must be at least one example, got shape {tuple(first.shape)}")
-        self._inputs = [_copied(leaf) for leaf in leaves]
-        with _without_trace(self.module), torch.enable_grad():
+        self._inputs = [
+            leaf.detach().clone() if isinstance(leaf, Tensor) else copy(leaf) for leaf in leaves
+        ]
+        with _without_trace(self.module):
             self.module(*given, **named)
         self._terms = {}
 
@@ -252,6 +264,7 @@ class Relaxation:
         self,
         labels: Tensor,
         seed: int,
+        x: Any = None,
         *,
         path: float = 1.0,
         scale: float = 6.0,
@@ -269,44 +282,46 @@ class Relaxation:
             labels: (examples,), whole numbers for classes (0 and 1 where the output has one unit);
                 or real ones, of the shape of the output, for a regression.
             seed: of the features and the code.
+            x: after ``relax_dataset`` the inputs of all its examples, as ``relax`` takes them, in
+                the order of their numbers; ``relax`` has seen its own.
             path, scale, offset, code, output: as in ``guided_targets``.
         """
-        if isinstance(self, RelaxedDataset):
-            raise TypeError("a guided start needs all examples at once: use relax")
-        path = math.inf if path == math.inf else number(path, "path", least=0)
-        x = next(leaf for leaf in self._inputs if isinstance(leaf, Tensor)).flatten(1)
+        x = next(leaf for leaf in self._see(x) if isinstance(leaf, Tensor)).flatten(1)
         x = x if x.is_floating_point() else x.float()
+        if len(labels) != len(x):
+            raise ValueError(f"labels must be those of {len(x)} examples, got {len(labels)}")
+        of, top = read_labels(labels, -1 if self._top is None else self._width(self._top), output)
         hidden = [key for key in self.targets if key != self._top]
-        short = [key for key in self.targets if len(self.targets[key]) != len(x)]
-        if short or len(labels) != len(x):
+        widest = max(map(self._width, hidden), default=0)
+        sizes = {"path": path, "scale": scale, "offset": offset, "code": code}
+        start = guide(x, of, widest, seed, **sizes)
+        for layer, key in enumerate(hidden):
+            self._put(key, start(layer, self._width(key)))
+        if self._top is not None:
+            self._put(self._top, top)
+
+    def _see(self, x: Any) -> list[Any]:
+        """Return the inputs of all examples; the keys of their targets are known from here on."""
+        if x is not None:
+            raise TypeError("x must be left out after relax, which has seen it")
+        return self._inputs
+
+    def _axis(self, key: str) -> int:
+        return 0
+
+    def _width(self, key: str) -> int:
+        return self.targets[key].numel() // self.targets[key].shape[self._axis(key)]
+
+    def _put(self, key: str, rows: Tensor) -> None:
+        """Let targets start at ``rows``, (examples, …)."""
+        target = self.targets[key]
+        if len(target) != len(rows):
             raise ValueError(
-                f"labels and targets must have {len(x)} examples on their first axis, "
-                f"got {len(labels)} labels" + (f" and targets of {short[0]!r}" if short else "")
+                f"targets must have the {len(rows)} examples on their first axis to be guided, "
+                f"got shape {tuple(target.shape)} for {key!r}"
             )
-        top = None if self._top is None else self.targets[self._top]
-        units = 1 if top is None else top[0].numel()
-        classes = not labels.is_floating_point()
-        of = labels
-        if not classes:
-            flat = labels.flatten(1).mean(1) if labels.dim() > 1 else labels
-            of = (flat - flat.mean()) / flat.std(correction=0)
-        elif top is not None and units == 1:
-            of = (2 * labels - 1).to(x)
-        widest = max((self.targets[key][0].numel() for key in hidden), default=0)
-        sizes = {"scale": scale, "offset": offset, "code": code}
-        features, codes = guide(x, of, widest, seed, **sizes)  # (examples, widest) each
         with torch.no_grad():
-            for layer, key in enumerate(hidden):
-                target = self.targets[key]
-                share = 1.0 if path == 0 else min(1.0, layer / path)
-                own = slice(target[0].numel())
-                start = (1 - share) * features[:, own] + share * codes[:, own]
-                target.copy_(start.view_as(target))
-            if top is not None and classes and units > 1:
-                says = 2.0 * nn.functional.one_hot(labels, units) - 1  # (examples, classes)
-                top.copy_(number(output, "output", least=0) * says.view_as(top))
-            elif top is not None:
-                top.copy_((output * of if classes else labels).view_as(top))
+            target.copy_(rows.view_as(target))
 
     def hidden_terms(self) -> dict[str, Tensor]:
         """What each submodule owes its target in the last pass in training mode, by its key.
@@ -329,11 +344,8 @@ class Relaxation:
             )
         loss = torch.stack(list(self.hidden_terms().values())).sum()
         if loss.requires_grad:
-            loss.register_hook(self._note_use)
+            loss.register_hook(lambda _: setattr(self, "_used", True))
         return loss
-
-    def _note_use(self, _: Tensor) -> None:
-        self._used = True
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The targets, without the module's own parameters, for an optimiser."""
@@ -341,12 +353,13 @@ class Relaxation:
 
     def to(self, *where: Any, **options: Any) -> Relaxation:
         """Move the targets, and the examples that they are held to, as ``nn.Module.to`` does."""
-        for target in self.targets.values():
-            target.data = target.data.to(*where, **options)
+        moved = nn.ParameterList(self.targets.values())
         for place, leaf in enumerate(self._inputs):
             if isinstance(leaf, Tensor):
-                moved = leaf.to(*where, **options)
-                self._inputs[place] = moved if leaf.is_floating_point() else moved.to(leaf.dtype)
+                moved.register_buffer(f"input{place}", leaf)
+        moved.to(*where, **options)
+        own = dict(moved.named_buffers())
+        self._inputs = [own.get(f"input{i}", leaf) for i, leaf in enumerate(self._inputs)]
         return self
 
     def state_dict(self) -> dict[str, Any]:
@@ -398,6 +411,7 @@ class RelaxedDataset(Relaxation):
     ) -> None:
         self.numbered = StackDataset(cast(Any, range(len(cast(Any, dataset)))), dataset)
         self.rule, self.rate = update_rule(options["optimizer"]), options["rate"]
+        self._guided = False
         self.updates = torch.zeros(len(self.numbered), dtype=torch.int32)
         self._options = options
         self._ids: Tensor | None = None
@@ -423,16 +437,17 @@ class RelaxedDataset(Relaxation):
             raise ValueError("take(ids) must say which examples a pass is for, got none")
         if self._keys is not None:
             self._check_axis(key, prediction)
-        axis = self._axis(key)
         if key not in self._tables:
             return prediction.clone()
-        return self._taken(self._tables[key][0], prediction.movedim(axis, 0)).movedim(0, axis)
+        table, new = self._tables[key][0], prediction.movedim(self._axis(key), 0)
+        rows = table[self._ids].to(new) if self._guided else self._taken(table, new)
+        return rows.movedim(0, self._axis(key))
 
     def _taken(self, table: Tensor, new: Tensor) -> Tensor:
-        """Return the rows of the batch, from ``new`` where they are empty, (batch, …)."""
+        """Return the rows of the batch, (batch, …), those of new examples from ``new``."""
         kept = table[self._ids].to(new)
         empty = (self.updates[self._ids] == 0).to(new.device)
-        if empty.any():
+        if empty.any() and kept.shape == new.shape:
             kept[empty] = new[empty]
         return kept
 
@@ -444,18 +459,42 @@ class RelaxedDataset(Relaxation):
                 f"got an output of shape {tuple(output.shape)}"
             )
 
-    def _learn(self, output: Any) -> None:
-        super()._learn(output)
-        try:
-            for key, target in self.targets.items():
-                self._check_axis(key, target)
-            self._check_memory()
-        except ValueError:
-            self._keys, self.targets = None, {}
-            raise
+    def _check_targets(self) -> None:
+        for key, target in self.targets.items():
+            self._check_axis(key, target)
+        if self._tables and self._tables.keys() != self.targets.keys():
+            own, given = ", ".join(self.targets), ", ".join(self._tables)
+            raise ValueError(f"targets must be of the keys {own}, got {given}")
+        folder, memory = self._options["folder"], self._options["memory"]
+        free = memory if folder is None else shutil.disk_usage(folder).free
+        if self.bytes > free:
+            raise ValueError(
+                f"targets of {len(self.numbered)} examples need {self.bytes / 1e9:.3g} GB with "
+                f"their optimiser's state, and may take {free / 1e9:.3g} GB: give a larger memory, "
+                "a folder with room, dtype=torch.bfloat16, optimizer='sgd', or select less"
+            )
 
-    def _width(self, key: str) -> int:
-        return self.targets[key].numel() // self.targets[key].shape[self._axis(key)]
+    def _see(self, x: Any) -> list[Any]:
+        given, named = _arguments(self._signature, x)
+        leaves, examples = self._flat(given, named), len(self.numbered)
+        shapes = [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor)]
+        if not shapes or shapes[0][:1] != (examples,):
+            raise ValueError(f"x must be the inputs of all {examples} examples, got {shapes or x}")
+
+        def first_two(leaf: Any) -> Any:
+            every = isinstance(leaf, Tensor) and leaf.shape[:1] == (examples,)
+            return leaf[:2] if every else leaf
+
+        self.take(range(min(2, examples)))
+        self._make_targets(tree_map(first_two, given), tree_map(first_two, dict(named)))
+        self._inputs, self._guided = [], True
+        return leaves
+
+    def _put(self, key: str, rows: Tensor) -> None:
+        target = self.targets[key].movedim(self._axis(key), 0)
+        self._open(key, target)
+        self._tables[key][0].copy_(rows.view(-1, *target.shape[1:]))
+        target.data.copy_(self._tables[key][0][self._ids])
 
     @property
     def bytes(self) -> int:
@@ -466,16 +505,6 @@ class RelaxedDataset(Relaxation):
             total += self._width(key) * (size + self.rule.states * target.dtype.itemsize)
         return total * len(self.numbered)
 
-    def _check_memory(self) -> None:
-        folder, memory = self._options["folder"], self._options["memory"]
-        free = memory if folder is None else shutil.disk_usage(folder).free
-        if self.bytes > free:
-            raise ValueError(
-                f"targets of {len(self.numbered)} examples need {self.bytes / 1e9:.3g} GB with "
-                f"their optimiser's state, and may take {free / 1e9:.3g} GB: give a larger memory, "
-                "a folder with room, dtype=torch.bfloat16, optimizer='sgd', or select less"
-            )
-
     def _table(self, key: str, place: int, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         folder = self._options["folder"]
         if folder is None:
@@ -483,6 +512,14 @@ class RelaxedDataset(Relaxation):
         file = Path(folder) / f"{key.replace('/', '_')}.{place}"
         numbers = math.prod(shape)
         return torch.from_file(str(file), shared=True, size=numbers, dtype=dtype).view(*shape)
+
+    def _open(self, key: str, rows: Tensor) -> None:
+        """Make the tables of a target, of rows like these, if there are none yet."""
+        if key not in self._tables:
+            kinds = [self._options["dtype"] or rows.dtype, *[rows.dtype] * self.rule.states]
+            shape = len(self.numbered), *rows.shape[1:]
+            tables = [self._table(key, place, shape, kind) for place, kind in enumerate(kinds)]
+            self._tables[key] = tables
 
     def step(self) -> None:
         """Move the targets of the batch, and put them back with their optimiser's state.
@@ -498,12 +535,7 @@ class RelaxedDataset(Relaxation):
             value = target.data.movedim(axis, 0)  # (batch, …)
             rates = torch.full_like(value, self.rate)
             state = self.rule.start(rates)
-            if key not in self._tables:
-                shape, dtype = (len(self.numbered), *value.shape[1:]), target.dtype
-                dtypes = [self._options["dtype"] or dtype, *[dtype] * self.rule.states]
-                self._tables[key] = [
-                    self._table(key, place, shape, kind) for place, kind in enumerate(dtypes)
-                ]
+            self._open(key, value)
             values, *states = self._tables[key]
             state = tuple(self._taken(*pair) for pair in zip(states, state, strict=True))
             count = updates.view(-1, *[1] * (value.dim() - 1)).to(value.device)
@@ -516,20 +548,26 @@ class RelaxedDataset(Relaxation):
 
     def state_dict(self) -> dict[str, Any]:
         """Targets and optimiser state of all examples, with the number of updates of each."""
-        return {"updates": self.updates, "tables": self._tables}
+        names = {"optimizer": self._options["optimizer"], "rate": self.rate, "guided": self._guided}
+        return {**names, "updates": self.updates, "tables": self._tables}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take what ``state_dict`` gave; a ValueError if it is of another number of examples."""
-        if state["updates"].shape != self.updates.shape:
+        """Take what ``state_dict`` gave; a ValueError if it is of other examples or optimisers."""
+        given = len(state["updates"]), state["optimizer"]
+        if given != (own := (len(self.updates), self._options["optimizer"])):
             raise ValueError(
-                f"targets must be of {len(self.updates)} examples, got {len(state['updates'])}"
+                f"targets must be of {own[0]} examples, got {given[0]}, and moved by {own[1]!r}, "
+                f"got {given[1]!r}"
             )
+        self.rate, self._guided = state["rate"], state["guided"]
         self.updates.copy_(state["updates"])
-        for key, tables in state["tables"].items():
-            self._tables[key] = [
+        self._tables = {
+            key: [
                 self._table(key, place, table.shape, table.dtype).copy_(table)
                 for place, table in enumerate(tables)
             ]
+            for key, tables in state["tables"].items()
+        }
 
 
 def relax(
@@ -564,7 +602,8 @@ def relax(
     For *fresh targets* of mini-batches, relax each batch: move ``relaxed.parameters()`` some steps
     with an optimiser of their own, then the module's parameters one step. To keep them, see
     ``relax_dataset``. To go on later, save the ``state_dict()`` of module, relaxation and
-    optimiser, and load all three.
+    optimiser, and load all three: the next steps are the same to the last bit, if what draws at
+    random (dropout, a shuffled ``DataLoader``) has the state of its generator back too.
 
     Args:
         module: any module; one that is to be compiled is relaxed first, and compiled then.
@@ -618,9 +657,9 @@ def relax_dataset(
                 optimizer.zero_grad(); loss.backward(); optimizer.step(); relaxed.step()
         module.eval()
 
-    An example's targets start as what the layers predict when it first comes. Inputs may change
-    from pass to pass (augmentation): the number says whose targets they are. All else as in
-    ``relax``.
+    An example's targets start as what the layers predict when it first comes, or all by
+    ``relaxed.guide(labels, seed, x)``. Inputs may change from pass to pass (augmentation): the
+    number says whose targets they are. All else as in ``relax``.
 
     Args:
         module, select, hidden_loss: as in ``relax``.
@@ -652,18 +691,15 @@ def relax_dataset(
 
 def _arguments(signature: inspect.Signature, x: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     """Return the inputs that ``x`` stands for, positional and by keyword."""
-    ways: list[tuple[tuple[Any, ...], Mapping[str, Any]]] = [((x,), {})]
-    if isinstance(x, tuple):
-        ways.insert(0, (x, {}))
-    elif isinstance(x, Mapping) and all(isinstance(key, str) for key in x):
-        ways.insert(0, ((), x))
-    for given, named in ways[:-1]:
-        try:
-            signature.bind(*given, **named)
-        except TypeError:
-            continue
-        return given, named
-    return ways[-1]
+    given: tuple[Any, ...] = x if isinstance(x, tuple) else (x,)
+    named: Mapping[str, Any] = {}
+    if isinstance(x, Mapping) and all(isinstance(key, str) for key in x):
+        given, named = (), x
+    try:
+        signature.bind(*given, **named)
+    except TypeError:
+        return (x,), {}
+    return given, named
 
 
 def _select(module: nn.Module, select: Selection) -> tuple[dict[nn.Module, str], list[str]]:
@@ -699,7 +735,7 @@ def _select(module: nn.Module, select: Selection) -> tuple[dict[nn.Module, str],
 
 @contextmanager
 def _without_trace(module: nn.Module) -> Generator[None]:
-    """Run a pass in training mode; put modes, buffers and random numbers back."""
+    """Run a pass in training mode, with gradients; put modes, buffers, random numbers back."""
     modes = [(part, part.training) for part in module.modules()]
     buffers = [
         (part, name, buffer, buffer.clone())
@@ -707,8 +743,8 @@ def _without_trace(module: nn.Module) -> Generator[None]:
         for name, buffer in part._buffers.items()
         if buffer is not None
     ]
-    places = {tensor.device.index for tensor in module.parameters() if tensor.is_cuda}
-    with torch.random.fork_rng(devices=[place for place in places if place is not None]):
+    devices = {parameter.device for parameter in module.parameters() if parameter.is_cuda}
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
         try:
             if not module.training:
                 module.train()
@@ -718,18 +754,17 @@ def _without_trace(module: nn.Module) -> Generator[None]:
                 part.training = training
             with torch.no_grad():
                 for part, name, buffer, value in buffers:
-                    part._buffers[name] = buffer.copy_(value)
+                    part._buffers[name] = buffer
+                    if not torch.equal(buffer, value):
+                        buffer.copy_(value)
 
 
-def _copied(leaf: Any) -> Any:
-    if isinstance(leaf, Tensor):
-        return leaf.detach().clone()
-    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
-
-
-def _recomputing() -> bool:
-    """Whether this runs inside backward(): a checkpoint computes its part again there."""
-    return torch._C._current_graph_task_id() >= 0
+def _tensors_in(output: Any) -> list[Tensor]:
+    """Return the tensors of an output, those of an object in it too (a record, a distribution)."""
+    leaves = tree_leaves(output)
+    objects = [leaf for leaf in leaves if not isinstance(leaf, Tensor)]
+    leaves += tree_leaves([getattr(leaf, "__dict__", None) for leaf in objects])
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 def _detach(handles: Iterable[Any], parts: set[nn.Module]) -> None:

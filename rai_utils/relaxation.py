@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import count, groupby
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -638,58 +638,80 @@ def guided_targets(
             numbers from 0 pick one.
 
     """
-    path = math.inf if path == math.inf else number(path, "path", least=0)
-    sizes = {"scale": scale, "offset": offset, "code": code, "output": output}
-    scale, offset, code, output = (number(size, name, least=0) for name, size in sizes.items())
     seeds = whole_numbers(seeds, "seeds", most=LAST_SEED)
     if len(seeds) != model.seeds:
         raise ValueError(f"seeds must be one for each of {model.seeds} networks, got {len(seeds)}")
     plan = relaxation_plan(model.architecture)
     check_inputs(model.architecture, dataset.x)
     x, y = dataset.x, dataset.y
-    if dataset.task == "multiclass":
-        top = output * (2.0 * nn.functional.one_hot(y, dataset.outputs) - 1)
-    else:
-        signed = 2 * y - 1 if dataset.task == "binary" else (y - y.mean()) / y.std(correction=0)
-        top = (y if dataset.task == "regression" else output * signed)[:, None]
-        y = signed
-    labels = y if labels is None else labels
+    of, top = read_labels(y if dataset.task == "regression" else y.long(), dataset.outputs, output)
+    labels = of if labels is None else labels
     widths = model.architecture.widths
     widest = max(widths[1:-1], default=0)
-    draw = partial(guide, x, labels, widest, scale=scale, offset=offset, code=code)
-    starts = [draw(seed) for seed in seeds]
-    features, codes = (torch.stack(each) for each in zip(*starts, strict=True))
+    sizes = {"path": path, "scale": scale, "offset": offset, "code": code}
+    starts = [guide(x, labels, widest, seed, **sizes) for seed in seeds]
     values = []
     for group in plan.target_runs:
         value = x.new_empty(len(group), len(seeds), len(x), widths[group[0]])
         for place, layer in enumerate(group):
             if layer == plan.architecture.depth:
-                value[place] = top.to(x)
-                continue
-            share = 1.0 if path == 0 else min(1.0, (layer - 1) / path)
-            own = slice(widths[layer])
-            value[place] = (1 - share) * features[..., own] + share * codes[..., own]
+                value[place] = top.view(len(x), -1)
+            else:
+                value[place] = torch.stack([start(layer - 1, widths[layer]) for start in starts])
         values.append(value)
     return Targets(plan, tuple(values), x)
 
 
-def guide(
-    x: Tensor, labels: Tensor, width: int, seed: int, *, scale: float, offset: float, code: float
-) -> tuple[Tensor, Tensor]:
-    """Draw the features φ(x) and the code u(y) of ``guided_targets``, (examples, width) each.
+def read_labels(labels: Tensor, units: int, output: float) -> tuple[Tensor, Tensor]:
+    """Return what the code of ``guided_targets`` is of, and the targets of so many output units.
 
-    ``x`` are inputs, (examples, features); ``labels``, the sizes and errors as there.
+    Args:
+        labels: (examples,), whole numbers for classes; or real ones for a regression.
+        units: 1 for two classes; −1 where there is no output target.
+        output: as in ``guided_targets``, which has the errors.
     """
+    output = number(output, "output", least=0)
+    if labels.is_floating_point():
+        of = labels.reshape(len(labels), -1).mean(1)
+        return (of - of.mean()) / of.std(correction=0), labels
+    if units == 1:
+        return 2.0 * labels - 1, output * (2.0 * labels - 1)
+    return labels, output * (2.0 * nn.functional.one_hot(labels, units) - 1)
+
+
+def guide(
+    x: Tensor,
+    labels: Tensor,
+    widest: int,
+    seed: int,
+    *,
+    path: float,
+    scale: float,
+    offset: float,
+    code: float,
+) -> Callable[[int, int], Tensor]:
+    """Draw the features φ(x) and the code u(y) of ``guided_targets``, ``widest`` units of each.
+
+    Returns what gives the targets of a hidden layer, counted from 0, and its width: (examples,
+    width). ``x`` are inputs, (examples, features); ``labels``, the sizes and errors as there.
+    """
+    path = math.inf if path == math.inf else number(path, "path", least=0)
     sizes = {"scale": scale, "offset": offset, "code": code}
     scale, offset, code = (number(size, name, least=0) for name, size in sizes.items())
     rows = 1 if labels.is_floating_point() else int(labels.max()) + 1
     centred = x - x.mean(0)
     centred /= centred.square().sum(1).mean().sqrt()
     generator = seeded(seed)
-    a, c, u = (torch.randn(n, width, generator=generator) for n in (len(x[0]), 1, rows))
+    a, c, u = (torch.randn(n, widest, generator=generator) for n in (len(x[0]), 1, rows))
     features = scale * (centred @ a.to(x)) + offset * c.to(x)
     u = code * u.sign().to(x)
-    return features, labels[:, None] * u if labels.is_floating_point() else u[labels]
+    codes = labels[:, None] * u if labels.is_floating_point() else u[labels]
+
+    def start(layer: int, width: int) -> Tensor:
+        share = 1.0 if path == 0 else min(1.0, layer / path)
+        return (1 - share) * features[:, :width] + share * codes[:, :width]
+
+    return start
 
 
 def check_examples(made_for: Tensor, x: Tensor) -> None:

@@ -14,10 +14,11 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import cache, cached_property, partial
 from itertools import chain, count, repeat
 from math import prod
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -448,8 +449,24 @@ class History:
 
 
 @dataclass(frozen=True)
+class OptimizerState:
+    """What an optimiser of all trained numbers goes on from, on the CPU.
+
+    Attributes:
+        optimizer: a key of ``UPDATE_RULES``.
+        updates: how many it has made.
+        vectors: its state; each vector has a number for each weight, bias and target, in this
+            order, or for those that the rule keeps it of.
+    """
+
+    optimizer: str
+    updates: int
+    vectors: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
 class Fit:
-    """Result of a fit.
+    """Result of a fit. Where networks to start from are asked for, it stands for going on.
 
     Attributes:
         model: the trained networks, on the CPU.
@@ -458,6 +475,7 @@ class Fit:
         snapshots: networks at the steps asked for.
         step_seconds: wall-clock time of each update, without evaluations and inspections,
             (updates,).
+        state: of the optimiser; None where another way to train kept none.
     """
 
     model: StackedMLP
@@ -465,6 +483,7 @@ class Fit:
     history: History
     snapshots: dict[int, StackedMLP]
     step_seconds: NDArray[np.float64]
+    state: OptimizerState | None = None
 
     @property
     def relaxed_targets(self) -> Targets:
@@ -472,6 +491,55 @@ class Fit:
         if self.targets is None:
             raise ValueError("the fit must be one by RAI, got one without targets")
         return self.targets
+
+
+_FIT_FILE = "a fit of rai_utils, 1"
+
+
+def save_fit(fit: Fit, path: str | Path) -> None:
+    """Write all of a fit to one file, for ``load_fit``. It holds numbers and names, no code."""
+    history, targets, state = dict(vars(fit.history)), fit.targets, fit.state
+    kept = {
+        "kind": _FIT_FILE,
+        "architecture": asdict(fit.model.architecture),
+        "drawn_from": fit.model.drawn_from,
+        "networks": {
+            step: [part.detach() for part in model.parameters()]
+            for step, model in {-1: fit.model, **fit.snapshots}.items()
+        },
+        "targets": None if targets is None else (targets.plan.layers, targets.values, targets.x),
+        "failures": [astuple(failure) for failure in history.pop("failures")],
+        "history": {name: torch.from_numpy(column) for name, column in history.items()},
+        "step_seconds": torch.from_numpy(fit.step_seconds),
+        "state": None if state is None else vars(state),
+    }
+    torch.save(kept, path)
+
+
+def load_fit(path: str | Path) -> Fit:
+    """Read what ``save_fit`` wrote, to the same bits; a ValueError if the file is another."""
+    with Path(path).open("rb") as file:
+        try:
+            kept = torch.load(file, weights_only=True)
+        except Exception:  # each wrong file has one of its own
+            kept = None
+    if not isinstance(kept, dict) or kept.get("kind") != _FIT_FILE:
+        raise ValueError(f"a file of a fit must be one that save_fit wrote, got {path}")
+    architecture = Architecture(**kept["architecture"])
+    runs = len(architecture.runs)
+    networks = {
+        step: StackedMLP(architecture, parts[:runs], parts[runs:], kept["drawn_from"])
+        for step, parts in kept["networks"].items()
+    }
+    targets = None
+    if kept["targets"] is not None:
+        layers, values, x = kept["targets"]
+        targets = Targets(relaxation_plan(architecture, layers), values, x)
+    columns = {name: column.numpy() for name, column in kept["history"].items()}
+    history = History(**columns, failures=tuple(Failure(*each) for each in kept["failures"]))
+    state = None if kept["state"] is None else OptimizerState(**kept["state"])
+    model, seconds = networks.pop(-1), kept["step_seconds"].numpy()
+    return Fit(model, targets, history, networks, seconds, state)
 
 
 def loss_for(task: Task, loss: OutputLoss | None = None) -> OutputLoss:
@@ -552,7 +620,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 def fit_backprop(
-    model: StackedMLP,
+    model: StackedMLP | Fit,
     dataset: Dataset,
     phase: Phase,
     *,
@@ -565,9 +633,12 @@ def fit_backprop(
     """Train by backpropagation: gradients of the network's own loss.
 
     Args:
-        model: the networks to start from; left as they are.
+        model: the networks to start from, left as they are; or a ``Fit``, to go on with its
+            networks, targets and optimiser. Steps and more steps of one phase are then, to the last
+            bit, a fit of all of them. A learning rate may change on the way; Rprop has steps of its
+            own by then.
         dataset: the examples, the same for all seeds.
-        phase: steps, learning rate, optimiser.
+        phase: steps, learning rate, optimiser; the steps of a ``Watch`` count from its start.
         watch: when to record.
         loss: the output error.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
@@ -578,6 +649,8 @@ def fit_backprop(
             takes some 10 s for each shape, so it pays for thousands of steps. Not on a GPU, and not
             with ``find``.
     """
+    if isinstance(model, Fit) and model.targets is not None:
+        raise ValueError("backpropagation must go on from a fit by backpropagation, got one by RAI")
     if compiled and find is not None:
         raise ValueError("compiled must be False where find gives the gradients, got True")
     return _fit(
@@ -586,7 +659,7 @@ def fit_backprop(
 
 
 def fit_relaxed(
-    model: StackedMLP,
+    model: StackedMLP | Fit,
     dataset: Dataset,
     phase: Phase,
     *,
@@ -608,28 +681,34 @@ def fit_relaxed(
             that they are of.
         hidden_weight: λ, at least 0.
         targets: where the targets start; None for the plain forward pass, with residuals that are
-            exactly 0.
+            exactly 0, or for those of a ``Fit``.
         objective: what is minimised, called as ``relaxed_loss`` is at every step.
 
     Raises:
-        ValueError: another objective is to be compiled.
+        ValueError: another objective is to be compiled, or a ``Fit`` is not one by RAI, has targets
+            beside it, or another optimiser than the phase.
     """
     if compiled and objective is not relaxed_loss:
         raise ValueError(f"what is compiled must be relaxed_loss, got {objective}")
     hidden_weight = number(hidden_weight, "hidden weight", least=0)
-    plan = relaxation_plan(model.architecture, layers)
+    networks = model.model if isinstance(model, Fit) else model
+    if isinstance(model, Fit):
+        if targets is not None:
+            raise ValueError("targets must be those of the fit that goes on, got others beside it")
+        targets = model.relaxed_targets
+    plan = relaxation_plan(networks.architecture, layers)
     if targets is not None:
         if not isinstance(layers, str) and plan.layers != targets.plan.layers:
             raise ValueError(f"the targets are of layers {targets.plan.layers}, got {plan.layers}")
         plan = targets.plan
-        if targets.plan.architecture != model.architecture:
+        if targets.plan.architecture != networks.architecture:
             raise ValueError(
-                f"the targets must be of the architecture {model.architecture}, "
+                f"the targets must be of the architecture {networks.architecture}, "
                 f"got {targets.plan.architecture}"
             )
-        if targets.values[0].shape[1] != model.seeds:
+        if targets.values[0].shape[1] != networks.seeds:
             raise ValueError(
-                f"the targets must be of {model.seeds} networks, "
+                f"the targets must be of {networks.seeds} networks, "
                 f"got those of {targets.values[0].shape[1]}"
             )
         check_examples(targets.x, dataset.x)
@@ -848,7 +927,7 @@ def _columns(
 
 
 def _fit(
-    model: StackedMLP,
+    start: StackedMLP | Fit,
     dataset: Dataset,
     phase: Phase,
     plan: RelaxationPlan | None,
@@ -862,6 +941,12 @@ def _fit(
     compiled: bool = False,
 ) -> Fit:
     """Train by gradients of the loss, or, without targets, by those that ``find`` returns."""
+    model, before = (start.model, start.state) if isinstance(start, Fit) else (start, None)
+    if isinstance(start, Fit) and (before is None or before.optimizer != phase.optimizer):
+        raise ValueError(
+            f"the optimiser must be that of the fit that goes on, {before and before.optimizer}, "
+            f"got {phase.optimizer}: for a new one, start from fit.model and fit.targets"
+        )
     watch = watch or Watch()
     loss = loss_for(dataset.task, loss)
     check_data(model.architecture, dataset, loss)
@@ -869,11 +954,11 @@ def _fit(
     architecture, place = model.architecture, resolve_device(device)
     dtype = model.weights[0].dtype
     data = dataset.to(place, dtype)
-    start = [*model.weights, *model.biases]
+    trained = [*model.weights, *model.biases]
     if plan is not None:
         initial = targets or forward_targets(model, dataset.x.to(dtype), plan)
-        start += initial.values
-    flat, leaves = _flatten([tensor.to(place) for tensor in start])
+        trained += initial.values
+    flat, leaves = _flatten([tensor.to(place) for tensor in trained])
     runs = len(architecture.runs)
     weights, biases, values = leaves[:runs], leaves[runs : 2 * runs], leaves[2 * runs :]
     if plan is not None and targets is None:
@@ -889,7 +974,7 @@ def _fit(
     resting = plan is None and find is None and phase.optimizer == "rprop" and not compiled
     resting = resting and not any(_each(phase.weight_decay)) and place.type != "cuda"
     dead = [DeadLayers() for _ in range(runs - 1)] if resting else None
-    advance = _stepper(phase, flat, gradient, leaves, leaves[:runs], dead)
+    advance, state = _stepper(phase, flat, gradient, leaves, leaves[:runs], dead, before)
     advance = _decayed(phase, flat, gradient, leaves[:runs], advance)
     current = StackedMLP(
         architecture,
@@ -979,11 +1064,12 @@ def _fit(
             if updates == phase.steps:
                 break
             bar.update()
-    trained = _copy(current)
     final = None
     if plan is not None:
         final = Targets(plan, tuple(v.detach().cpu().clone() for v in values), dataset.x)
-    return Fit(trained, final, recorder.history(), snapshots, np.array(seconds))
+    updates = len(seconds) + (before.updates if before else 0)
+    kept = OptimizerState(phase.optimizer, updates, tuple(vector.cpu() for vector in state))
+    return Fit(_copy(current), final, recorder.history(), snapshots, np.array(seconds), kept)
 
 
 def _copy(model: StackedMLP) -> StackedMLP:
@@ -1028,22 +1114,29 @@ def _stepper(
     leaves: Sequence[Tensor],
     weights: Sequence[Tensor],
     dead: Sequence[DeadLayers] | None,
-) -> Callable[[], object]:
-    """Return a function that makes one optimiser step on the vector of all trained numbers.
+    before: OptimizerState | None,
+) -> tuple[Callable[[], object], tuple[Tensor, ...]]:
+    """Return a function that makes one optimiser step on all trained numbers, and its state.
 
     One vector, because torch's optimisers pay for each tensor and the compiled step for each
     number of tensors. ``leaves`` are its parts, each (layers, seeds, …), the weights first. Rprop
     leaves out the leading layers of each run whose gradient was 0 at this step and the one before.
+    The state is that of ``before``, if it is given.
     """
     rates = _per_number(_each(phase.learning_rate), flat, leaves)
     rule = update_rule(phase.optimizer)
+    matrices = weights if rule.of_weights else []
+    begin = sum(weight.numel() for weight in matrices)
+    of_weights = rule.of_weights.start(rates[:begin]) if rule.of_weights else ()
+    state = rule.start(rates[begin:])
+    for vector, kept in zip((*of_weights, *state), before.vectors if before else (), strict=False):
+        vector.copy_(kept)
     if phase.optimizer == "rprop":
-        state = rule.start(rates)
         kind, numbers = flat.device.type, phase.steps * flat.numel()
         pays = kind in _compiled or numbers > COMPILE_ABOVE[kind]
         step = (compile_rprop(kind) if pays else None) or rprop_step
         if dead is None:
-            return lambda: step(flat, gradient, *state, phase.smallest_step)
+            return lambda: step(flat, gradient, *state, phase.smallest_step), state
         moved = flat, gradient, *state
         counts = [0] * len(dead)
 
@@ -1053,27 +1146,25 @@ def _stepper(
             for part in _living(leaves, [*map(min, before, counts)]):
                 step(*(numbers[part] for numbers in moved), phase.smallest_step)
 
-        return step_the_living
+        return step_the_living, state
     whole = flat, gradient, rates  # of which every part is one of numbers, gradient and rates
-    matrices = weights if rule.of_weights else []
-    begin = sum(weight.numel() for weight in matrices)
     # What several passes read fits into a cache; a GPU pays for each launch.
     size = BLOCK if flat.device.type == "cpu" else flat.numel()
-    blocks = zip(*(each[begin:].split(size) for each in whole), strict=True)
-    parts = [(rule, block) for block in blocks]
+    vectors = *(each[begin:] for each in whole), *state
+    parts = [(rule, each) for each in zip(*(v.split(size) for v in vectors), strict=True)]
     if rule.of_weights:
         sizes = [weight.numel() for weight in matrices]
-        for own in zip(matrices, *(each[:begin].split(sizes) for each in whole), strict=True):
-            parts.append((rule.of_weights, tuple(part.view_as(own[0]) for part in own[1:])))
-    states = [own.start(at) for own, (_, _, at) in parts]
-    updates = count(1)
+        vectors = *(each[:begin] for each in whole), *of_weights
+        for matrix, *each in zip(matrices, *(v.split(sizes) for v in vectors), strict=True):
+            parts.append((rule.of_weights, tuple(part.view_as(matrix) for part in each)))
+    updates = count(1 + (before.updates if before else 0))
 
     def step_each() -> None:
         update = next(updates)
-        for (own, (numbers, slope, at)), state in zip(parts, states, strict=True):
-            own.step(numbers, slope, state, update, at, phase.smallest_step)
+        for own, (numbers, slope, at, *kept) in parts:
+            own.step(numbers, slope, tuple(kept), update, at, phase.smallest_step)
 
-    return step_each
+    return step_each, (*of_weights, *state)
 
 
 def _living(leaves: Sequence[Tensor], resting: Sequence[int]) -> list[slice]:

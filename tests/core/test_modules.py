@@ -6,11 +6,15 @@ import io
 import math
 import pickle
 import re
+from collections import Counter, namedtuple
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, prune
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -58,16 +62,42 @@ def disturb(relaxed, by=0.3):
             target.add_(by * torch.randn_like(target))
 
 
-def leaves_of(output):
-    return [output] if isinstance(output, torch.Tensor) else [o for o in output if o is not None]
+def output_of(output):
+    """A loss that is not even in the output."""
+    leaves = [leaf for leaf in tree_leaves(output) if leaf is not None]
+    return sum((leaf + leaf.square()).mean() for leaf in leaves)
 
 
 def pull(module, relaxed, *inputs, **named):
-    """One pass and its gradients, with a loss that is not even in the output."""
-    output = sum((leaf + leaf.square()).mean() for leaf in leaves_of(module(*inputs, **named)))
-    loss = output + relaxed.hidden_loss()
+    """One pass and its gradients."""
+    loss = output_of(module(*inputs, **named)) + relaxed.hidden_loss()
     loss.backward()
     return loss
+
+
+def written_out(twin, targets, *inputs):
+    """The same loss and its gradients, by another ``forward`` of each part, without hooks."""
+    terms, runs = [], Counter()
+
+    def replaced(forward, name):
+        def run(*given, **named):
+            leaves, structure = tree_flatten(forward(*given, **named))
+            runs[name] += 1
+            for place, leaf in enumerate(leaves):
+                key = name if runs[name] == 1 else f"{name}:{runs[name]}"
+                key += f"[{place}]" if len(leaves) > 1 else ""
+                if key in targets:
+                    terms.append((leaf - targets[key]).square().mean())
+                    leaves[place] = 1 * targets[key]
+            return tree_unflatten(leaves, structure)
+
+        return run
+
+    for name, part in twin.named_modules():
+        part.forward = replaced(part.forward, name)
+    loss = output_of(twin(*inputs)) + sum(terms)
+    own = [*twin.parameters(), *targets.values()]
+    return loss, torch.autograd.grad(loss, [p for p in own if p.requires_grad])
 
 
 # --- what it leaves as it was -----------------------------------------------------------------
@@ -375,6 +405,198 @@ def test_dropout_draws_a_mask_in_each_pass_and_batch_norm_reads_the_targets():
         torch.testing.assert_close(module[1].running_var, target.var(0))
 
 
+class Tied(nn.Module):
+    """Two layers of one weight, and one layer that runs twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.b.weight = self.a.weight
+
+    def forward(self, x):
+        h = self.b(self.a(x).tanh()).tanh()
+        return self.c(self.c(h).tanh())
+
+
+Both = namedtuple("Both", "h z")
+
+
+@dataclass
+class Record:
+    h: torch.Tensor
+    z: torch.Tensor
+
+
+class Several(nn.Module):
+    """Returns two tensors in a container of any kind."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.a, self.b, self.kind = nn.Linear(4, 4), nn.Linear(4, 4), kind
+
+    def forward(self, x):
+        h = self.a(x)
+        return self.kind(h=h, z=self.b(h.tanh()))
+
+
+class Reads(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.several, self.out = Several(kind), nn.Linear(4, 1)
+
+    def forward(self, x):
+        several = self.several(x)
+        first, second = tree_leaves(vars(several) if self.several.kind is Record else several)
+        return self.out(first * second)
+
+
+class Projection(nn.Module):
+    """Nothing to be trained; its output is a view with strides of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("matrix", torch.randn(4, 3))
+        self.register_buffer("one", torch.ones(1).expand(4), persistent=False)
+
+    def forward(self, x):
+        return (self.matrix.t() @ (x * self.one).t()).t()
+
+
+class Repeats(nn.Module):
+    """A part that calls itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.step, self.out = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x, left=2):
+        h = self.step(x).tanh()
+        return self(h, left - 1) if left else self.out(h)
+
+
+def hooked():
+    module = mlp()
+    module[0].register_forward_hook(lambda part, given, output: 2 * output)
+    module[2].register_forward_pre_hook(lambda part, given: (given[0] + 1,))
+    module[2].register_full_backward_hook(lambda part, given, gradients: None)
+    return module
+
+
+def half_frozen():
+    module = mlp()
+    module[0].requires_grad_(False)
+    return module
+
+
+def first_changed(change, *of):
+    module = mlp()
+    change(module[0], *of)
+    return module
+
+
+def channels_last():
+    layers = nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 3), nn.Flatten()
+    return nn.Sequential(*layers, nn.Linear(8, 1)).to(memory_format=torch.channels_last)
+
+
+KINDS = {
+    "wrapped": (lambda: nn.DataParallel(mlp()), nn.Linear, 2),
+    "tied": (Tied, nn.Linear, 4),
+    "parametrised": (lambda: first_changed(parametrizations.weight_norm), nn.Linear, 2),
+    "orthogonal": (lambda: first_changed(parametrizations.orthogonal), nn.Linear, 2),
+    "spectral norm": (lambda: first_changed(parametrizations.spectral_norm), nn.Linear, 2),
+    "spectral norm by hooks": (lambda: first_changed(nn.utils.spectral_norm), nn.Linear, 2),
+    "pruned": (lambda: first_changed(prune.l1_unstructured, "weight", 0.5), nn.Linear, 2),
+    "lazy": (lambda: nn.Sequential(nn.LazyLinear(5), nn.Tanh(), nn.LazyLinear(1)), nn.Linear, 2),
+    "a dict": (partial(Several, dict), nn.Linear, 2),
+    "a named tuple": (partial(Several, Both), nn.Linear, 2),
+    "reads a dict": (partial(Reads, dict), ["several", "out"], 3),
+    "reads a named tuple": (partial(Reads, Both), ["several", "out"], 3),
+    "buffers": (lambda: nn.Sequential(Projection(), nn.Tanh(), nn.Linear(3, 1)), Projection, 1),
+    "calls itself": (lambda: nn.Sequential(Repeats(), nn.Linear(4, 1)), nn.Linear, 5),
+    "hooked": (hooked, nn.Linear, 2),
+    "half frozen": (half_frozen, nn.Linear, 2),
+    "channels last": (channels_last, (nn.Conv2d, nn.Linear), 3),
+    "one in another": (lambda: nn.Sequential(mlp(), nn.Tanh()), nn.Module, 6),
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:Lazy modules")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_module_of_any_kind_has_the_sums_written_out(kind, dtype):
+    build, select, targets = KINDS[kind]
+    module, twin = build().to(dtype), build().to(dtype)
+    x = torch.randn(4, 9).t().to(dtype)  # not contiguous
+    if kind == "channels last":
+        x = torch.randn(9, 3, 6, 6).to(dtype).to(memory_format=torch.channels_last)
+    with relax(module, x, select) as relaxed:
+        assert len(relaxed.targets) == targets
+        assert all(target.dtype == dtype for target in relaxed.parameters())
+        twin.load_state_dict(module.state_dict())
+        module(x)
+        assert not relaxed.hidden_loss()
+        module.load_state_dict(twin.state_dict())
+        disturb(relaxed)
+        loss = pull(module, relaxed, x)
+        expected, gradients = written_out(twin, relaxed.targets, x)
+        torch.testing.assert_close(loss, expected)
+        own = [p for p in (*module.parameters(), *relaxed.parameters()) if p.requires_grad]
+        for parameter, gradient in zip(own, gradients, strict=True):
+            torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_what_an_object_that_is_returned_holds_is_read_too(x):
+    for kind in (Record, lambda h, z: torch.distributions.Normal(h, z.exp())):
+        with relax(Several(kind), x) as relaxed:
+            assert list(relaxed.targets) == ["a", "b"]
+    module = Reads(Record)
+    with pytest.raises(ValueError, match="in tuples, lists or dicts, 'several' did not"):
+        relax(module, x, ["several", "several.a"])
+
+
+def test_gradients_of_a_function_of_the_parameters_are_those_of_backward(x):
+    module = mlp()
+    with relax(module, x) as relaxed:
+        disturb(relaxed)
+
+        def loss(parameters):
+            output = torch.func.functional_call(module, parameters, (x,))
+            return output_of(output) + relaxed.hidden_loss()
+
+        others = {name: p.detach() + 0.1 for name, p in module.named_parameters()}
+        found = torch.func.grad(loss)(others)
+        module.load_state_dict(others)
+        pull(module, relaxed, x)
+        for name, parameter in module.named_parameters():
+            torch.testing.assert_close(found[name], parameter.grad)
+
+
+def test_under_autocast_targets_are_kept_as_they_were_made(x):
+    module = mlp()
+    with torch.autocast("cpu", torch.bfloat16), relax(module, x) as relaxed:
+        assert relaxed.targets["0"].dtype == torch.bfloat16
+    with relax(module, x) as relaxed, torch.autocast("cpu", torch.bfloat16):
+        assert relaxed.targets["0"].dtype == torch.float32
+        disturb(relaxed)
+        kept = relaxed.targets["0"].detach().clone()
+        pull(module, relaxed, x)
+        residual = module[0](x).float() - kept
+        torch.testing.assert_close(relaxed.hidden_terms()["0"], residual.square().mean())
+
+
+def test_several_modules_are_relaxed_at_once(x):
+    first, second = mlp(), nn.Sequential(nn.Linear(1, 3), nn.Tanh(), nn.Linear(3, 1))
+    read = first(x).detach()
+    with relax(first, x) as one, relax(second, read) as two:
+        disturb(two)
+        output = second(first(x))
+        assert torch.equal(output, two.targets["2"])
+        assert not one.hidden_loss() and two.hidden_loss()
+        with relax(copy.deepcopy(first), x) as three:
+            assert list(three.targets) == ["0", "2"]
+
+
 # --- choosing ---------------------------------------------------------------------------------
 
 
@@ -421,7 +643,7 @@ def test_of_a_type_those_are_relaxed_that_run_and_by_name_all_must(x):
             module(x)
     with pytest.raises(ValueError, match="'second' did not"):
         relax(module, x, ["first", "second"])
-    with pytest.raises(ValueError, match="must run and return a tensor"):
+    with pytest.raises(ValueError, match="must run and return real"):
         relax(module, x, lambda name, part: name == "second")
 
 
@@ -566,40 +788,73 @@ def test_a_checkpoint_gives_the_same_gradients_or_is_refused(x):
 # --- going on ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("optimizer", [torch.optim.Rprop, torch.optim.Adam])
-def test_ten_steps_and_ten_more_are_twenty(x, optimizer):
-    y = torch.randn(9, 1)
+def to_file(*parts):
+    """What is left of a fit that was saved."""
+    file = io.BytesIO()
+    torch.save([part.state_dict() for part in parts], file)
+    file.seek(0)
+    return torch.load(file)
+
+
+def assert_same(one, other):
+    leaves, others = tree_flatten(one), tree_flatten(other)
+    assert leaves[1] == others[1]
+    for a, b in zip(leaves[0], others[0], strict=True):
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+class Generator:
+    """What draws at random, to be saved as all else."""
+
+    def __init__(self, generator=torch.default_generator):
+        self.generator = generator
+
+    def state_dict(self):
+        return {"state": self.generator.get_state()}
+
+    def load_state_dict(self, state):
+        self.generator.set_state(state["state"])
+
+
+OPTIMIZERS = {
+    "rprop": torch.optim.Rprop,
+    "adam": torch.optim.Adam,
+    "momentum": partial(torch.optim.SGD, momentum=0.9),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("draws", [False, True])
+def test_ten_steps_and_ten_more_are_twenty(optimizer, draws):
+    """With ``draws`` there are dropout, batch norm and a spectral norm that turns its vectors."""
+    x, y = torch.randn(9, 1, 4, 4), torch.randn(9, 2)
+
+    def build():
+        module = picture_net() if draws else nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+        module[-1] = parametrizations.spectral_norm(module[-1])
+        return module
 
     def fit(module, steps, saved=None):
-        with relax(module, x) as relaxed:
-            rule = optimizer([*module.parameters(), *relaxed.parameters()], lr=0.01)
-            parts = module, relaxed, rule
+        with relax(module, x, (nn.Conv2d, nn.Linear)) as relaxed:
+            own = [*module.parameters(), *relaxed.parameters()]
+            parts = module, relaxed, OPTIMIZERS[optimizer](own, lr=0.01), Generator()
             for part, kept in zip(parts, saved or [], strict=bool(saved)):
                 part.load_state_dict(kept)
             for _ in range(steps):
                 loss = (module(x) - y).square().mean() + relaxed.hidden_loss()
-                rule.zero_grad()
+                parts[2].zero_grad()
                 loss.backward()
-                rule.step()
-            file = io.BytesIO()
-            torch.save([part.state_dict() for part in parts], file)
-        return file
+                parts[2].step()
+            return to_file(*parts)
 
     torch.manual_seed(3)
-    whole = fit(mlp(), 20)
+    whole = fit(build(), 20)
     torch.manual_seed(3)
-    half = fit(mlp(), 10)
-    half.seek(0)
-    halves = fit(mlp(), 10, torch.load(half))
-    for file in (whole, halves):
-        file.seek(0)
-    one, other = torch.load(whole), torch.load(halves)
-    for position in (0, 1):
-        assert one[position].keys() == other[position].keys()
-        assert all(torch.equal(one[position][k], other[position][k]) for k in one[position])
-    module = mlp()
-    with relax(module, x, "0") as relaxed, pytest.raises(ValueError, match="keys and shapes"):
-        relaxed.load_state_dict(one[1])
+    half = fit(build(), 10)
+    module = build()
+    assert_same(fit(module, 10, half), whole)
+    with relax(module, x, "1") as relaxed, pytest.raises(ValueError, match="keys and shapes"):
+        relaxed.load_state_dict({"0": torch.zeros(9, 2)})
 
 
 def test_to_moves_targets_and_examples(x):
@@ -641,10 +896,80 @@ def test_a_guided_start_of_pictures_and_of_a_regression_with_several_outputs():
         y = torch.randn(7, 2)
         relaxed.guide(y, 1)
         assert torch.equal(relaxed.targets["8"], y)
-        with pytest.raises(ValueError, match="7 examples on their first axis, got 5 labels"):
+        with pytest.raises(ValueError, match="labels must be those of 7 examples, got 5"):
             relaxed.guide(torch.zeros(5), 1)
+        with pytest.raises(TypeError, match="x must be left out after relax"):
+            relaxed.guide(y, 1, x)
         with pytest.raises(ValueError, match="scale must be at least 0, got -1"):
             relaxed.guide(y, 1, scale=-1)
+
+
+def test_targets_must_have_the_examples_on_their_first_axis_to_be_guided():
+    module, x = nn.Sequential(nn.Flatten(0, 1), nn.Linear(4, 2)), torch.randn(3, 5, 4)
+    message = r"the 3 examples on .*, got shape \(15, 2\) for '1'"
+    with relax(module, x) as relaxed, pytest.raises(ValueError, match=message):
+        relaxed.guide(torch.tensor([0, 1, 1]), 1)
+
+
+class Steps(nn.Module):
+    """An LSTM whose outputs have the examples on their first axis or on their second."""
+
+    def __init__(self, axis=1):
+        super().__init__()
+        self.lstm, self.out = nn.LSTM(3, 6, batch_first=axis == 0), nn.Linear(6, 2)
+
+    def forward(self, x):
+        if self.lstm.batch_first:
+            return self.out(self.lstm(x)[0][:, -1])
+        return self.out(self.lstm(x.transpose(0, 1))[0][-1])
+
+
+@pytest.mark.parametrize("classes", [True, False])
+@pytest.mark.parametrize("kept", ["memory", "folder", "short"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_guided_start_by_number_is_that_of_all_examples_at_once(classes, kept, axis, tmp_path):
+    x, labels = torch.randn(12, 4, 3), torch.arange(12) % 2 if classes else torch.randn(12, 2)
+    sizes = {"path": 2.0, "scale": 0.5, "offset": 2.0, "code": 3.0, "output": 2.5}
+    options = {"memory": {}, "folder": {"folder": tmp_path}, "short": {"dtype": torch.bfloat16}}
+    layers = nn.LSTM, nn.Linear
+    with relax(Steps(0), x, layers) as relaxed:
+        relaxed.guide(labels, 7, **sizes)
+        expected = [target.detach().clone() for target in relaxed.parameters()]
+    module, dataset = Steps(axis), TensorDataset(x, labels)
+    before, random = state(module), torch.get_rng_state()
+    axes = {"lstm[0]": axis}
+    with relax_dataset(module, dataset, layers, rate=0.1, axis=axes, **options[kept]) as relaxed:
+        relaxed.guide(labels, 7, x, **sizes)
+        assert same(state(module), before) and torch.equal(torch.get_rng_state(), random)
+        for ids in ([0, 1], [*range(12)], [5, 0, 11], [1]):
+            relaxed.take(ids)
+            module(x[ids])
+            for target, own, at in zip(relaxed.parameters(), expected, (axis, 0), strict=True):
+                own = own.bfloat16().float() if kept == "short" else own
+                assert torch.equal(target.movedim(at, 0), own[ids])
+        relaxed.take([3, 5])
+        pull(module, relaxed, x[[3, 5]])
+        relaxed.step()
+        first = relaxed.targets["lstm[0]"].detach().movedim(axis, 0)
+        moved = expected[0][[3, 5]]
+        assert 0.09 < (first - moved).abs().max() < 0.11, "Adam's first step is the rate"
+        relaxed.take([5, 2])
+        module(x[[5, 2]])
+        second = relaxed.targets["lstm[0]"].movedim(axis, 0)
+        torch.testing.assert_close(second[0], first[1], rtol=0.01, atol=0)
+        assert relaxed.updates.tolist() == [int(number in (3, 5)) for number in range(12)]
+
+
+def test_a_guided_start_by_number_is_refused_where_it_has_not_all_inputs():
+    x = torch.randn(12, 4, 3)
+    with relax_dataset(Steps(), TensorDataset(x), nn.Linear, rate=0.1) as relaxed:
+        for wrong, message in (
+            ((torch.zeros(12), 7), "inputs of all 12 examples, got None"),
+            ((torch.zeros(12), 7, x[:5]), r"inputs of all 12 examples, got \[\(5, 4, 3\)\]"),
+            ((torch.zeros(5), 7, x), "labels must be those of 12 examples, got 5"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                relaxed.guide(*wrong)
 
 
 # --- mini-batches -----------------------------------------------------------------------------
@@ -775,48 +1100,74 @@ def test_a_table_is_named_before_it_is_taken_and_may_lie_on_disk_or_be_shorter(t
             module(data.tensors[0][:1])
 
 
-def test_a_table_goes_on_exactly():
-    data = numbers()
-    batches = [[3, 1, 7], [0, 3], [7, 3, 11, 2], [1, 5]]
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("guided", [False, True])
+def test_two_passes_over_the_data_and_two_more_are_four(optimizer, guided):
+    x, y = torch.randn(30, 1, 4, 4), torch.arange(30) % 2
 
-    def fit(module, relaxed, batches):
-        train_batches(module, relaxed, batches, data)
-        file = io.BytesIO()
-        torch.save(relaxed.state_dict(), file)
-        file.seek(0)
-        return torch.load(file)
+    def fit(module, passes, saved=None):
+        select, kinds = TensorDataset(x, y), (nn.Conv2d, nn.Linear)
+        with relax_dataset(module, select, kinds, rate=0.05, optimizer=optimizer) as relaxed:
+            if guided and not saved:
+                relaxed.guide(y, 1, x)
+            order = torch.Generator().manual_seed(5)
+            rule = OPTIMIZERS[optimizer](module.parameters(), lr=0.01)
+            parts = module, relaxed, rule, Generator(), Generator(order)
+            for part, kept in zip(parts, saved or [], strict=bool(saved)):
+                part.load_state_dict(kept)
+            loader = DataLoader(relaxed.numbered, 8, shuffle=True, generator=order)
+            for _ in range(passes):
+                # In the first pass half of the examples do not come.
+                for ids, (inputs, labels) in list(loader)[: None if relaxed.updates.any() else 2]:
+                    relaxed.take(ids)
+                    loss = nn.functional.cross_entropy(module(inputs), labels)
+                    rule.zero_grad()
+                    (loss + relaxed.hidden_loss()).backward()
+                    rule.step()
+                    relaxed.step()
+                relaxed.rate *= 0.9
+            return to_file(*parts)
 
-    module = mlp()
+    torch.manual_seed(3)
+    whole = fit(picture_net(), 4)
+    torch.manual_seed(3)
+    parts = [fit(picture_net(), 1)]
+    for passes in (1, 2):
+        parts.append(fit(picture_net(), passes, parts[-1]))
+    assert_same(parts[-1], whole)
+
+
+def test_a_table_of_other_examples_optimisers_or_layers_is_refused():
+    data, module = numbers(), mlp()
+    x = data.tensors[0]
     with relax_dataset(module, data, rate=0.05) as relaxed:
-        whole = fit(module, relaxed, batches)
-    with relax_dataset(module, data, rate=0.05) as relaxed:
-        half = fit(module, relaxed, batches[:2])
-    with relax_dataset(module, data, rate=0.05) as relaxed:
-        relaxed.load_state_dict(half)
-        halves = fit(module, relaxed, batches[2:])
-    assert torch.equal(whole["updates"], halves["updates"])
-    for key, tables in whole["tables"].items():
-        assert all(map(torch.equal, tables, halves["tables"][key]))
-    other = relax_dataset(module, numbers(13), rate=0.05)
-    with other, pytest.raises(ValueError, match="of 13 examples, got 12"):
-        other.load_state_dict(whole)
+        train_batches(module, relaxed, [[3, 1, 7]], data)
+        kept = to_file(relaxed)[0]
+    for dataset, optimizer, message in (
+        (numbers(13), "adam", "of 13 examples, got 12, and moved by 'adam', got 'adam'"),
+        (data, "sgd", "of 12 examples, got 12, and moved by 'sgd', got 'adam'"),
+    ):
+        other = relax_dataset(module, dataset, rate=0.05, optimizer=optimizer)
+        with other, pytest.raises(ValueError, match=message):
+            other.load_state_dict(kept)
+    wider = nn.Sequential(nn.Linear(4, 6), nn.Sigmoid(), nn.Linear(6, 1))
+    for build, select, message in (
+        (module, "0", "of the keys 0, got 0, 2"),
+        (wider, nn.Linear, r"'0' belong to .* shape \(2, 5\), got an output of shape \(2, 6\)"),
+    ):
+        with relax_dataset(build, data, select, rate=0.05) as relaxed:
+            relaxed.load_state_dict(kept)
+            relaxed.take([0, 3])
+            with pytest.raises(ValueError, match=message):
+                build(x[[0, 3]])
 
 
 def test_the_axis_of_the_examples_may_be_another():
-    data = TensorDataset(torch.randn(12, 4, 3), torch.randn(12, 1))
-
-    class Steps(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.lstm, self.out = nn.LSTM(4, 6), nn.Linear(6, 1)
-
-        def forward(self, x):
-            return self.out(self.lstm(x.permute(2, 0, 1))[0][-1])
-
+    data = TensorDataset(torch.randn(12, 4, 3), torch.randn(12, 2))
     module, layers = Steps(), (nn.LSTM, nn.Linear)
     with relax_dataset(module, data, layers, rate=0.1, axis={"lstm[0]": 1}) as relaxed:
         train_batches(module, relaxed, [[0, 5], [5, 7, 1]], data)
-        assert relaxed.state_dict()["tables"]["lstm[0]"][0].shape == (12, 3, 6)
+        assert relaxed.state_dict()["tables"]["lstm[0]"][0].shape == (12, 4, 6)
     with relax_dataset(module, data, layers, rate=0.1) as relaxed:
         relaxed.take([0, 5])
         with pytest.raises(ValueError, match=r"'lstm\[0\]' must have the 2 examples on axis 0"):
@@ -846,8 +1197,6 @@ def test_a_table_refuses_what_it_cannot_do():
             module(x)
         with pytest.raises(ValueError, match=r"step must follow a pass and backward\(\)"):
             relaxed.step()
-        with pytest.raises(TypeError, match="needs all examples at once"):
-            relaxed.guide(torch.zeros(12), 0)
 
 
 # --- the README, and networks that nobody here wrote ------------------------------------------
