@@ -15,7 +15,7 @@ PARAMETERS :=
 SWEEPS :=
 CLUSTER :=
 # What `make restyle` draws, and how: FIGURES="rai-grads rai-demo/training" (all without it),
-# STYLE=my.mplstyle, WIDTH=5.5 (inches), FORMAT=pdf, png or svg.
+# STYLE=slides or my.mplstyle, WIDTH=5.5 (inches), FORMAT=pdf, png or svg.
 FIGURES :=
 STYLE :=
 WIDTH :=
