@@ -15,7 +15,7 @@ PARAMETERS :=
 SWEEPS :=
 CLUSTER :=
 # What `make restyle` draws, and how: FIGURES="rai-grads rai-demo/training" (all without it),
-# STYLE=my.mplstyle, WIDTH=5.5 (inches), FORMAT=pdf, png or svg.
+# STYLE=slides or my.mplstyle, WIDTH=5.5 (inches), FORMAT=pdf, png or svg.
 FIGURES :=
 STYLE :=
 WIDTH :=
@@ -65,7 +65,7 @@ TOGETHER = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(
 PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 LINT = $(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m ty check
 
-.PHONY: help figures restyle notebooks report docs lab test check arithmetic study bench peers lock clean $(NOTEBOOKS) active-environment always
+.PHONY: help figures restyle exercises notebooks report docs lab test check arithmetic study bench peers lock clean $(NOTEBOOKS) active-environment always
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 	@echo "  make NOTEBOOK     run one of: $(NOTEBOOKS)"
@@ -108,6 +108,8 @@ $(foreach profile,full quick,$(foreach notebook,$(NOTEBOOKS),$(eval $(call run_o
 
 restyle: $(ENVIRONMENT) ## build/restyled/: figures from published data; STYLE, WIDTH, FORMAT, FIGURES
 	@$(RUN) -m rai_utils.publishing.restyle --style "$$STYLE" --width "$$WIDTH" --format "$$FORMAT" $$FIGURES
+exercises: $(ENVIRONMENT) ## build/exercises/: the notebooks that have exercises, without solutions
+	@$(RUN) -m rai_utils.publishing.exercises
 notebooks: $(ENVIRONMENT) ## write the outputs of the full run into the notebooks
 	@+$(TOGETHER) $(NOTEBOOKS:%=build/full/%.ipynb)
 	@$(PIPELINE) write-back $(NOTEBOOKS)

@@ -62,6 +62,12 @@ ABSOLUTE_PATH = re.compile(
     r"(?<![\w.:/<])/(?:home|Users|root|tmp|work|mnt|opt|usr|var|private|content)/\w"
     r"|\b[A-Z]:\\\\?\w"
 )
+# An author, or some, and a year; what a link calls itself and a list of references have their own.
+_AUTHOR = r"[A-Z][\w'’-]*[a-zøñé]"
+CITED = re.compile(
+    rf"\b{_AUTHOR}(?:(?:, {_AUTHOR})* (?:&|and) {_AUTHOR}| et al\.)? \(?(?:19|20)\d\d\b"
+)
+LINKED = re.compile(r"\[[^\]]*\]\([^()\s]*(?:\([^()]*\)[^()\s]*)*\)|^- .*\]\(http.*$", re.MULTILINE)
 # The three rooms, and the rooms that a module of each may import from.
 ROOMS = {
     "core": {"core"},
@@ -301,6 +307,8 @@ def faults(notebook):
         if any(ABSOLUTE_PATH.search(text) for text in texts(cell)):
             lines.append(f"{where}: holds an absolute path")
         if cell.cell_type != "code":
+            cited = CITED.findall(LINKED.sub("", cell.source))
+            lines += [f"{where}: cites {source} without a link" for source in cited]
             continue
         number += 1
         if cell.execution_count != number:
@@ -406,6 +414,11 @@ def test_a_good_notebook_has_no_faults():
             "cell sum: holds an absolute path",
         ),
         (lambda n: n.cells[0].update(source="a\n/usr/lib"), "title: holds an absolute path"),
+        (
+            lambda n: n.cells[0].update(source="[A & Bee 1990](x), by Dee, Eff & Gee (2001)"),
+            "title: cites Dee, Eff & Gee (2001 without a link",
+        ),
+        (lambda n: n.cells[0].update(source="He et al. 2015"), "title: cites He et al. 2015"),
         (lambda n: n.cells[2].update(source="p = 'C:\\\\data'"), "x: holds an absolute path"),
         (lambda n: n.cells[1].metadata.update(papermill={}), "'papermill' of a run"),
         (lambda n: n.metadata.update(papermill={}), "metadata of a run"),

@@ -305,7 +305,7 @@ class Study:
                 (self.publish_to / f"{name}{suffix}").unlink(missing_ok=True)
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path, dots_per_inch: float = DOTS_PER_INCH) -> None:
     """Save a figure in the format that the path ends in, with the same bytes in each run."""
     # A date and a version of matplotlib would change the bytes without changing the figure.
     unsaid = {
@@ -313,7 +313,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         ".pdf": ("CreationDate", "Creator", "Producer"),
         ".svg": ("Date", "Creator"),
     }[path.suffix]
-    bare(figure).savefig(path, dpi=DOTS_PER_INCH, metadata=dict.fromkeys(unsaid))
+    bare(figure).savefig(path, dpi=dots_per_inch, metadata=dict.fromkeys(unsaid))
 
 
 def rule_shown(claim: Mapping[str, Any]) -> str:

@@ -343,17 +343,30 @@ def _rewrite(path: Path, change: Callable[[str], str]) -> None:
     nbformat.write(notebook, path)
 
 
+def moved_links(
+    text: str, source: Path, target: Path, meant: Callable[[Path], Path] = lambda place: place
+) -> str:
+    """Return a text of ``source`` as it may stand in ``target``: its relative links lead as before.
+
+    ``meant`` may name another place in place of each.
+    """
+
+    def moved(link: re.Match[str]) -> str:
+        place = meant(Path(os.path.normpath(source.parent / link["path"])))
+        return link["opening"] + Path(os.path.relpath(place, target.parent)).as_posix()
+
+    return _RELATIVE_LINK.sub(moved, text)
+
+
 def _moved(text: str, run: _Run, target: Path) -> str:
     """Let the relative links of a text lead where they led, or to the figures of this run."""
     published = run.folder / "figures" / run.notebook
 
-    def moved(link: re.Match[str]) -> str:
-        place = Path(os.path.normpath(run.source.parent / link["path"]))
-        if target == run.executed and place.is_relative_to(published):
-            place = run.figures / place.relative_to(published)
-        return link["opening"] + Path(os.path.relpath(place, target.parent)).as_posix()
+    def of_this_run(place: Path) -> Path:
+        own = target == run.executed and place.is_relative_to(published)
+        return run.figures / place.relative_to(published) if own else place
 
-    return _RELATIVE_LINK.sub(moved, text)
+    return moved_links(text, run.source, target, of_this_run)
 
 
 def _reason(failed: Path, error: BaseException) -> str:

@@ -65,6 +65,8 @@ _OPTIONS = (
 _IMAGE = re.compile(r"!\[([^\]]*)\]\((?:\.\./)?([^)\s]+)\)")
 _NOTEBOOK_LINK = re.compile(r"\]\((?:notebooks/)?([a-z0-9-]+)\.ipynb(?:#[^)]*)?\)")
 _OWN_LINK = re.compile(r"\[([^\[\]]+)\]\(#(?:[^()\s]|\([^()]*\))*\)")
+_CODE_OPENS = '<details class="code"><summary>Code</summary>\n\n~~~~~~~~ \n'
+_CODE_ENDS = "\n~~~~~~~~\n\n</details>"
 _LEAD = re.compile(r"^[*_]+What (?:this|these|the) [^.]*\.[*_]+\s*")
 
 
@@ -90,9 +92,10 @@ def read_chapter(folder: Path, name: str, records: Records) -> Chapter:
     """Return the chapter of a committed notebook.
 
     It shows each published figure at the cell that makes it, in place of the notebook's picture,
-    and the others at the end. Code is folded. ``#<notebook>-<claim>`` leads to where a claim is
-    judged, ``#<notebook>-figure-<figure>`` to a figure. No such notebook, a marker that
-    ``prose.fill`` refuses, or an image that is no published figure, is a ValueError.
+    and the others at the end. Code is folded, that of cells with nothing between them together.
+    ``#<notebook>-<claim>`` leads to where a claim is judged, ``#<notebook>-figure-<figure>`` to a
+    figure. No such notebook, a marker that ``prose.fill`` refuses, or an image that is no published
+    figure, is a ValueError.
     """
     path, record = folder / "notebooks" / f"{name}.ipynb", records[name]
     if not path.is_file():
@@ -126,7 +129,7 @@ def read_chapter(folder: Path, name: str, records: Records) -> Chapter:
         question=_led("question", opening) or opening.strip().partition("\n\n")[0],
         answer=_led("answer", opening),
         limits="\n\n".join(text.partition("\n## ")[0].strip() for text in limits),
-        body="\n\n".join(parts),
+        body="\n\n".join(parts).replace(f"{_CODE_ENDS}\n\n{_CODE_OPENS}", "\n\n\n"),
         captions=captions,
     )
 
@@ -189,8 +192,7 @@ def _figure(notebook: str, figure: str, record: Mapping[str, Any]) -> str:
 def _code(cell: NotebookNode, pictures: bool) -> Iterator[str]:
     """Yield a code cell, folded, and its outputs."""
     if cell.source.strip():
-        code = _fenced(cell.source)
-        yield f'<details class="code"><summary>Code</summary>\n\n{code}\n\n</details>'
+        yield f"{_CODE_OPENS}{cell.source}{_CODE_ENDS}"
     for output in cell.outputs:
         data = output.get("data", {"text/plain": output.get("text", "")})
         if "text/markdown" in data:
@@ -202,11 +204,7 @@ def _code(cell: NotebookNode, pictures: bool) -> Iterator[str]:
             if pictures:
                 yield f"![Picture that the code above draws](data:image/png;base64,{content})"
         elif "text/plain" in data and not any(kind.startswith("application/") for kind in data):
-            yield _fenced(data["text/plain"].rstrip(), "output")
-
-
-def _fenced(text: str, kind: str = "") -> str:
-    return f"~~~~~~~~ {kind}\n{text}\n~~~~~~~~"
+            yield f"~~~~~~~~ output\n{data['text/plain'].rstrip()}\n~~~~~~~~"
 
 
 # --- the other parts ------------------------------------------------------------------------------
@@ -263,11 +261,15 @@ def _environment(records: Records) -> str:
         "every number and figure again, `make report` this page, and `make docs` the pages of all "
         "functions.\n"
     ]
+    places: dict[str, list[str]] = {}
+    chosen = ["\n## Parameters\n"]
     for name, record in records.items():
         place = ", ".join(f"{kind} {value}" for kind, value in record["environment"].items())
-        chosen = ", ".join(f"`{key} = {value!r}`" for key, value in record["parameters"].items())
-        lines.append(f"- **{name}**: {place}. Parameters: {chosen}.")
-    return "\n".join(lines)
+        places.setdefault(place, []).append(name)
+        given = ", ".join(f"`{key} = {value!r}`" for key, value in record["parameters"].items())
+        chosen.append(f"- **{name}**: {given}")
+    lines += [f"- {place}: {', '.join(names)}." for place, names in places.items()]
+    return "\n".join(lines + chosen)
 
 
 def report_page(folder: Path) -> str:

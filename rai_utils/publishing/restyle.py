@@ -4,6 +4,7 @@
 draws every figure of a set, or ``rai-grads/deep-training`` for one; without names, all there are.
 Nothing is trained: a figure is drawn from the JSON beside it, by the steps that drew it first
 (:mod:`rai_utils.recording`). What `plotting` gives to a method or an activation stays.
+``--style slides`` is the one style that comes with the study.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from rai_utils.publishing.claims import root, save_figure
 from rai_utils.publishing.pipeline import replace_unprintable
 from rai_utils.recording import redraw
 
+SLIDES = Path(__file__).with_name("slides.mplstyle")
 FORMATS = ("pdf", "png", "svg")
 LEAST_WIDTH, GREATEST_WIDTH = 2.0, 12.0  # inches
 
@@ -41,7 +43,8 @@ def restyle(
 
     Args:
         figures: names of sets, or of figures as ``set/figure``; all without any.
-        style: a matplotlib style, by file or by name, on top of the study's; none if empty.
+        style: a matplotlib style, by file or by name, on top of the study's; none if empty. One
+            that sets ``figure.figsize`` gives each figure that shape, or more height.
         width: width in inches, from 2 to 12; the style's if empty.
         format: pdf, png or svg; pdf if empty.
         folder: the checkout.
@@ -51,6 +54,8 @@ def restyle(
     """
     folder = root() if folder is None else folder
     chosen = _chosen(figures, folder)
+    if style == SLIDES.stem:
+        style = str(SLIDES)
     if style and style not in styles.available and not Path(style).is_file():
         raise ValueError(f"STYLE must be a file or a style of matplotlib, got {style!r}")
     if format and format not in FORMATS:
@@ -58,15 +63,20 @@ def restyle(
     inches = _inches(width) if width else None
     plt.switch_backend("agg")
     use_style()
+    study = mpl.rcParams["figure.figsize"]
     if style:
         styles.use(style)
+    across, up = mpl.rcParams["figure.figsize"]
+    shape = 0.0 if [across, up] == study else up / across
     if inches is not None:
-        mpl.rcParams["figure.figsize"] = inches, mpl.rcParams["figure.figsize"][1]
+        mpl.rcParams["figure.figsize"] = inches, up
     for name in chosen:
         data = folder / "figures" / f"{name}.json"
         target = folder / "build" / "restyled" / f"{name}.{format or 'pdf'}"
         target.parent.mkdir(parents=True, exist_ok=True)
-        save_figure(redraw(json.loads(data.read_text(encoding="utf-8"))), target)
+        figure = redraw(json.loads(data.read_text(encoding="utf-8")))
+        figure.set_figheight(max(figure.get_figheight(), shape * figure.get_figwidth()))
+        save_figure(figure, target, mpl.rcParams["savefig.dpi"])
         plt.close("all")
         yield target
 

@@ -121,6 +121,7 @@ def small(tmp_path_factory):
             "## Second part\n\n<details><summary>Try first</summary>\n\nSo.\n</details>"
         ),
         new_code_cell("draw('curve')", outputs=[shown]),
+        new_code_cell("again = figure"),
         new_code_cell("study.figure('curve', again)"),
         new_markdown_cell("## Limits\n\nOne machine, <!--=steps-->7<!--/--> steps.\n\n## Books"),
     ]
@@ -166,6 +167,11 @@ def test_the_summary_has_question_answer_and_verdicts(tree):
     assert summary.find(".//a[@href='#demo']") is not None
 
 
+def test_the_environment_says_where_each_set_was_made_and_how(tree):
+    environment = words(tree.find(".//section[@id='environment']"))
+    assert environment.endswith("python 3.11: demo. Parameters demo: size = 3")
+
+
 def test_figures_and_claims_stand_where_their_cells_are(tree):
     chapter = tree.find(".//section[@id='demo']")
     marks = [each.get("id") for each in chapter.iter() if each.get("id")]
@@ -206,6 +212,7 @@ def test_outputs_are_shown_and_code_is_folded(tree):
     folded = [words(each) for each in chapter.findall(".//details[@class='code']")]
     assert len(folded) == 6
     assert folded[0] == "Code study.figure('curve', figure)"
+    assert folded[-1] == "Code again = figure study.figure('curve', again)"
     (output,) = chapter.findall(".//pre[@class='output']")
     assert words(output) == "a < b"
     assert "h i 1 2" in words(chapter)
@@ -487,6 +494,7 @@ PACKAGED = (
     "publishing/report.css",
     "publishing/report.lua",
     "publishing/methods.md",
+    "publishing/slides.mplstyle",
     "experiments/network_basics/calculus.py",
 )
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from rai_utils import plotting, training
+from rai_utils.publishing import restyle as restyling
 from rai_utils.publishing.claims import read_metrics, save_figure
+from rai_utils.publishing.legibility import collisions
 from rai_utils.publishing.pipeline import ROOT
 from rai_utils.publishing.restyle import main, restyle
 from rai_utils.recording import as_json, bare, record_of, redraw
@@ -63,6 +65,24 @@ def test_style_width_and_format_are_those_asked_for(folder, tmp_path, capsys):
     assert (pixels == (0, 255, 0)).all(-1).mean() > 0.5
     assert main(["tiny/curve", "--style", "ggplot", "--format", "svg"], folder) == 0
     assert "<svg" in (files[0].with_suffix(".svg")).read_text()
+
+
+def test_a_style_gives_its_shape_to_what_needs_no_more_height(folder, tmp_path):
+    (slide,) = restyle(["tiny/curve"], style="slides", format="png", folder=folder)
+    assert plt.imread(slide).shape[1::-1] == (1440, 810)
+    flat = tmp_path / "flat.mplstyle"
+    flat.write_text("figure.figsize: 6, 1\nsavefig.dpi: 100\n")
+    (file,) = restyle(["tiny/curve"], style=str(flat), format="png", folder=folder)
+    assert plt.imread(file).shape[1::-1] == (600, 240)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DRAWN)
+def test_on_slides_texts_stay_apart_and_whole(name, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(restyling, "save_figure", lambda figure, *_: drawn.append(figure))
+    list(restyle([name], style="slides"))
+    assert collisions(drawn[0]) == []
 
 
 @pytest.mark.parametrize(

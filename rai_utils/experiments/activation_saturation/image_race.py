@@ -25,7 +25,7 @@ ERROR, MOMENTUM, BATCH = 0.25, 0.9, 128
 CHANNELS = (8, 8, 16)
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 # Standard deviations of the weights: one for all layers, as in the paper, or a factor over √inputs.
-STARTS: dict[str, tuple[float, ...]] = {"0.01": (), "tuned": (0.5, 1.0, 1.4, 2.0, 4.0)}
+STARTS: dict[str, tuple[float, ...]] = {"0.01": (), "tuned": (0.5, 1.0, 1.4, 2.0, 4.0, 8.0)}
 IMAGES = ("digits", "CIFAR-10")
 
 
@@ -161,7 +161,7 @@ SWEEPS = (
     Sweep(
         "krizhevsky",
         grid(
-            activation=["relu", "tanh"],
+            activation=["relu", "tanh", "sigmoid"],
             start=STARTS,
             networks=[10],
             tuning_networks=[3],
