@@ -24,6 +24,8 @@ from rai_utils.training import evaluate as evaluate
 from rai_utils.training import fit_backprop as fit_backprop
 from rai_utils.training import fit_handover as fit_handover
 from rai_utils.training import fit_relaxed as fit_relaxed
+from rai_utils.training import load_fit as load_fit
+from rai_utils.training import save_fit as save_fit
 from rai_utils.training import schedule as schedule
 from rai_utils.tuning import fit_tuned as fit_tuned
 from rai_utils.tuning import tune as tune

@@ -273,13 +273,15 @@ def test_one_input_may_be_a_mapping_or_a_pair(x):
 
 
 class Reader(nn.Module):
-    """An LSTM of which either the outputs or the last state is read."""
+    """An LSTM of which either the outputs or the last state is read; nobody reads the layer."""
 
     def __init__(self, state):
         super().__init__()
         self.lstm, self.out, self.state = nn.LSTM(4, 6, 2, batch_first=True), nn.Linear(6, 2), state
+        self.idle = nn.Identity()
 
     def forward(self, x):
+        self.idle(x)
         outputs, (hidden, _) = self.lstm(x)
         return self.out(hidden[-1] if self.state else outputs[:, -1])
 
@@ -618,6 +620,19 @@ def test_relax_chooses_by_type_name_and_predicate():
         assert [target.shape for target in relaxed.parameters()] == [(9, 1)]
 
 
+class Frozen(nn.Module):
+    """Runs its first layer without gradients."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.out = nn.Linear(4, 3), nn.Linear(3, 1)
+
+    def forward(self, x):
+        with torch.no_grad():
+            h = self.fc(x)
+        return self.out(h)
+
+
 class Idle(nn.Module):
     """Does not run its second layer, or runs it from the second pass on."""
 
@@ -680,6 +695,12 @@ def test_what_is_wrong_is_named(x):
         (lambda: relax(module, x, nn.Conv2d), "chose none"),
         (lambda: relax(module, x, "fc"), "must be among 0, 1, 2, got 'fc'"),
         (lambda: relax(module, x, ["0", "x"]), "must be among 0, 1, 2, got 'x'"),
+        (lambda: relax(Repeats(), x), "must not call itself: relax the parts it calls"),
+        (lambda: relax(module, x, hidden_loss=torch.sub), r"without axes, got .*\[9, 5\]"),
+        (lambda: relax(module, x, hidden_loss=lambda *both: 1.0), "without axes, got 1.0"),
+        (lambda: relax(Frozen(), x), "'fc' must run with gradients, .* leave it out of select"),
+        (lambda: relax(Reader(False), x[None], ["lstm", "idle"]), "goes on with, .*'idle' did not"),
+        (lambda: relax(nn.Sequential(nn.LazyBatchNorm1d()), x, nn.Module), "with a dummy batch"),
     ):
         with pytest.raises(ValueError, match=message):
             wrong()
@@ -866,6 +887,31 @@ def test_to_moves_targets_and_examples(x):
         pull(module, relaxed, x.double())
         for kept, now in zip(own, relaxed.parameters(), strict=True):
             assert kept is now and now.dtype == torch.float64
+
+
+class Parity(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(1, 1)
+
+    def forward(self, x):
+        return self.fc((x % 2).to(self.fc.weight.dtype))
+
+
+def test_to_keeps_whole_numbers_whole():
+    x, module = torch.tensor([[2**24 + 1], [3]]), Parity().double()  # float32 rounds the first
+    with relax(module, x) as relaxed:
+        relaxed.to(torch.float32)
+        pull(module.float(), relaxed, x)
+
+
+def test_targets_may_be_made_where_nothing_else_has_gradients(x):
+    for without in (torch.no_grad, torch.inference_mode):
+        module = mlp()
+        with without(), relax(module, x) as relaxed, torch.inference_mode(False):
+            with torch.enable_grad():
+                pull(module, relaxed, x)
+            assert all(target.grad is not None for target in relaxed.parameters())
 
 
 # --- guided starts ----------------------------------------------------------------------------

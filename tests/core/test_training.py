@@ -1,5 +1,6 @@
 """Fits against the slow twin: ordinary networks, ordinary hooks, torch's own optimiser loop."""
 
+from dataclasses import replace
 from functools import partial
 from itertools import repeat
 
@@ -21,6 +22,8 @@ from rai_utils.training import (
     fit_backprop,
     fit_handover,
     fit_relaxed,
+    load_fit,
+    save_fit,
     schedule,
 )
 
@@ -242,13 +245,111 @@ def test_a_fit_changes_nothing_it_is_given(data):
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_a_fit_can_go_on_from_its_targets(data):
-    model = build_mlp(Architecture((2, 5, 5, 1)), [0], dtype=torch.float64)
-    phase = Phase(6, 0.01, "sgd")
-    whole = fit_relaxed(model, data, Phase(12, 0.01, "sgd"))
-    half = fit_relaxed(model, data, phase)
-    rest = fit_relaxed(half.model, data, phase, targets=half.targets)
-    torch.testing.assert_close(rest.targets.at(2), whole.targets.at(2))
+def assert_same_fit(one, other):
+    assert (one.state.optimizer, one.state.updates) == (other.state.optimizer, other.state.updates)
+    parts = (
+        [*fit.model.parameters(), *(fit.targets.values if fit.targets else ()), *fit.state.vectors]
+        for fit in (one, other)
+    )
+    for ours, theirs in zip(*parts, strict=True):
+        np.testing.assert_array_equal(ours.detach(), theirs.detach())
+
+
+@pytest.mark.parametrize("fit", [fit_backprop, fit_relaxed])
+@pytest.mark.parametrize("optimizer", training.UPDATE_RULES)
+def test_steps_and_more_steps_from_a_file_are_all_of_them(data, tmp_path, fit, optimizer):
+    model, file = build_mlp(Architecture((2, 6, 6, 6, 5, 1)), [0, 1]), tmp_path / "fit.pt"
+    phases = [Phase(steps, (0.05, 0.01), optimizer, (0.0, 0.1)) for steps in (20, 7, 13)]
+    whole, part = fit(model, data, phases[0]), fit(model, data, phases[1])
+    save_fit(part, file)
+    rest = fit(load_fit(file), data, phases[2])
+    assert rest.state.updates == 20
+    assert_same_fit(rest, whole)
+    assert not torch.equal(part.model.weights[1], whole.model.weights[1])
+
+
+def test_a_fit_goes_on_where_gradients_are_0_and_through_several_phases(data):
+    model = build_mlp(Architecture((2, *[8] * 80, 1)), [0, 1])
+    whole = fit_backprop(model, data, Phase(20, 0.1), watch=Watch((), (0, 20)))
+    assert (whole.history.gradient_norms == 0).any()
+    part = fit_backprop(model, data, Phase(9, 0.1))
+    assert_same_fit(fit_backprop(part, data, Phase(11, 0.1)), whole)
+    first = fit_relaxed(model, data, Phase(8, 0.1), layers=(3, 20, 81))
+    whole, part = (
+        fit_relaxed(first.model, data, Phase(steps, 0.01, "adam"), targets=first.targets)
+        for steps in (12, 5)
+    )
+    assert_same_fit(fit_relaxed(part, data, Phase(7, 0.01, "adam")), whole)
+    assert whole.targets.plan.layers == (3, 20, 81)
+
+
+def test_a_file_has_all_of_a_fit(data, tmp_path):
+    model = build_mlp(Architecture((2, 5, 5, 1), "relu"), [4, 2], dtype=torch.float64)
+    with torch.no_grad():
+        model.weights[0][0, 0] *= 1e200
+        model.weights[1][0, 0] *= 1e200
+    watch = Watch((0, 3), (1, 2), (0, 3))
+    for fit in (
+        fit_backprop(model, data, Phase(3, 0.1, "sgd"), watch=watch),
+        fit_relaxed(model, data, Phase(3, 0.1), watch=watch, layers=(1, 3)),
+    ):
+        save_fit(fit, tmp_path / "fit.pt")
+        loaded = load_fit(str(tmp_path / "fit.pt"))
+        assert loaded.model.architecture == model.architecture
+        assert loaded.model.drawn_from == (4, 2)
+        assert list(loaded.snapshots) == [0, 3]
+        for step, snapshot in fit.snapshots.items():
+            pairs = zip(snapshot.parameters(), loaded.snapshots[step].parameters(), strict=True)
+            assert all(torch.equal(one[:, 1], other[:, 1]) for one, other in pairs)
+        assert_same_fit(loaded, fit)
+        assert loaded.history.failures == fit.history.failures
+        for name, column in vars(fit.history).items():
+            np.testing.assert_array_equal(getattr(loaded.history, name), column)
+        np.testing.assert_array_equal(loaded.step_seconds, fit.step_seconds)
+        assert (loaded.targets is None) == (fit.targets is None)
+        assert fit.history.failures
+    assert loaded.targets.plan == fit.targets.plan
+    assert torch.equal(loaded.targets.x, data.x)
+
+
+def test_a_file_of_another_kind_is_no_fit(data, tmp_path):
+    fit = fit_backprop(build_mlp(Architecture((2, 3, 1)), [0]), data, Phase(1, 0.1))
+    file = tmp_path / "fit.pt"
+    save_fit(fit, file)
+    half = file.read_bytes()[: file.stat().st_size // 2]
+    for content in (b"", b"abc", b"{}", half):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=f"must be one that save_fit wrote, got {file}"):
+            load_fit(file)
+    for kept in (fit, torch.zeros(3), {"kind": "another"}, fit.model.state_dict()):
+        torch.save(kept, file)
+        with pytest.raises(ValueError, match="must be one that save_fit wrote"):
+            load_fit(file)
+    with pytest.raises(FileNotFoundError):
+        load_fit(tmp_path / "none")
+
+
+def test_a_fit_goes_on_as_what_it_was(data):
+    model = build_mlp(Architecture((2, 5, 1)), [0, 1])
+    backprop, relaxed = (fit(model, data, Phase(2, 0.1)) for fit in (fit_backprop, fit_relaxed))
+    phase = Phase(2, 0.1)
+    for wrong, message in (
+        (lambda: fit_relaxed(backprop, data, phase), "must be one by RAI, got one without"),
+        (lambda: fit_backprop(relaxed, data, phase), "a fit by backpropagation, got one by RAI"),
+        (lambda: fit_relaxed(relaxed, data, Phase(2, 0.1, "sgd")), "goes on, rprop, got sgd"),
+        (lambda: fit_backprop(replace(backprop, state=None), data, phase), "None, got rprop"),
+        (
+            lambda: fit_relaxed(relaxed, data, phase, targets=relaxed.targets),
+            "must be those of the fit that goes on",
+        ),
+        (lambda: fit_relaxed(relaxed, data, phase, layers=[1]), r"are of layers \(1, 2\), got"),
+        (
+            lambda: fit_relaxed(relaxed, moons(examples=20, seed=1), phase),
+            "examples they were made for",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            wrong()
 
 
 def test_snapshots_are_the_weights_at_their_steps(data):
