@@ -62,7 +62,10 @@ PIPELINE := $(RUN) -m rai_utils.publishing.pipeline
 # A notebook computes in one thread, and as many run at a time as there are processors.
 JOBS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 TOGETHER = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
-PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+# Whole files at a time, in the order in which they are collected. The package comes before nbval
+# because of what it keeps out.
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -p rai_utils.publishing \
+	-n $(JOBS) --dist loadfile --no-loadscope-reorder
 LINT = $(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m ty check
 
 .PHONY: help figures restyle exercises notebooks report docs lab test check arithmetic study bench peers lock clean $(NOTEBOOKS) active-environment always

@@ -16,6 +16,12 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("notebook_name", NOTEBOOKS)
 
 
+def pytest_collection_modifyitems(items):
+    """Put the files with slow tests first: no processor then waits for the last file."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def notebook(notebook_name):
     return nbformat.read(ROOT / "notebooks" / f"{notebook_name}.ipynb", as_version=4)

@@ -40,8 +40,8 @@ def test_units_that_die_are_those_silent_from_then_on():
 
 
 def test_random_features_are_the_untrained_ones_and_learning_beats_them(monkeypatch):
-    monkeypatch.setattr(training, "GAINS", training.GAINS[::2])
-    monkeypatch.setattr(training, "RATES", training.RATES[::2])
+    monkeypatch.setattr(training, "GAINS", training.GAINS[::3])
+    monkeypatch.setattr(training, "RATES", training.RATES[::3])
     found = training.features_cell("circles", "tanh", 4, 2, 200)
     assert found["random_gain"] in training.GAINS
     assert np.mean(found["learned"]) > np.mean(found["random"]) + 0.05

@@ -11,7 +11,14 @@ import rai_utils
 from rai_utils import relaxation
 from rai_utils.publishing.pipeline import ROOT
 
-BUILD = "import sys, pathlib, rai_utils.publishing.docs as d; d.build(pathlib.Path(sys.argv[1]))"
+# The source is not coloured, which would take as long as all else.
+BUILD = """\
+import pathlib, sys
+from pdoc import render_helpers
+from pygments.lexers import TextLexer
+from rai_utils.publishing import docs
+render_helpers.lexer = TextLexer()
+docs.build(pathlib.Path(sys.argv[1]))"""
 
 
 @pytest.mark.slow
