@@ -471,10 +471,10 @@ def _relay_cells(networks: int, **changes: Any) -> list[Cell]:
 
 def _window_cells() -> tuple[Cell, ...]:
     shapes = [
-        *((100, width, False, networks) for width, networks in ((20, 5), (50, 5), (100, 3))),
+        *((100, width, False, networks) for width, networks in ((20, 10), (50, 10), (100, 5))),
         *(
             (30, width, False, networks)
-            for width, networks in ((20, 5), (50, 5), (100, 5), (200, 2))
+            for width, networks in ((20, 10), (50, 10), (100, 10), (200, 4))
         ),
         *((10, width, False, 5) for width in (20, 50, 100)),
         *((30, width, True, 3) for width in (20, 50, 100)),
