@@ -136,7 +136,7 @@ test: $(ENVIRONMENT) ## lint, types, unit tests, every notebook run again, its n
 	@$(PYTEST) --nbval --nbval-current-env $(NOTEBOOKS:%=notebooks/%.ipynb)
 	@$(RUN) -m pytest tests/test_published.py
 
-check: $(ENVIRONMENT) ## lint, types and the fast unit tests, under a minute
+check: $(ENVIRONMENT) ## lint, types and the fast unit tests, two minutes
 	@$(LINT)
 	@$(PYTEST) tests -m "not slow" --ignore=tests/test_published.py
 arithmetic: $(ENVIRONMENT) ## does any test, verdict or number hang on rounding? (an hour)
