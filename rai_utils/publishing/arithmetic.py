@@ -55,16 +55,21 @@ def compared_outputs(notebook: NotebookNode) -> dict[int, list[str]]:
         if cell.cell_type == "code" and INJECTED_TAG not in cell.metadata.get("tags", [])
     ]
     return {
-        position: [
-            output.text
-            if output.output_type == "stream"
-            else str({kind: data for kind, data in output.data.items() if "image/" not in kind})
-            for output in cell.outputs
-            if output.output_type in ("stream", "display_data", "execute_result")
-        ]
+        position: _texts(cell.outputs)
         for position, cell in enumerate(cells)
         if IGNORED_TAG not in cell.metadata.get("tags", [])
     }
+
+
+def _texts(outputs: Sequence[NotebookNode]) -> list[str]:
+    """What is printed, as one text in however many pieces it came, then what is displayed."""
+    printed = "".join(output.text for output in outputs if output.output_type == "stream")
+    shown = [
+        str({kind: data for kind, data in output.data.items() if "image/" not in kind})
+        for output in outputs
+        if output.output_type in ("display_data", "execute_result")
+    ]
+    return [*([printed] if printed else []), *shown]
 
 
 def differences(expected: Outcome, found: Outcome) -> list[str]:

@@ -50,6 +50,10 @@ def test_texts_are_compared_and_pictures_and_ignored_cells_are_not():
     assert list(compared_outputs(executed())) == [0]
     (line,) = differences((executed(), record()), (executed("P5  partly\n"), record()))
     assert line.startswith("code cell 1: ") and "P5  partly" in line
+    pieces = executed()
+    code = next(cell for cell in pieces.cells if cell.cell_type == "code")
+    code.outputs[:1] = [new_output("stream", text=text) for text in ("P5  rep", "roduced\n")]
+    assert not differences((executed(), record()), (pieces, record()))
 
 
 def test_verdicts_and_numbers_beyond_their_tolerance_are_differences():
