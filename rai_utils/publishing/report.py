@@ -52,6 +52,9 @@ BROWSERS = (
 )
 PRINTING_SECONDS = 120
 
+HIDDEN_OUTPUT = "hide-output"
+"""Tag of a cell whose output says again what the reader has seen."""
+
 # What Jupyter reads as Markdown, and addresses of our own.
 _MARKDOWN = "commonmark+pipe_tables+tex_math_dollars+raw_html+gfm_auto_identifiers+attributes"
 _OPTIONS = (
@@ -91,8 +94,9 @@ class Chapter:
 def read_chapter(folder: Path, name: str, records: Records) -> Chapter:
     """Return the chapter of a committed notebook.
 
-    It shows each published figure at the cell that makes it, in place of the notebook's picture,
-    and the others at the end. Code is folded, that of cells with nothing between them together.
+    It shows each published figure once: on the first screen if it stands there, else at the cell
+    that makes it, in place of the notebook's picture, and the others at the end. Code is folded,
+    that of cells with nothing between them together; outputs of cells that hide them stay out.
     ``#<notebook>-<claim>`` leads to where a claim is judged, ``#<notebook>-figure-<figure>`` to a
     figure. No such notebook, a marker that ``prose.fill`` refuses, or an image that is no published
     figure, is a ValueError.
@@ -105,6 +109,8 @@ def read_chapter(folder: Path, name: str, records: Records) -> Chapter:
     for cell in texts:
         cell.source = _text(cell.source, record, records)
     heading, _, opening = cells[0].source.partition("\n")
+    first = re.findall(rf"\(figures/{name}/([^)]+)\.png\)", opening)
+    opening = _IMAGE.sub(lambda found: _figure(name, Path(found[2]).stem, record), opening)
     cells[0].source = f"The notebook `notebooks/{name}.ipynb`\n\n{opening}"
     claims = [claim["id"] for claim in record["claims"]]
     captions: dict[str, str] = {}
@@ -119,9 +125,9 @@ def read_chapter(folder: Path, name: str, records: Records) -> Chapter:
         drawn = _named(cell, record["figures"]) if "study.figure(" in cell.source else []
         parts += _code(cell, pictures=not drawn)
         shown = [figure for figure in drawn if figure not in captions]
-        parts += [_figure(name, figure, record) for figure in shown]
+        parts += [_figure(name, figure, record) for figure in shown if figure not in first]
         captions |= dict.fromkeys(shown, _caption(cells[position + 1 :]))
-    rest = [figure for figure in record["figures"] if figure not in captions]
+    rest = [figure for figure in record["figures"] if figure not in {*captions, *first}]
     parts += [_figure(name, figure, record) for figure in rest]
     limits = [text.source.partition("\n")[2] for text in texts if text.source[:9] == "## Limits"]
     return Chapter(
@@ -190,10 +196,10 @@ def _figure(notebook: str, figure: str, record: Mapping[str, Any]) -> str:
 
 
 def _code(cell: NotebookNode, pictures: bool) -> Iterator[str]:
-    """Yield a code cell, folded, and its outputs."""
+    """Yield a code cell, folded, and its outputs, if they are not hidden."""
     if cell.source.strip():
         yield f"{_CODE_OPENS}{cell.source}{_CODE_ENDS}"
-    for output in cell.outputs:
+    for output in [] if HIDDEN_OUTPUT in cell.metadata.get("tags", []) else cell.outputs:
         data = output.get("data", {"text/plain": output.get("text", "")})
         if "text/markdown" in data:
             yield data["text/markdown"]

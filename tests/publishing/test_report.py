@@ -121,6 +121,11 @@ def small(tmp_path_factory):
             "## Second part\n\n<details><summary>Try first</summary>\n\nSo.\n</details>"
         ),
         new_code_cell("draw('curve')", outputs=[shown]),
+        new_code_cell(
+            "print('again')",
+            outputs=[new_output("stream", text="again\n")],
+            metadata={"tags": ["hide-input", "hide-output"]},
+        ),
         new_code_cell("again = figure"),
         new_code_cell("study.figure('curve', again)"),
         new_markdown_cell("## Limits\n\nOne machine, <!--=steps-->7<!--/--> steps.\n\n## Books"),
@@ -186,10 +191,9 @@ def test_figures_and_claims_stand_where_their_cells_are(tree):
         "books",
         "demo-figure-left-over",
     ]
-    # The headline, three figures, and the picture of the cell that publishes none.
+    # Each figure once, that of the first screen there, and the picture of a cell without a figure.
     alternatives = [image.get("alt") for image in chapter.iter("img")]
     assert alternatives == [
-        "words",
         "loss [nats].",
         "Figure: map",
         "Picture that the code above draws",
@@ -212,7 +216,7 @@ def test_outputs_are_shown_and_code_is_folded(tree):
     folded = [words(each) for each in chapter.findall(".//details[@class='code']")]
     assert len(folded) == 6
     assert folded[0] == "Code study.figure('curve', figure)"
-    assert folded[-1] == "Code again = figure study.figure('curve', again)"
+    assert folded[-1] == "Code print('again') again = figure study.figure('curve', again)"
     (output,) = chapter.findall(".//pre[@class='output']")
     assert words(output) == "a < b"
     assert "h i 1 2" in words(chapter)
