@@ -120,7 +120,9 @@ report: $(ENVIRONMENT) ## build/report/: one HTML page of all that is published,
 	@$(RUN) -m rai_utils.publishing.report
 docs: $(ENVIRONMENT) ## build/docs/: pages of every function, from their docstrings
 	@$(RUN) -m rai_utils.publishing.docs
+# JupyterLab takes the sliders' scripts out of a notebook until it is trusted.
 lab: $(ENVIRONMENT) ## open the notebooks in JupyterLab
+	@$(RUN) -m jupyter trust notebooks/*.ipynb >/dev/null
 	$(RUN) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
 # --- tests and measurements -------------------------------------------------------------------

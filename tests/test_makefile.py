@@ -233,7 +233,8 @@ def test_the_pipeline_hears_what_is_newer_than_the_executed_notebook(folder):
 def test_lab_serves_what_the_notebooks_show(folder):
     """The command of `make lab`, run in the project: its pictures are above its notebooks."""
     make(folder, "lab", "ENV=active")
-    (command,) = [call for call in calls(folder) if "jupyter" in call]
+    trust, command = [call for call in calls(folder) if "jupyter" in call]
+    assert trust[:3] == ["-m", "jupyter", "trust"] and "notebooks/rai-grads.ipynb" in trust
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -13,24 +13,30 @@ from rai_utils.publishing.pipeline import ROOT
 from rai_utils.publishing.report import find_browser
 
 NOTEBOOK = "rai-mechanism"
+WITH_A_SLIDER = "softmax-hidden-layer"
 PICTURES = "[...document.querySelectorAll('.jp-Notebook .jp-MarkdownOutput img')]"
 
 
-@pytest.fixture
-def served(tmp_path):
-    """A server on a copy of one notebook and its figures; its address."""
-    place, state = tmp_path / "checkout", tmp_path / "state"
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A server on a copy of two notebooks and their figures, one trusted; its address."""
+    folder = tmp_path_factory.mktemp("lab")
+    place, state = folder / "checkout", folder / "state"
     (place / "notebooks").mkdir(parents=True)
-    shutil.copy(ROOT / "notebooks" / f"{NOTEBOOK}.ipynb", place / "notebooks")
-    shutil.copytree(ROOT / "figures" / NOTEBOOK, place / "figures" / NOTEBOOK)
+    for name in (NOTEBOOK, WITH_A_SLIDER):
+        shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", place / "notebooks")
+        shutil.copytree(ROOT / "figures" / name, place / "figures" / name)
+    folders = {f"JUPYTER_{name}_DIR": str(state) for name in ("RUNTIME", "CONFIG", "DATA")}
+    environment = {**os.environ, **folders, "IPYTHONDIR": str(state)}
+    trusted = [sys.executable, "-m", "jupyter", "trust", f"notebooks/{WITH_A_SLIDER}.ipynb"]
+    subprocess.run(trusted, cwd=place, env=environment, check=True, capture_output=True)
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--port=0"]
     command += [f"--ServerApp.root_dir={place}", "--IdentityProvider.token="]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
-    folders = {f"JUPYTER_{name}_DIR": str(state) for name in ("RUNTIME", "CONFIG", "DATA")}
     server = subprocess.Popen(
         command,
-        env={**os.environ, **folders, "IPYTHONDIR": str(state)},
+        env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -67,3 +73,28 @@ def test_a_notebook_shows_its_headline_picture_and_is_not_changed_by_a_look(serv
         assert widths[0] == 1350
         assert page.evaluate(f"{PICTURES}.every(image => image.alt.length > 20)")
     assert (place / "notebooks" / f"{NOTEBOOK}.ipynb").read_bytes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_browser() is None, reason="no Chromium or Chrome was found")
+def test_a_slider_of_a_notebook_that_was_not_run_yet_moves(served):
+    place, address = served
+    before = (place / "notebooks" / f"{WITH_A_SLIDER}.ipynb").read_bytes()
+    slider = "document.querySelector('.rai-slider input')"
+    words = "document.querySelector('.rai-slider p').textContent"
+    with Page(find_browser(), f"{address}lab/tree/notebooks/{WITH_A_SLIDER}.ipynb") as page:
+        page.open_at(1280, height=30_000)  # cells are made when they come into view
+        wait_for(lambda: seen(page, slider), 150)
+        first = page.evaluate(words)
+        page.evaluate(f"{slider}.value = {slider}.max")
+        page.evaluate(f"{slider}.dispatchEvent(new Event('input'))")
+        assert page.evaluate(words) != first
+    assert (place / "notebooks" / f"{WITH_A_SLIDER}.ipynb").read_bytes() == before
+
+
+def seen(page, expression):
+    """Return an element's kind; an OSError where there is none yet."""
+    kind = page.evaluate(f"{expression}?.tagName ?? ''")
+    if not kind:
+        raise OSError("not yet")
+    return kind
