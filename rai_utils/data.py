@@ -13,13 +13,14 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from rai_utils.checks import LAST_SEED, number, seeded, whole_number
 
 Task = Literal["binary", "multiclass", "regression"]
-Examples = tuple[np.ndarray, np.ndarray]
-"""Inputs (examples, features) and labels (examples,) of one part."""
+Examples = tuple[ArrayLike, ArrayLike]
+"""Inputs (examples, features) and labels (examples,) of one part; also (examples, outputs)."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ class Dataset:
         name: what the data set is called in figures and tables.
         task: ``"binary"`` (labels 0 or 1, floating point), ``"multiclass"`` (labels
             0 … classes − 1, of any integer type, kept as int64) or ``"regression"`` (real
-            numbers).
+            numbers, one or several for each example).
         x: training inputs, shape (examples, features).
-        y: training labels, shape (examples,).
+        y: training labels, shape (examples,), or (examples, outputs) for a regression.
         held_out_x: held-out inputs, shape (held-out examples, features).
-        held_out_y: held-out labels, shape (held-out examples,).
+        held_out_y: held-out labels, as the training ones.
 
     Raises:
         TypeError: inputs are not floating point, or labels have the wrong kind of number.
@@ -63,6 +64,11 @@ class Dataset:
                 "training and held-out inputs must have the same number of features, "
                 f"got {self.x.shape[1]} and {self.held_out_x.shape[1]}"
             )
+        if self.y.shape[1:] != self.held_out_y.shape[1:]:
+            raise ValueError(
+                "training and held-out labels must have the same number of outputs, "
+                f"got shapes {tuple(self.y.shape)} and {tuple(self.held_out_y.shape)}"
+            )
 
     def _keep_classes(self) -> None:
         for name in ("y", "held_out_y"):
@@ -78,8 +84,10 @@ class Dataset:
 
     @property
     def outputs(self) -> int:
-        """Number of output units a network needs: one per class, or one."""
-        return int(self.y.max()) + 1 if self.task == "multiclass" else 1
+        """Number of output units a network needs: one per class or per number, or one."""
+        if self.task == "multiclass":
+            return int(self.y.max()) + 1
+        return self.y.shape[1] if self.y.ndim == 2 else 1
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Dataset:
         """Return the same data on another device or in another floating-point precision."""
@@ -100,7 +108,8 @@ def _check_examples(part: str, task: Task, x: Tensor, y: Tensor) -> None:
         raise ValueError(
             f"{part} inputs must have shape (examples, features), got {tuple(x.shape)}"
         )
-    if y.shape != x.shape[:1]:
+    several = task == "regression" and y.ndim == 2 and y.numel()
+    if y.shape != (x.shape[:1] + y.shape[1:] if several else x.shape[:1]):
         raise ValueError(
             f"{part} labels must have shape ({x.shape[0]},), one for each example, "
             f"got {tuple(y.shape)}"
@@ -335,14 +344,7 @@ def digits(examples: int = 300, held_out: int = 500, seed: int = 42) -> Dataset:
         stratify=labels,
         random_state=seed,
     )
-    centre, scale = x.mean(0), x.std(0)
-    scale[scale == 0] = np.inf
-    return from_arrays(
-        "Digits",
-        "multiclass",
-        ((x - centre) / scale, y),
-        ((held_out_x - centre) / scale, held_out_y),
-    )
+    return from_arrays("Digits", "multiclass", (x, y), (held_out_x, held_out_y), scaled=True)
 
 
 def _check_counts(least: int = 2, **counts: int) -> None:
@@ -371,14 +373,30 @@ def _two_draws(
     return from_arrays(name, task, draw(examples, seed), draw(held_out, held_out_seed))
 
 
-def from_arrays(name: str, task: Task, training: Examples, held_out: Examples) -> Dataset:
-    """Return a data set of NumPy arrays, in float32; the classes of ``"multiclass"`` in int64.
+def from_arrays(
+    name: str, task: Task, training: Examples, held_out: Examples, *, scaled: bool = False
+) -> Dataset:
+    """Return a data set of arrays, lists or data frames, in float32; classes are int64.
 
-    Each part is inputs, (examples, features), and labels, (examples,).
+    Args:
+        name, task: as of :class:`Dataset`.
+        training, held_out: inputs, (examples, features), and labels, (examples,) or, for a
+            regression, (examples, outputs).
+        scaled: whether inputs, and the labels of a regression, are brought to mean 0 and standard
+            deviation 1 by the training part alone; what is the same in every training example
+            becomes 0.
     """
-    label_type = np.int64 if task == "multiclass" else np.float32
+    parts = [np.asarray(values) for values in (*training, *held_out)]
+    parts[::2] = _scaled(*parts[::2]) if scaled else parts[::2]
+    parts[1::2] = _scaled(*parts[1::2]) if scaled and task == "regression" else parts[1::2]
+    types = [np.float32, np.int64 if task == "multiclass" else np.float32] * 2
     tensors = [
-        torch.from_numpy(values.astype(np.float32 if values.ndim == 2 else label_type))
-        for values in (*training, *held_out)
+        torch.from_numpy(values.astype(kind)) for values, kind in zip(parts, types, strict=True)
     ]
     return Dataset(name, task, *tensors)
+
+
+def _scaled(training: np.ndarray, held_out: np.ndarray) -> list[np.ndarray]:
+    centre, scale = training.mean(0), training.std(0)
+    scale = np.where(scale == 0, np.inf, scale)
+    return [(values - centre) / scale for values in (training, held_out)]

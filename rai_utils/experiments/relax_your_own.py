@@ -94,13 +94,7 @@ def diabetes(draw: int) -> Dataset:
     """Return the diabetes data of scikit-learn, in standard units, split by ``draw``."""
     x, y = load_diabetes(return_X_y=True)
     x, held_out_x, y, held_out_y = train_test_split(x, y, train_size=EXAMPLES, random_state=draw)
-    centre, scale, mean, spread = x.mean(0), x.std(0), y.mean(), y.std()
-    return from_arrays(
-        "Diabetes",
-        "regression",
-        ((x - centre) / scale, (y - mean) / spread),
-        ((held_out_x - centre) / scale, (held_out_y - mean) / spread),
-    )
+    return from_arrays("Diabetes", "regression", (x, y), (held_out_x, held_out_y), scaled=True)
 
 
 @dataclass(frozen=True)

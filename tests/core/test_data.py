@@ -1,9 +1,11 @@
 """Data sets: the proposal's numbers, and what is refused."""
 
 import numpy as np
+import pandas
 import pytest
 import torch
-from sklearn.datasets import make_circles, make_moons
+from sklearn.datasets import load_linnerud, make_circles, make_moons
+from sklearn.preprocessing import StandardScaler
 
 from rai_utils.data import (
     Dataset,
@@ -11,6 +13,7 @@ from rai_utils.data import (
     digits,
     dose_response,
     exclusive_or,
+    from_arrays,
     moons,
     moons_draw,
     spirals,
@@ -251,3 +254,38 @@ def test_each_draw_of_moons_has_random_states_of_its_own():
         found = moons_draw(number)
         for name in ("x", "y", "held_out_x", "held_out_y"):
             assert torch.equal(getattr(found, name), getattr(expected, name))
+
+
+# --- a person's own data ---
+
+
+def test_data_frames_are_scaled_by_their_training_part():
+    x, y = load_linnerud(return_X_y=True, as_frame=True)
+    x["same"] = 3.0
+    y = y[["Weight", "Pulse"]]
+    data = from_arrays("Fitness", "regression", (x[:15], y[:15]), (x[15:], y[15:]), scaled=True)
+    for table, training, held_out in ((x, data.x, data.held_out_x), (y, data.y, data.held_out_y)):
+        scaler = StandardScaler().fit(table[:15].to_numpy())
+        for part, found in ((table[:15], training), (table[15:], held_out)):
+            expected = torch.from_numpy(scaler.transform(part.to_numpy())).float()
+            torch.testing.assert_close(found, expected)
+    assert data.outputs == 2
+    assert (data.x[:, -1] == 0).all()
+
+
+def test_labels_of_classes_are_not_scaled_and_lists_are_arrays():
+    frame = pandas.DataFrame({"a": [1.0, 2.0, 6.0], "b": [0.0, 1.0, 2.0]})
+    data = from_arrays("three", "multiclass", (frame, [0, 2, 1]), ([[3.0, 1.0]], [2]), scaled=True)
+    assert data.y.tolist() == [0, 2, 1] and data.y.dtype == torch.int64
+    torch.testing.assert_close(data.held_out_x, torch.zeros(1, 2))
+    plain = from_arrays("three", "multiclass", (frame, [0, 2, 1]), ([[3.0, 1.0]], [2]))
+    assert plain.x.tolist() == frame.to_numpy().tolist()
+
+
+def test_labels_of_several_numbers_must_fit():
+    x, y = torch.zeros(4, 2), torch.zeros(4, 2)
+    with pytest.raises(ValueError, match=r"same number of outputs, got shapes \(4, 2\) and \(4,\)"):
+        Dataset("two", "regression", x, y, x, y[:, 0])
+    for task, labels in (("regression", y[:3]), ("binary", y), ("regression", y[:, :0])):
+        with pytest.raises(ValueError, match=r"training labels must have shape \(4,\)"):
+            Dataset("two", task, x, labels, x, labels)

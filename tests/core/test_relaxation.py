@@ -450,6 +450,12 @@ def test_output_losses_equal_torch():
     y = torch.tensor([0.0, 1, 1, 0, 1, 0], dtype=torch.float64)
     expected = nn.functional.mse_loss(z[1, :, 0], y)
     torch.testing.assert_close(output_loss(z[..., :1], y, "identity", "squared_error")[1], expected)
+    several = torch.randn(6, 3, dtype=torch.float64, generator=generator)
+    expected = nn.functional.mse_loss(z[1], several)
+    torch.testing.assert_close(output_loss(z, several, "identity", "squared_error")[1], expected)
+    for outputs, loss in ((2, "squared_error"), (3, "cross_entropy")):
+        with pytest.raises(ValueError, match=f"got 3 for {outputs} outputs, with '{loss}'"):
+            output_loss(z[..., :outputs], several, "identity", loss)
     with pytest.raises(ValueError, match="got identity with 1 units"):
         output_loss(z[..., :1], y, "identity")
     with pytest.raises(ValueError, match=r"loss must be .* got 'hinge'"):

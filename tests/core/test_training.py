@@ -391,6 +391,22 @@ def test_regression_uses_the_squared_error_and_has_no_accuracy():
 
 
 @pytest.mark.parametrize("fit", [fit_backprop, fit_relaxed])
+def test_a_regression_may_have_several_outputs(fit):
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    y = torch.stack([x[:, 0], x[:, 1] * x[:, 2]], 1)
+    data = Dataset("two", "regression", x, y, x, y)
+    start = build_mlp(Architecture((3, 16, 2), "tanh", "identity"), [0, 1])
+    run = fit(start, data, Phase(300, 0.02, "adam"), watch=Watch(evaluate_at=(0, 300)))
+    for step, model in ((0, start), (-1, run.model)):
+        for seed in (0, 1):
+            expected = nn.functional.mse_loss(model.as_module(seed)(x), y).item()
+            assert run.history.loss[step, seed] == pytest.approx(expected, rel=1e-4)
+    with torch.no_grad():
+        left = (run.model(x) - y).square().mean(1)  # (seeds, outputs)
+    assert (left < 0.5 * y.var(0)).all()
+
+
+@pytest.mark.parametrize("fit", [fit_backprop, fit_relaxed])
 def test_a_regression_by_cross_entropy_is_refused(fit):
     x = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
     data = Dataset("line", "regression", x, x[:, 0], x, x[:, 0])

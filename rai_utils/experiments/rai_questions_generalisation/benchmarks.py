@@ -125,16 +125,7 @@ def benchmark(name: str, split: int, examples: int | None = None) -> Split:
         parts.append((part_x, part_y))
         rest = kept_x, kept_y
     test, validation, training = parts
-    centre, scale = training[0].mean(0), training[0].std(0)
-    scale[scale == 0] = np.inf
-    mean, deviation = 0.0, 1.0
-    if chosen.task == "regression":
-        mean, deviation = training[1].mean(), training[1].std()
-    training, validation, test = (
-        ((inputs - centre) / scale, (labels - mean) / deviation)
-        for inputs, labels in (training, validation, test)
-    )
     return Split(
-        from_arrays(chosen.title, chosen.task, training, validation),
-        from_arrays(chosen.title, chosen.task, training, test),
+        from_arrays(chosen.title, chosen.task, training, validation, scaled=True),
+        from_arrays(chosen.title, chosen.task, training, test, scaled=True),
     )
