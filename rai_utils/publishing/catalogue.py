@@ -206,12 +206,13 @@ def badges(folder: Path) -> str:
 
 
 def figures_index(records: Records) -> str:
-    """Return ``figures/README.md``: each figure file once, with what makes it."""
+    """Return ``figures/README.md``: each figure file and each number once, with what makes it."""
     parts = [
         "# Figures\n\nEach figure as PNG (200 dpi), PDF, and JSON: what is drawn in it, from which "
         "`make restyle` draws it in another style, width or format. Each number in `metrics.json` "
-        "and as a LaTeX macro in [numbers.tex](numbers.tex). This page is generated from the "
-        "published sets."
+        "and as a LaTeX macro in [numbers.tex](numbers.tex): the folded tables below have the "
+        "names, and `Low` or `High` behind one means an end of the interval. This page is "
+        "generated from the published sets."
     ]
     for name, record in records.items():
         origin = f"[the notebook {name}](../notebooks/{name}.ipynb): `make {name}`"
@@ -229,6 +230,14 @@ def figures_index(records: Records) -> str:
         lines.append("\nParameters:\n")
         for parameter, value in record["parameters"].items():
             lines.append(f"- `{parameter} = {json.dumps(value, ensure_ascii=False)}`")
+        values = prose.named_values(record)
+        lines.append("\n<details><summary>Numbers by name, with their LaTeX macros</summary>\n")
+        lines += ["| number | value | macro |", "|---|---:|---|"]
+        for number in sorted(values, key=str.lower):
+            if not number.endswith((".low", ".high")):
+                macro = macro_name(name, number)
+                lines.append(f"| {number} | {shown(values[number])} | `\\{macro}` |")
+        lines.append("\n</details>")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 

@@ -155,6 +155,10 @@ def test_the_index_names_each_file_once_with_what_makes_it():
     assert "`make bench`" in text
     assert "- `rates = [0.1, 0.001]`" in text
     assert r"loss against \|x\|." in text
+    assert r"| share_1 | 0.95 | `\RaiDemoShareOne` |" in text
+    assert r"| P8.verdict | reproduced | `\RaiDemoPEightVerdict` |" in text
+    names = re.findall(r"^\| ([^|]+) \| [^|]* \| `\\RaiDemo", text, re.MULTILINE)
+    assert names == sorted(names, key=str.lower) and not any(".low" in name for name in names)
 
 
 # --- LaTeX ---
