@@ -44,7 +44,7 @@ from rai_utils.experiments.bench import (
 )
 from rai_utils.experiments.timing import interleaved, steady
 from rai_utils.models import Architecture, StackedMLP, build_mlp
-from rai_utils.publishing.claims import environment, root
+from rai_utils.publishing.claims import environment, root, save_figure
 from rai_utils.publishing.pipeline import replace_unprintable
 from rai_utils.publishing.prose import markdown_table
 from rai_utils.relaxation import Targets, forward_targets, relaxation_plan
@@ -208,15 +208,16 @@ def measure(name: str, worker: Worker, folder: Path) -> dict[str, dict[str, floa
     }
 
 
-def draw(results: dict[str, dict[str, dict[str, float]]], file: Path) -> None:
-    """Draw the time of a step of every side, a panel a case."""
+def draw(results: dict[str, dict[str, dict[str, float]]], folder: Path) -> None:
+    """Draw the time of a step of every side, a panel a case: ``peers.png`` and ``peers.pdf``."""
     figure, panels = plotting.figure(2, 2, panel_height=1.9, share_y=True)
     for axes, (name, sides) in zip(panels.flat, results.items(), strict=True):
         times = [side["milliseconds"] for side in sides.values()]
         axes.set(xscale="log", title=name.replace(", ", ",\n"))
         plotting.interval_bars(axes, list(sides), times, times, times, label="one step, ms")
         plotting.label_powers(axes.xaxis)
-    figure.savefig(file)
+    for suffix in (".png", ".pdf"):
+        save_figure(figure, folder / f"peers{suffix}")
     plt.close("all")
 
 
@@ -262,7 +263,7 @@ def main() -> None:
     place = root() / "figures" / "bench"
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
     (place / "peers.json").write_text(text, encoding="utf-8")
-    draw(results, place / "peers.png")
+    draw(results, place)
     print("\npeers  published in figures/bench")
 
 
