@@ -384,6 +384,7 @@ def _growth(study: Study, steps: int) -> None:
         "RAI": growth(fit_relaxed, build_mlp, 0.1, steps),
         "backprop": growth(fit_backprop, with_gradient, SMALL, steps),
     }
+    plotting.use_style(plotting.PAGE)
     figure, panels = plotting.figure(columns=2, rows=2, panel_height=2.2)
     rows = []
     for axes, quantity in zip(panels.flat, results["RAI"], strict=True):
@@ -394,19 +395,18 @@ def _growth(study: Study, steps: int) -> None:
             curves[method] = [1e3 * seconds[size] for size in sizes]
             fits.append([1e3 * factor * size**exponent for size in sizes])
             _record(study, {f"{method.lower()}_exponent_of_{quantity}": exponent})
-            exponents.append(f"{method}: $n^{{{exponent:.2f}}}$")
+            exponents.append(f"{method}: {exponent:.2f}")
             rows.append(
                 [f"{method}, {quantity} {sizes[0]} … {sizes[-1]}", f"{exponent:.2f}"]
                 + [f"{value:.2f}" for value in curves[method]]
             )
-        about = f"{quantity} $n$"
         plotting.relation(
-            axes, sizes, curves, x_label=about, label="one step, ms", log_x=True, log_y=True
+            axes, sizes, curves, x_label=quantity, label="one step, ms", log_x=True, log_y=True
         )
-        if sizes[-1] == MOST_EXAMPLES:  # five such labels would overlap
-            axes.set_xticks([100, 1000, 10_000], ["100", "1000", "10⁴"])
+        if sizes[-1] >= 1000:  # five such labels would overlap
+            axes.set_xticks(sizes[::2], [f"{size:,}" for size in sizes[::2]])
         axes.plot(sizes, np.transpose(fits), color="black", linestyle="-", linewidth=0.6)
-        axes.set_title("\n".join(exponents))
+        axes.set_title("\n".join(["slopes", *exponents]))
     plotting.shared_key(figure, panels)
     header = ["growth", "exponent", *(f"ms at size {i}" for i in range(1, 6))]
     print("\n" + markdown_table(header, rows), flush=True)

@@ -210,15 +210,16 @@ def measure(name: str, worker: Worker, folder: Path) -> dict[str, dict[str, floa
 
 def draw(results: dict[str, dict[str, dict[str, float]]], folder: Path) -> None:
     """Draw the time of a step of every side, a panel a case: ``peers.png`` and ``peers.pdf``."""
-    figure, panels = plotting.figure(2, 2, panel_height=1.9, share_y=True)
-    for axes, (name, sides) in zip(panels.flat, results.items(), strict=True):
-        times = [side["milliseconds"] for side in sides.values()]
-        axes.set(xscale="log", title=name.replace(", ", ",\n"))
-        plotting.interval_bars(axes, list(sides), times, times, times, label="one step, ms")
-        plotting.label_powers(axes.xaxis)
-    for suffix in (".png", ".pdf"):
+    for suffix, width in ((".png", plotting.PAGE), (".pdf", plotting.HALF_PAGE)):
+        plotting.use_style(width)
+        figure, panels = plotting.figure(2, 2, panel_height=1.9, share_y=True)
+        for axes, (name, sides) in zip(panels.flat, results.items(), strict=True):
+            times = [side["milliseconds"] for side in sides.values()]
+            axes.set(xscale="log", title=name.replace(", ", ",\n"))
+            plotting.interval_bars(axes, list(sides), times, times, times, label="one step, ms")
+            plotting.label_powers(axes.xaxis)
         save_figure(figure, folder / f"peers{suffix}")
-    plt.close("all")
+        plt.close("all")
 
 
 def main() -> None:
@@ -232,7 +233,6 @@ def main() -> None:
     if not python.is_file():
         raise SystemExit("the peers' environment must be in build/peers: make peers")
     configure(threads=2)
-    plotting.use_style()
     worker = Worker(python)
     results = {}
     with tempfile.TemporaryDirectory() as folder:
