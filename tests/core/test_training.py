@@ -667,10 +667,11 @@ class TorchsRprop:
         step_size.copy_(self.optimizer.state[self.parameter]["step_size"])
 
 
-def test_leaving_out_dead_layers_changes_no_bit(monkeypatch):
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+def test_leaving_out_dead_layers_changes_no_bit(decay, monkeypatch):
     model = build_mlp(Architecture((2, *[10] * 70, 1)), [0, 1])
     data = moons(examples=20, held_out=20)
-    phase, watch = Phase(30, 0.1), Watch(evaluate_at=(15, 30), inspect_at=range(31))
+    phase, watch = Phase(30, 0.1, weight_decay=decay), Watch(evaluate_at=(15, 30), inspect_at=range(31))
     ours = fit_backprop(model, data, phase, watch=watch, device="cpu")
     in_full = training.forward
     monkeypatch.setattr(training, "forward", lambda *arguments: in_full(*arguments[:5]))
