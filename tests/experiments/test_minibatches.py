@@ -493,8 +493,8 @@ def test_networks_of_another_shape_are_refused(data):
 
 def test_every_method_is_tuned_with_the_same_effort_and_the_longer_one_with_more():
     effort = {name: len(set(each.trials)) * each.effort for name, each in METHODS.items()}
-    assert effort.pop("full batch, longer") == 72
-    assert set(effort.values()) == {12}
+    assert effort.pop("full batch, longer") == 120
+    assert set(effort.values()) == {20}
 
 
 def test_trials_with_several_options_or_of_no_method_are_refused(data):
@@ -527,7 +527,7 @@ def test_a_replication_judges_the_trial_with_the_lowest_validation_loss(method):
 def test_spirals_are_drawn_anew_and_both_problems_fit_the_circuit():
     drawn = [compare("backprop", seed, 0.2, 512, "spirals") for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
-    assert {len(method.trials) for method in WIDER.values()} == {16}
+    assert {len(method.trials) for method in WIDER.values()} == {20}
     with pytest.raises(ValueError, match="problem must be one of digits, spirals, got 'suns'"):
         compare("backprop", 0, 0.2, 512, "suns")
 
