@@ -16,6 +16,7 @@ from rai_utils.experiments.rai_questions_minibatches.minibatches import (
     Budget,
     TargetTable,
     Trial,
+    chosen_rates,
     compare,
     filled_table,
     fit_backprop_batches,
@@ -519,6 +520,23 @@ def test_a_replication_judges_the_trial_with_the_lowest_validation_loss(method):
     }
     assert result["test_accuracy"][-1] == best["test_accuracy"]
     assert result["work"][-1] >= 0.4
+
+
+def test_a_rate_at_the_edge_of_those_tried_is_found():
+    trials = [asdict(Trial(w, t)) for w in (0.1, 0.2, 0.3) for t in (0.5, 1.0)]
+    for method, weight_rate, target_rate, at_edges in (
+        ("table", 0.2, 1.0, [False, True]),
+        ("fresh targets", 0.3, 1.0, [True, False]),
+        ("fresh targets", 0.2, 0.5, [False, True]),
+    ):
+        cell = {"method": method, "weight_rate": weight_rate, "target_rate": target_rate}
+        found = chosen_rates([cell | {"trials": trials}])
+        assert [choice[2:] for choice in found] == [
+            *zip((weight_rate, target_rate), at_edges, strict=True)
+        ]
+    held = [asdict(Trial(w, 1.0)) for w in (0.1, 0.2)]
+    cell = {"method": "renewed table", "weight_rate": 0.1, "target_rate": 1.0, "trials": held}
+    assert chosen_rates([cell]) == [("renewed table", "weight_rate", 0.1, True)]
 
 
 # --- the validation part ---

@@ -798,6 +798,25 @@ def compare(
     return {**asdict(chosen_method.trials[best]), **curves[best], "trials": tried}
 
 
+def chosen_rates(cells: Sequence[dict[str, Any]]) -> list[tuple[str, str, float, bool]]:
+    """Return each rate that a cell of ``compare`` chose, and whether it is the outermost tried.
+
+    Each is method, ``weight_rate`` or ``target_rate``, value, and whether it lies at an edge. A
+    rate of which one alone was tried is held, not chosen. A target step of 1 is where the range of
+    fresh targets ends, and counts as inside.
+    """
+    found = []
+    for cell in cells:
+        for name in ("weight_rate", "target_rate"):
+            tried = sorted({trial[name] for trial in cell["trials"] if trial[name] is not None})
+            if len(tried) > 1:
+                chosen, ends = cell[name], {tried[0], tried[-1]}
+                if (cell["method"], name) == ("fresh targets", "target_rate"):
+                    ends.remove(1.0)
+                found.append((cell["method"], name, chosen, chosen in ends))
+    return found
+
+
 def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
