@@ -22,7 +22,14 @@ from rai_utils.checks import number, one_of, seeded, whole_number
 from rai_utils.data import Dataset, exclusive_or, moons
 from rai_utils.diagnostics import decision_map, disagreement, mean_of_pairs
 from rai_utils.experiments.sweep import Sweep
-from rai_utils.models import Architecture, StackedMLP, affine, build_mlp, stack
+from rai_utils.models import (
+    Architecture,
+    StackedMLP,
+    affine,
+    build_mlp,
+    confirmation_seeds,
+    stack,
+)
 from rai_utils.relaxation import (
     OutputLoss,
     RelaxationPlan,
@@ -361,10 +368,11 @@ def measure(
     seeds = whole_number(seeds, "seeds", 2)
     architecture = Architecture((2, *(width,) * hidden_layers, 1), "relu")
     rows = []
-    for draw in range(draws):
+    for draw in confirmation_seeds(draws):
         data = PROBLEMS[problem](draw, 500, 1)
         test = PROBLEMS[problem](draw, 2000, 2)
-        start, phase = build_mlp(architecture, range(seeds)), Phase(steps, learning_rate, "adam")
+        start = build_mlp(architecture, confirmation_seeds(seeds))
+        phase = Phase(steps, learning_rate, "adam")
         model = REGULARISERS[regulariser].train(start, data, phase, strength)
         _, training = evaluate(model, data.x, data.y, data.task)
         loss, validation = evaluate(model, data.held_out_x, data.held_out_y, data.task)

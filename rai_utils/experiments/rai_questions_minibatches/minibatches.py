@@ -36,7 +36,13 @@ from rai_utils.checks import LAST_SEED, number, one_each, one_of, seeded, whole_
 from rai_utils.data import Dataset, digits, spirals
 from rai_utils.experiments.sweep import Sweep, grid
 from rai_utils.experiments.timing import Timed, clocked, interleaved, summarise
-from rai_utils.models import Architecture, StackedMLP, build_mlp, check_inputs
+from rai_utils.models import (
+    Architecture,
+    StackedMLP,
+    build_mlp,
+    check_inputs,
+    confirmation_seeds,
+)
 from rai_utils.relaxation import (
     OutputLoss,
     RelaxationPlan,
@@ -882,18 +888,18 @@ def _traffic(examples: int, batch: int) -> Callable[[], object]:
     return call
 
 
-SEEDS = 10
+SEEDS = confirmation_seeds(10)
 WORK = 30
 BATCH = 32
 SWEEPS = (
     Sweep(
         "minibatches",
-        grid(seed=range(SEEDS), method=METHODS, work=[WORK], batch=[BATCH]),
+        grid(seed=SEEDS, method=METHODS, work=[WORK], batch=[BATCH]),
         compare,
     ),
     Sweep(
         "minibatches-spirals",
-        grid(seed=range(SEEDS), method=WIDER, work=[WORK], batch=[BATCH], problem=["spirals"]),
+        grid(seed=SEEDS, method=WIDER, work=[WORK], batch=[BATCH], problem=["spirals"]),
         compare,
     ),
     Sweep(
