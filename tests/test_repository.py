@@ -131,6 +131,15 @@ def test_no_interval_of_an_accuracy_or_a_share_leaves_0_to_1():
     assert outside == []
 
 
+def test_no_interval_of_a_claim_about_an_accuracy_or_a_share_leaves_0_to_1(notebook_name):
+    differs = r"−|\b(less|lead|adds?|behind|gain|over|more)\b"
+    plain = re.compile(rf"\(measured: (?!.*({differs})).*(accuracy|share)")
+    for claim in read_metrics(ROOT / "figures" / notebook_name)["claims"]:
+        if claim["interval"] and plain.search(claim["statement"]):
+            low, high = claim["interval"]
+            assert 0 <= low <= high <= 1, claim["id"]
+
+
 # --- published rules ---
 
 
@@ -299,6 +308,24 @@ def test_the_makefile_names_every_notebook(makefile_notebooks):
     files = {path.stem for path in NOTEBOOK_FOLDER.glob("*.ipynb")}
     assert set(makefile_notebooks) == files
     assert len(makefile_notebooks) == len(files)
+
+
+def test_the_hours_of_the_study_are_half_of_those_that_its_cells_took():
+    cells = [
+        cell
+        for file in (ROOT / "figures" / "study").glob("*.json")
+        for cell in json.loads(file.read_text())["cells"]
+    ]
+    hours = sum(cell["seconds"] for cell in cells) / 3600 / 2  # two at a time
+    said = [
+        re.search(pattern, (ROOT / name).read_text())[1]
+        for name, pattern in (
+            ("README.md", r"`make study`.*about (\d+) hours \|"),
+            ("Makefile", r"study:.*\(about (\d+) hours\)"),
+        )
+    ]
+    assert said[0] == said[1]
+    assert abs(int(said[0]) - hours) < 1
 
 
 def test_nbval_runs_what_the_makefile_names():
