@@ -494,7 +494,7 @@ def test_networks_of_another_shape_are_refused(data):
 
 def test_every_method_is_tuned_with_the_same_effort_and_the_longer_one_with_more():
     effort = {name: len(set(each.trials)) * each.effort for name, each in METHODS.items()}
-    assert effort.pop("full batch, longer") == 120
+    assert effort.pop("full batch, longer") == 180
     assert set(effort.values()) == {20}
 
 

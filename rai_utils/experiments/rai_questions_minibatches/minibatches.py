@@ -675,7 +675,7 @@ class Method:
     """A way to train, with the settings to choose from and how much it may do.
 
     Attributes:
-        trials: the settings, twenty for each method.
+        trials: the settings, twenty for each method, thirty for the longer one.
         whole: whether a batch is all of the examples.
         effort: factor on the work of the others.
     """
@@ -704,7 +704,9 @@ METHODS: dict[str, Method] = {
     "shared targets": Method(TABLE_TRIALS),
     "full batch": Method(_grid((3e-3, 1e-2, 3e-2, 1e-1), (0.1, 0.3, 1.0, 3.0, 10.0)), whole=True),
     "full batch, longer": Method(
-        _grid((1e-3, 3e-3, 1e-2, 3e-2), (0.03, 0.1, 0.3, 1.0, 3.0)), whole=True, effort=6
+        _grid((1e-3, 3e-3, 1e-2, 3e-2, 1e-1), (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)),
+        whole=True,
+        effort=6,
     ),
 }
 # For the second problem.
