@@ -833,10 +833,8 @@ def _fresh_handover_cells() -> tuple[Cell, ...]:
 
 # Layers 1 and 2, and the relay from layer 4 to the output.
 PARTS_CELLS = tuple(
-    {"hidden_layers": depth, "seed": seed, "parts": parts, "backprop_steps": 300}
-    for depth, count in ((300, 10), (1000, 5))
-    for parts in [[[1, 2], [4, depth + 1]]]
-    for seed in _fresh_seeds(count)
+    {"hidden_layers": 300, "seed": seed, "parts": [[1, 2], [4, 301]], "backprop_steps": 300}
+    for seed in _fresh_seeds(10)
 )
 _DEEP = {"hidden_layers": [100], "width": [100]}
 SWEEPS = (
