@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rai_utils.checks import numbers
 from rai_utils.data import Dataset, Task
-from rai_utils.models import DEVELOPMENT, StackedMLP, stack
+from rai_utils.models import DEVELOPMENT, StackedMLP, development_seeds, stack
 from rai_utils.training import Fit, Phase, Watch, evaluate, fit_backprop
 
 
@@ -83,10 +83,6 @@ def tune(
             belong to networks, and not ``watch``. ``optimizer`` and ``smallest_step`` are as in
             ``Phase``.
     """
-    if confirming := [seed for seed in model.drawn_from if seed < DEVELOPMENT]:
-        raise ValueError(
-            f"networks that tune must be of seeds from {DEVELOPMENT} up, got {confirming[0]}"
-        )
 
     def try_rates(rates: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         each = tuple(rate for rate in rates for _ in range(model.seeds))
@@ -102,7 +98,8 @@ def tune(
         return losses.reshape(shape), accuracies.reshape(shape)
 
     regression = dataset.task == "regression"
-    found = search(try_rates, learning_rates, model.seeds, tie_margin, limits)
+    seeds = model.drawn_from or development_seeds(model.seeds)
+    found = search(try_rates, learning_rates, seeds, tie_margin, limits)
     chosen = Phase(steps, found.rate, optimizer, smallest_step=smallest_step)
     losses, accuracies = (each.mean(1) for each in (found.losses, found.accuracies))
     return Tuning(chosen, found.learning_rates, losses, accuracies, found.at_limit)
@@ -128,15 +125,21 @@ class Search:
 def search(
     try_rates: Callable[[Sequence[float]], tuple[NDArray[np.float64], NDArray[np.float64]]],
     learning_rates: Sequence[float],
-    networks: int,
+    seeds: Sequence[int],
     tie_margin: float | None = None,
     limits: tuple[float, float] | None = None,
 ) -> Search:
     """Choose a rate for whatever is trained, by the rules of ``tune``.
 
     ``try_rates`` returns held-out losses, infinite where one is no number, and accuracies of some
-    rates, (rates, networks) each. All else as in ``tune``.
+    rates, (rates, networks) each; ``seeds`` are those of the networks, of ``development_seeds``.
+    All else as in ``tune``.
     """
+    if confirming := [seed for seed in seeds if seed < DEVELOPMENT]:
+        raise ValueError(
+            f"networks that tune must be of seeds from {DEVELOPMENT} up, got {confirming[0]}"
+        )
+    networks = len(seeds)
     grid = [*numbers(learning_rates, "learning rates", above=0)]
     if not grid:
         raise ValueError("learning_rates must hold at least one rate, got none")

@@ -19,7 +19,7 @@ from rai_utils.checks import one_of
 from rai_utils.data import moons, moons_draw
 from rai_utils.diagnostics import decision_map, logistic_regression, mean_of_pairs
 from rai_utils.experiments.sweep import Cell, Sweep
-from rai_utils.models import Architecture, build_mlp, development_seeds
+from rai_utils.models import Architecture, build_mlp, confirmation_seeds, development_seeds
 from rai_utils.plotting import (
     INK,
     VERMILLION,
@@ -279,7 +279,8 @@ def draw_cell(
     """
     data = moons_draw(number)
     compile_rprop()
-    start = build_mlp(SHALLOW, range(100 * number, 100 * number + networks))
+    first = 100 * number
+    start = build_mlp(SHALLOW, confirmation_seeds(first + networks)[first:])
     marks = Watch(evaluate_at=(steps,), inspect_at=schedule(steps, 40))
     times = schedule(steps, 50)
     groups: dict[str, dict[str, Any]] = {}
@@ -433,7 +434,7 @@ def _plain(values: Array) -> list[float | None]:
 
 
 def _cells(count: int, **common: Any) -> tuple[Cell, ...]:
-    return tuple({"number": number, **common} for number in range(count))
+    return tuple({"number": number, **common} for number in confirmation_seeds(count))
 
 
 _EFFORT: Cell = {"learning_rates": LEARNING_RATES, "steps": STEPS}

@@ -268,7 +268,7 @@ def _long_cells() -> tuple[Cell, ...]:
             ("backprop", "float32", STEPS),
             ("backprop", "float64", CONTROL_STEPS),
         )
-        for network in range(NETWORKS)
+        for network in confirmation_seeds(NETWORKS)
     )
 
 

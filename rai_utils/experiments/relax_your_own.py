@@ -237,13 +237,15 @@ def own_cell(
         module, seconds, size = train(problem, data, number, method, rate, passes)
         return judge(module, data) | {"seconds": float(np.median(seconds)), "bytes": size}
 
+    seeds = development_seeds(tuning_networks)
+
     def try_rates(tried: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        runs = [[run(n, rate) for n in development_seeds(tuning_networks)] for rate in tried]
+        runs = [[run(n, rate) for n in seeds] for rate in tried]
         losses = np.array([[each["held_out_loss"] for each in row] for row in runs])
         scores = np.array([[each["held_out"] for each in row] for row in runs])
         return np.nan_to_num(losses, nan=np.inf), scores
 
-    found = search(try_rates, rates, tuning_networks, TIE, LIMITS)
+    found = search(try_rates, rates, seeds, TIE, LIMITS)
     runs = [run(number, found.rate) for number in confirmation_seeds(networks)]
     return {
         "rate": found.rate,

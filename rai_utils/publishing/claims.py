@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from rai_utils.publishing import legibility
 from rai_utils.publishing.intervals import Interval, Number, estimate
 from rai_utils.publishing.parameters import PUBLISH_TO, study_parameters
-from rai_utils.publishing.rules import ANSWERS, WIDEST, Rule, check_share, check_tolerance
+from rai_utils.publishing.rules import ANSWERS, WIDEST, Rule, check_share, check_tolerance, ends
 from rai_utils.recording import as_json, bare, record_of, redraw
 
 METRICS_FILE = "metrics.json"
@@ -75,11 +75,13 @@ class Null:
         text: the case in words.
         measured: what the claim's number would be, as :meth:`Study.claim` takes it.
         numbers: name -> number of what the rule is made of besides; the others are as measured.
+            For a condition on an interval, either end by its name, or all of it by the name of the
+            condition, as :meth:`Study.claim` takes it; a single number is both ends.
     """
 
     text: str
     measured: Any
-    numbers: Mapping[str, Number] = field(default_factory=dict)
+    numbers: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Study:
@@ -165,13 +167,14 @@ class Study:
         effect: float | None = None,
         share: bool = False,
         null: Null | None = None,
+        depends: str = "",
     ) -> None:
         """Judge a claim by ``rule`` and record it under an id like ``P8``.
 
         ``statement`` is the claim in one plain sentence and ``null`` what would be measured if it
         were false; ``measured``, ``tolerance``, ``within``, ``effect`` and ``share`` are as for
         :meth:`record`. Under :func:`rai_utils.publishing.rules.identity` the effect is the limit of
-        the identity.
+        the identity. ``depends`` completes the answer *it depends on* … of a question.
         """
         _check_name(id, _CLAIM_ID, "a claim", "capital letters and a number", "P8")
         _check_new(id, self._claims, "claim")
@@ -181,6 +184,9 @@ class Study:
             raise TypeError(f"rule of claim {id} must be a Rule, got {type(rule).__name__}")
         value, interval, seeds = _plain_estimate(measured, id, share)
         verdict = rule.decide(value, interval)
+        word = ANSWERS.get(id[0], {}).get(verdict, verdict)
+        if id[0] == "Q" and verdict == "partly" and depends:
+            word += f" on {depends}"
         self._claims[id] = {
             "id": id,
             "statement": statement,
@@ -188,7 +194,7 @@ class Study:
             "interval": interval,
             "seeds": seeds,
             "rule": rule.text,
-            "verdict": ANSWERS.get(id[0], {}).get(verdict, verdict),
+            "verdict": word,
             **_judged(id, value, tolerance, within, rule.effect if effect is None else effect),
             "numbers": {
                 name: {
@@ -430,7 +436,15 @@ def _plain_estimate(
 
 
 def _plain_null(null: Null, rule: Rule, id: str) -> dict[str, Any]:
-    if other := null.numbers.keys() - rule.numbers.keys():
+    numbers: dict[str, Any] = {}
+    for name, number in null.numbers.items():
+        if name not in rule.numbers and rule.numbers.keys() >= {*ends(name)}:
+            found = estimate(number, f"null of {id}")
+            pair = (found.value, found.value) if found.interval is None else found.interval
+            numbers |= zip(ends(name), pair, strict=True)
+        else:
+            numbers[name] = number
+    if other := numbers.keys() - rule.numbers.keys():
         known = ", ".join(rule.numbers) or "none"
         raise ValueError(f"numbers of the null of {id} must be of {known}, got {min(other)!r}")
     value, interval, seeds = _plain_estimate(null.measured, f"null of {id}")
@@ -439,7 +453,7 @@ def _plain_null(null: Null, rule: Rule, id: str) -> dict[str, Any]:
         "measured": value,
         "interval": interval,
         "seeds": seeds,
-        "numbers": plain(null.numbers, f"null of {id}"),
+        "numbers": plain(numbers, f"null of {id}"),
     }
 
 

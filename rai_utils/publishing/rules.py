@@ -11,8 +11,8 @@ refused with a ValueError. The words:
 - *contradicted*: the interval lies wholly on the other side.
 - *undecided*: the interval is too wide to say. *not measured*: data are missing.
 
-A question of the proposal is answered, and a finding of the study's own is confirmed or not:
-:data:`ANSWERS` has their words for the same verdicts.
+A question of the proposal is answered *yes*, *no*, *it depends on* … or *undecided*, and a finding
+of the study's own is confirmed or not: :data:`ANSWERS` has their words for the same verdicts.
 """
 
 import math
@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rai_utils.publishing.intervals import Interval, Number
+from rai_utils.publishing.intervals import Estimate, Interval, Number
 
 Verdict = Literal[
     "proved",
@@ -44,8 +44,8 @@ _FINDING = {
 ANSWERS: dict[str, dict[str, str]] = {
     "Q": {
         "reproduced": "yes",
-        "partly": "in part",
-        "not reproduced": "not shown",
+        "partly": "it depends",
+        "not reproduced": "no",
         "contradicted": "no",
     },
     **dict.fromkeys("HMGONR", _FINDING),
@@ -112,12 +112,19 @@ class Rule:
 class Condition:
     """One part of a composite rule: what is asked, and whether it holds.
 
-    ``holds`` is None where a number is missing; ``numbers`` are as in :class:`Rule`.
+    Attributes:
+        text: what is asked.
+        holds: whether it is met; None where a number is missing.
+        numbers: as in :class:`Rule`.
+        open: whether the interval is too wide to say: it holds the limit.
+        against: whether the interval lies wholly on the other side.
     """
 
     text: str
     holds: bool | None
     numbers: Numbers = field(default_factory=dict)
+    open: bool = False
+    against: bool = False
 
 
 def at_least(
@@ -199,32 +206,72 @@ def identity(tolerance: float, points: int | None = None, *, derived: bool = Fal
 
 
 def compare(
-    name: str, value: Number, relation: Literal[">=", "<=", ">", "<", "=="], limit: Limit
+    name: str,
+    value: Number | Interval | Estimate,
+    relation: Literal[">=", "<=", ">", "<", "=="],
+    limit: Limit,
+    *,
+    against: float | None = None,
 ) -> Condition:
     """Return the condition ``value relation limit``, with its text made from the same limit.
 
-    The value is published beside the rule; what it stands for is its distance from the limit, so
-    its tolerance is half of that. A missing number, None or NaN, makes the condition neither hold
-    nor fail.
+    An interval, or an ``Estimate`` that has one, meets the condition with all of itself: its near
+    end is judged, and where only the far end meets the limit the condition is *open*. Where the far
+    end lies beyond ``against``, the value of no effect, it is *against*. A single number is met or
+    not, and never open.
+
+    What is judged is published beside the rule: the value, or both ends as in :func:`ends`. What it
+    stands for is its distance from the limit, so its tolerance is half of that. A missing number,
+    None or NaN, makes the condition neither hold nor fail.
     """
     if relation not in _RELATIONS:
         raise ValueError(f"relation must be one of {', '.join(_RELATIONS)}, got {relation!r}")
+    if isinstance(value, Estimate):
+        value = value.value if value.interval is None else value.interval
+    single = not isinstance(value, tuple)
+    if relation == "==" and not (single and against is None):
+        raise ValueError("relation must be one of >=, <=, >, < for an interval or against, got ==")
     sign, relate = _RELATIONS[relation]
+    direction = -1 if "<" in relation else 1
+    names = (name,) if single else ends(name)
+    found = [_present(each) for each in ((value,) if single else value)]
     words, bound, numbers = _limit(limit)
-    text, number = f"{name} {sign} {words}", _present(value)
-    if number is None or bound is None:
-        return Condition(text, None, {name: (None, 0.0), **numbers})
-    distance = abs(float(number) - float(bound))
-    shown = (number, WIDEST * distance) if math.isfinite(distance) else (None, 0.0)
-    return Condition(text, bool(relate(number, bound)), {name: shown, **numbers})
+    near, far = ("lower end", "upper end")[::direction]
+    notes = [] if single else [near]
+    if against is not None:
+        _check_limits(against)
+        if not isinstance(limit, Measured) and direction * (limit - against) < 0:
+            raise ValueError(f"against must not be inside the limit {limit:g}, got {against:g}")
+        end, beyond = "" if single else f"{far} ", "<" if direction > 0 else ">"
+        notes.append(f"against: {end}{beyond} {against:g}")
+    text = f"{name} {sign} {words}" + (f" ({'; '.join(notes)})" if notes else "")
+    known = [each for each in found if each is not None]
+    if len(known) < len(found) or bound is None:
+        return Condition(text, None, {**dict.fromkeys(names, (None, 0.0)), **numbers})
+    shown = {own: _shown(each, bound) for own, each in zip(names, known, strict=True)}
+    first, last = (known[0], known[-1])[::direction]
+    met, could = (bool(relate(end, bound)) for end in (first, last))
+    opposed = against is not None and direction * (last - against) < 0
+    return Condition(text, met, {**shown, **numbers}, could and not met, opposed)
+
+
+def ends(name: str) -> tuple[str, str]:
+    """Return the names under which the ends of an interval are published beside a rule."""
+    return f"{name}, lower end", f"{name}, upper end"
+
+
+def _shown(number: Number, bound: float) -> tuple[Number, float]:
+    distance = abs(float(number or 0) - float(bound))
+    return (number, WIDEST * distance) if math.isfinite(distance) else (None, 0.0)
 
 
 def all_of(*conditions: Condition, partly: int | None = None) -> Rule:
     """Return the rule "all conditions hold"; with ``partly``, that many of them hold it in part.
 
     The conditions, one or more, decide alone: the measured number and its interval are only shown.
-    Where a number of a condition is missing, the verdict is *not measured*. ``partly`` lies in ``1
-    … number of conditions − 1``.
+    Where a number of a condition is missing, the verdict is *not measured*. Where too few hold, it
+    is *undecided* if those that are open would be enough; otherwise *contradicted* if one is
+    against, and *not reproduced* if none is. ``partly`` lies in ``1 … number of conditions − 1``.
     """
     if not conditions:
         raise ValueError("conditions must be one or more, got none")
@@ -235,18 +282,27 @@ def all_of(*conditions: Condition, partly: int | None = None) -> Rule:
         )
     missing = any(condition.holds is None for condition in conditions)
     holding = sum(bool(condition.holds) for condition in conditions)
+    still = holding + sum(condition.open for condition in conditions)
+    least = len(conditions) if partly is None else partly
 
     def decide(measured: Number, interval: Interval | None) -> Verdict:
         if missing:
             return "not measured"
-        if holding == len(conditions):
-            return "reproduced"
-        return "partly" if partly is not None and holding >= partly else "not reproduced"
+        if holding >= least:
+            return "reproduced" if holding == len(conditions) else "partly"
+        if still >= least:
+            return "undecided"
+        on_the_other_side = any(condition.against for condition in conditions)
+        return "contradicted" if on_the_other_side else "not reproduced"
 
     text = " and ".join(condition.text for condition in conditions)
     if partly is not None:
         text += f"; partly: {partly} of them"
-    numbers = {name: pair for each in conditions for name, pair in each.numbers.items()}
+    numbers: dict[str, tuple[Number, float]] = {}
+    for condition in conditions:
+        for name, (number, near) in condition.numbers.items():
+            # A number that is held to two limits is published with the smaller tolerance.
+            numbers[name] = number, min(near, numbers.get(name, (number, near))[1])
     return Rule(text, decide, numbers)
 
 

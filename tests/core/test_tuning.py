@@ -15,7 +15,7 @@ from rai_utils.models import (
     stack,
 )
 from rai_utils.training import Phase, Watch, evaluate, fit_backprop, fit_relaxed
-from rai_utils.tuning import fit_tuned, stop_early, tune
+from rai_utils.tuning import fit_tuned, search, stop_early, tune
 
 GRID = (1e-4, 0.03, 50.0)
 
@@ -227,6 +227,8 @@ def test_seeds_that_confirm_choose_no_rate(data):
         with pytest.raises(ValueError, match="must be of seeds from 1000 up, got 999"):
             tune(fit_backprop, networks, data, 5, (0.1,))
     assert tune(fit_backprop, tried.select([0]), data, 5, (0.1,)).phase.learning_rate == 0.1
+    with pytest.raises(ValueError, match="must be of seeds from 1000 up, got 7"):
+        search(lambda rates: pytest.fail("nothing may be trained"), (0.1,), (1000, 7))
 
 
 def test_a_search_that_cannot_be_is_refused(data):

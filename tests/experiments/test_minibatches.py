@@ -16,6 +16,7 @@ from rai_utils.experiments.rai_questions_minibatches.minibatches import (
     Budget,
     TargetTable,
     Trial,
+    chosen_rates,
     compare,
     filled_table,
     fit_backprop_batches,
@@ -493,8 +494,8 @@ def test_networks_of_another_shape_are_refused(data):
 
 def test_every_method_is_tuned_with_the_same_effort_and_the_longer_one_with_more():
     effort = {name: len(set(each.trials)) * each.effort for name, each in METHODS.items()}
-    assert effort.pop("full batch, longer") == 72
-    assert set(effort.values()) == {12}
+    assert effort.pop("full batch, longer") == 180
+    assert set(effort.values()) == {20}
 
 
 def test_trials_with_several_options_or_of_no_method_are_refused(data):
@@ -521,13 +522,30 @@ def test_a_replication_judges_the_trial_with_the_lowest_validation_loss(method):
     assert result["work"][-1] >= 0.4
 
 
+def test_a_rate_at_the_edge_of_those_tried_is_found():
+    trials = [asdict(Trial(w, t)) for w in (0.1, 0.2, 0.3) for t in (0.5, 1.0)]
+    for method, weight_rate, target_rate, at_edges in (
+        ("table", 0.2, 1.0, [False, True]),
+        ("fresh targets", 0.3, 1.0, [True, False]),
+        ("fresh targets", 0.2, 0.5, [False, True]),
+    ):
+        cell = {"method": method, "weight_rate": weight_rate, "target_rate": target_rate}
+        found = chosen_rates([cell | {"trials": trials}])
+        assert [choice[2:] for choice in found] == [
+            *zip((weight_rate, target_rate), at_edges, strict=True)
+        ]
+    held = [asdict(Trial(w, 1.0)) for w in (0.1, 0.2)]
+    cell = {"method": "renewed table", "weight_rate": 0.1, "target_rate": 1.0, "trials": held}
+    assert chosen_rates([cell]) == [("renewed table", "weight_rate", 0.1, True)]
+
+
 # --- the validation part ---
 
 
 def test_spirals_are_drawn_anew_and_both_problems_fit_the_circuit():
     drawn = [compare("backprop", seed, 0.2, 512, "spirals") for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
-    assert {len(method.trials) for method in WIDER.values()} == {16}
+    assert {len(method.trials) for method in WIDER.values()} == {20}
     with pytest.raises(ValueError, match="problem must be one of digits, spirals, got 'suns'"):
         compare("backprop", 0, 0.2, 512, "suns")
 

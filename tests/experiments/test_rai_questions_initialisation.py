@@ -12,6 +12,7 @@ from torch import nn
 from rai_utils.data import moons, moons_draw
 from rai_utils.experiments import rai_questions_initialisation as limits
 from rai_utils.experiments import study
+from rai_utils.experiments.rai_mechanism import train_layers
 from rai_utils.experiments.rai_questions_initialisation import (
     Round,
     alternative_cell,
@@ -19,7 +20,9 @@ from rai_utils.experiments.rai_questions_initialisation import (
     backward_gains,
     fit_module,
     fresh_handover_cell,
+    gradients_of,
     handover_cell,
+    handover_parts_cell,
     layer_sequential,
     relaxed_phase,
     residual_cell,
@@ -307,6 +310,31 @@ def test_fresh_hand_overs_share_one_rai_phase_on_a_draw_of_their_own():
         assert cell["train"][position] == history.accuracy[best, 0]
         assert cell["held_out"][position] == history.held_out_accuracy[best, 0]
         assert cell["loss"][position] == history.loss[-1, 0]
+
+
+def test_a_second_phase_of_some_layers_leaves_the_others_as_they_were():
+    cell = handover_parts_cell(4, 3, [[1, 2], [4, 5]], 60)
+    data = moons(seed=3, held_out=500, held_out_seed=1003)
+    start = build_mlp(Architecture((2, *[100] * 4, 1)), [3])
+    relaxed = fit_relaxed(start, data, relaxed_phase(4, "sigmoid"), watch=Watch((124,))).model
+    phase = replace(backprop_phase(4, 60), steps=60)
+    for position, layers in enumerate(((1, 2), (4, 5))):
+        watch = Watch(range(0, 61, 10))
+        found = fit_backprop(relaxed, data, phase, watch=watch, find=gradients_of(layers))
+        before, after = ([*model.layers()] for model in (relaxed, found.model))
+        moved = [
+            layer
+            for layer, (old, new) in enumerate(zip(before, after, strict=True), start=1)
+            if not all(torch.equal(a, b) for a, b in zip(old, new, strict=True))
+        ]
+        assert moved == [*layers]
+        trained = torch.tensor([[layer in layers] for layer in range(1, 6)])
+        again = train_layers(relaxed, data, trained, phase)
+        for one, other in zip(found.model.weights, again.weights, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+        best = found.history.loss[:, 0].argmin()
+        assert cell["train"][position] == found.history.accuracy[best, 0]
+        assert cell["held_out"][position] == found.history.held_out_accuracy[best, 0]
 
 
 def test_the_two_sides_of_a_comparison_of_smallest_steps_begin_alike():

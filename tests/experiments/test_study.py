@@ -6,13 +6,18 @@ import warnings
 from dataclasses import replace
 from inspect import signature
 
+import numpy as np
 import pytest
 
 from rai_utils import training
+from rai_utils.experiments import rai_grads, rai_optimizers, relax_your_own
+from rai_utils.experiments.rai_questions_generalisation import regularisers
 from rai_utils.experiments.rai_questions_initialisation import SCHEDULES
 from rai_utils.experiments.study import SWEEPS
-from rai_utils.models import Architecture
+from rai_utils.experiments.sweep import read
+from rai_utils.models import Architecture, development_seeds
 from rai_utils.publishing.claims import plain
+from rai_utils.tuning import search
 
 SMALLEST = {
     "demo-tuning": {"learning_rates": [0.1, 0.01], "networks": 2, "steps": 2},
@@ -30,6 +35,7 @@ SMALLEST = {
     "mechanism-residuals": {"hidden_layers": 3, "width": 4},
     "handover": {"hidden_layers": 3, "width": 4, "backprop_steps": 3},
     "fresh-handover": {"hidden_layers": 3, "backprop_steps": 3},
+    "handover-parts": {"hidden_layers": 3, "parts": [[1, 2], [4, 4]], "backprop_steps": 3},
     "initialisations": {
         "hidden_layers": 3,
         "width": 4,
@@ -182,3 +188,96 @@ def test_the_durations_are_those_of_every_method_and_table():
 def test_a_cell_that_makes_no_sense_is_refused_before_any_fit(sweep, wrong, message):
     with pytest.raises(ValueError, match=message):
         SWEEPS[sweep].work(**SWEEPS[sweep].cells[0] | wrong)
+
+
+# --- what was tuned ---
+
+# Sweep -> tie margin and limits of its search, and the names of its tables: the rates, their mean
+# losses, the one taken, and whether it is the outermost.
+TUNED = {
+    "demo-tuning": (0.001, (1e-6, 1.0), [("tried", "losses", "chosen", "at_limit")]),
+    "initialisations": (
+        0.01,
+        (1e-7, 10.0),
+        [
+            tuple(f"{method}_{name}" for name in ("rates", "losses", "rate", "at_limit"))
+            for method in ("rai", "backprop")
+        ],
+    ),
+    "methods": (
+        rai_grads.TIE_MARGIN,
+        rai_grads.RATE_LIMITS,
+        [("learning_rates", "losses", "learning_rate", "at_limit")],
+    ),
+    "optimizers-depths": (
+        rai_optimizers.TIE_MARGIN,
+        None,
+        [("learning_rates", "losses", "learning_rate", "at_limit")],
+    ),
+    "relax-your-own": (
+        relax_your_own.TIE,
+        relax_your_own.LIMITS,
+        [("rates", "losses", "rate", "at_limit")],
+    ),
+}
+
+
+def against_the_rule(rates, losses, taken, at_limit, margin, limits):
+    """Return what ``search`` does not do with these losses, or None.
+
+    Losses are means over networks. So a rate that is not the best may be a tie within the noise of
+    its networks, which no mean shows; then it has at most twice the best loss, and lies nearer to
+    the middle.
+    """
+    table = dict(zip(rates, [np.inf if loss is None else loss for loss in losses], strict=True))
+
+    def look_up(tried):
+        found = np.repeat([[table[rate]] for rate in tried], 2, axis=1)
+        return found, np.zeros_like(found)
+
+    try:
+        found = search(look_up, rates, development_seeds(2), margin, limits)
+    except KeyError as error:
+        return f"it tries {error} too"
+    if found.at_limit != at_limit:
+        return f"at_limit is {found.at_limit}"
+    middle = (len(rates) - 1) / 2
+    best = min(table, key=table.__getitem__)
+    off, off_by_rule = (abs(rates.index(rate) - middle) for rate in (taken, found.rate))
+    tied = table[taken] <= 2 * table[best] and off <= off_by_rule
+    return None if taken == found.rate or tied else f"it takes {found.rate}"
+
+
+def test_every_published_table_of_a_search_keeps_to_its_rule():
+    wrong = []
+    for name, (margin, limits, tables) in TUNED.items():
+        for cell in read(name).cells:
+            own = rai_optimizers.METHODS[cell["optimizer"]].limits if limits is None else limits
+            for keys in tables:
+                if cell.get(keys[0]):
+                    fault = against_the_rule(*(cell[key] for key in keys), margin, own)
+                    wrong += [f"{name} {keys[0]} {cell}: {fault}"[:300]] if fault else []
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("rates", "losses", "taken", "at_limit", "fault"),
+    [
+        ([0.1, 0.01, 0.001], [0.48, 0.78, 0.69], 0.01, False, "it tries 1.0 too"),
+        ([1.0, 0.1, 0.01, 0.001], [11, 0.48, 0.78, 0.69], 0.01, False, None),
+        ([1.0, 0.1, 0.01, 0.001], [11, 0.48, 0.78, 0.69], 0.01, True, "at_limit is False"),
+        ([1.0, 0.1, 0.01, 0.001], [0.2, 0.48, 0.78, 0.69], 0.1, True, "it takes 1.0"),
+        ([1.0, 0.1, 0.01, 0.001], [0.2, 0.48, 0.78, None], 1.0, True, None),
+        ([1.0, 0.1, 0.01, 0.001], [0.9, 0.1, 0.78, 0.69], 0.01, False, "it takes 0.1"),
+    ],
+)
+def test_a_table_that_does_not_keep_to_the_rule_is_found(rates, losses, taken, at_limit, fault):
+    assert against_the_rule(rates, losses, taken, at_limit, 0.001, (1e-3, 1.0)) == fault
+
+
+def test_no_published_strength_lies_at_an_edge_that_is_not_an_end():
+    chosen = regularisers.chosen_strengths(read("regularisers").cells)
+    assert regularisers.at_edges(chosen) == []
+    chosen["noisy moons"]["target decay"]["strength"] = 1e-5
+    chosen["noisy XOR"]["multipliers"]["strength"] = 2
+    assert regularisers.at_edges(chosen) == [("noisy moons", "target decay", 1e-5)]

@@ -12,7 +12,16 @@ from rai_utils.publishing import claims
 from rai_utils.publishing.claims import Null, Study, read_metrics, rule_shown
 from rai_utils.publishing.intervals import Estimate
 from rai_utils.publishing.pipeline import ROOT
-from rai_utils.publishing.rules import Measured, Rule, all_of, at_least, at_most, compare, identity
+from rai_utils.publishing.rules import (
+    Measured,
+    Rule,
+    all_of,
+    at_least,
+    at_most,
+    compare,
+    ends,
+    identity,
+)
 
 INSTALLED = "packages/rai_utils/publishing/claims.py"
 
@@ -369,21 +378,32 @@ def test_a_rule_of_ones_own(study):
     ("id", "words"),
     [
         ("P1", ("reproduced", "partly", "not reproduced", "contradicted")),
-        ("Q1", ("yes", "in part", "not shown", "no")),
+        ("Q1", ("yes", "it depends on depth", "no", "no")),
         ("H1", ("confirmed", "partly confirmed", "not confirmed", "contradicted")),
         ("M1", ("confirmed", "partly confirmed", "not confirmed", "contradicted")),
     ],
 )
 def test_a_question_is_answered_and_a_finding_is_confirmed(study, id, words):
-    for number, word in zip((0.95, 0.8, 0.5, 0.1), words, strict=True):
-        name = f"{id}{'abcd'[words.index(word)]}"
-        rule = at_least(0.9, partly=0.7, against=0.2)
-        study.claim(name, **claim(measured=number, rule=rule))
+    rule = at_least(0.9, partly=0.7, against=0.2)
+    for number, letter in zip((0.95, 0.8, 0.5, 0.1), "abcd", strict=True):
+        study.claim(f"{id}{letter}", **claim(measured=number, rule=rule), depends="depth")
     study.claim(f"{id}e", **claim(measured=Estimate(0.8, (0.6, 0.95)), rule=rule))
     assert [line.split(maxsplit=1)[1] for line in study.verdict_lines().splitlines()] == [
         *words,
         "undecided",
     ]
+
+
+def test_a_null_of_an_interval_is_named_whole_or_by_an_end(study):
+    rule = all_of(compare("gap", (0.2, 0.3), ">=", 0.1), compare("steps", 3, ">", 2))
+    low, high = ends("gap")
+    for id, numbers, kept in (
+        ("P1", {"gap": Estimate(0.0, (-0.1, 0.1)), "steps": 1}, {low: -0.1, high: 0.1, "steps": 1}),
+        ("P2", {"gap": 0.0}, {low: 0.0, high: 0.0}),
+        ("P3", {low: 0.0}, {low: 0.0}),
+    ):
+        study.claim(id, **claim(rule=rule, null=Null("there is no gap", 0, numbers)))
+        assert study._claims[id]["null"]["numbers"] == kept
 
 
 def test_the_interval_of_a_share_ends_at_0_and_1(study):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from rai_utils.publishing.intervals import Estimate
 from rai_utils.publishing.rules import (
     Condition,
     Measured,
@@ -13,6 +14,7 @@ from rai_utils.publishing.rules import (
     at_least,
     at_most,
     compare,
+    ends,
     identity,
 )
 
@@ -144,6 +146,83 @@ def test_all_of_counts_the_conditions_that_hold():
 
 
 @pytest.mark.parametrize(
+    ("interval", "relation", "met", "open_", "against"),
+    [
+        ((0.5, 0.9), ">=", True, False, False),
+        ((0.5, 0.9), ">", False, True, False),
+        ((0.4, 0.5), ">=", False, True, False),
+        ((0.4, 0.5), ">", False, False, False),
+        ((0.1, 0.2), ">=", False, False, False),
+        ((0.0, 0.1), ">=", False, False, True),
+        ((0.1, 0.5), "<=", True, False, False),
+        ((0.1, 0.5), "<", False, True, False),
+        ((0.5, 0.9), "<=", False, True, False),
+        ((0.7, 0.9), "<=", False, False, False),
+        ((0.81, 0.9), "<=", False, False, True),
+    ],
+)
+def test_a_condition_is_met_by_all_of_an_interval(interval, relation, met, open_, against):
+    no_effect = 0.2 if relation.startswith(">") else 0.8
+    for value in (interval, Estimate(0.5, interval)):
+        found = compare("gap", value, relation, 0.5, against=no_effect)
+        assert (found.holds, found.open, found.against) == (met, open_, against)
+    assert found.numbers == {
+        name: (end, pytest.approx(abs(end - 0.5) / 2))
+        for name, end in zip(ends("gap"), interval, strict=True)
+    }
+
+
+def test_the_text_of_a_condition_says_which_ends_decide():
+    texts = [
+        compare("gap", (0.1, 0.2), ">=", 0.5).text,
+        compare("gap", (0.1, 0.2), "<", 0.5, against=0.6).text,
+        compare("gap", 0.1, ">=", 0.5, against=0.2).text,
+    ]
+    assert texts == [
+        "gap ≥ 0.5 (lower end)",
+        "gap < 0.5 (upper end; against: lower end > 0.6)",
+        "gap ≥ 0.5 (against: < 0.2)",
+    ]
+
+
+MET, OPEN, AGAINST, FAILED, MISSING = (
+    compare("x", interval, ">=", 0.5, against=0.2)
+    for interval in ((0.6, 0.7), (0.4, 0.7), (0.0, 0.1), (0.1, 0.3), (0.1, math.nan))
+)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "partly", "verdict"),
+    [
+        ([MET, MET], None, "reproduced"),
+        ([MET, OPEN], None, "undecided"),
+        ([OPEN, FAILED], None, "not reproduced"),
+        ([OPEN, AGAINST], None, "contradicted"),
+        ([MET, AGAINST, FAILED], None, "contradicted"),
+        ([MET, OPEN], 1, "partly"),
+        ([OPEN, OPEN], 1, "undecided"),
+        ([MET, OPEN, FAILED], 2, "undecided"),
+        ([MET, OPEN, AGAINST], 2, "undecided"),
+        ([MET, AGAINST, AGAINST], 2, "contradicted"),
+        ([MET, FAILED, FAILED], 2, "not reproduced"),
+        ([MET, MISSING], 1, "not measured"),
+    ],
+)
+def test_all_of_leaves_open_what_its_intervals_leave_open(conditions, partly, verdict):
+    for order in (conditions, conditions[::-1]):
+        assert all_of(*order, partly=partly).decide(0.0, (0.0, 0.0)) == verdict
+
+
+def test_a_number_held_to_two_limits_keeps_the_smaller_tolerance():
+    both = compare("slope", (0.95, 1.05), ">=", 0.9), compare("slope", (0.95, 1.05), "<=", 1.15)
+    for rule in (all_of(*both), all_of(*both[::-1])):
+        assert rule.numbers == {
+            "slope, lower end": (0.95, pytest.approx(0.025)),
+            "slope, upper end": (1.05, pytest.approx(0.05)),
+        }
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: at_least(0.5, 0.5), "partly must be below reproduced .0.5., got 0.5"),
@@ -162,6 +241,12 @@ def test_all_of_counts_the_conditions_that_hold():
         (lambda: Measured("line", 1.0, within=0.6), "within of line must be from 0 to 0.5"),
         (lambda: identity(math.nan), "tolerance must be 0 or above"),
         (lambda: compare("gap", 1, "≥", 2), "relation must be one of >=, .* got '≥'"),
+        (
+            lambda: compare("gap", 1, ">=", 2, against=3),
+            "against must not be inside the limit 2, got 3",
+        ),
+        (lambda: compare("gap", (1, 2), "==", 2), "relation must be one of .* got =="),
+        (lambda: compare("gap", (1, 2), "<", 2, against=math.inf), "limit must be finite"),
         (lambda: all_of(), "conditions must be one or more"),
         (lambda: all_of(Condition("a", True), partly=1), "partly must be from 1 to 0"),
     ],

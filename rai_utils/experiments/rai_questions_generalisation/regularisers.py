@@ -22,7 +22,14 @@ from rai_utils.checks import number, one_of, seeded, whole_number
 from rai_utils.data import Dataset, exclusive_or, moons
 from rai_utils.diagnostics import decision_map, disagreement, mean_of_pairs
 from rai_utils.experiments.sweep import Sweep
-from rai_utils.models import Architecture, StackedMLP, affine, build_mlp, stack
+from rai_utils.models import (
+    Architecture,
+    StackedMLP,
+    affine,
+    build_mlp,
+    confirmation_seeds,
+    stack,
+)
 from rai_utils.relaxation import (
     OutputLoss,
     RelaxationPlan,
@@ -241,78 +248,84 @@ class Regulariser:
 
     Attributes:
         train: (networks, data, phase, strength) -> trained networks.
-        strengths: what is tried.
+        strengths: what is tried, ascending: widened until the best lies inside or at ``end``.
         meaning: what the strength is.
+        end: the strength next to no regulariser, beyond which there is nothing to try; None where
+            it goes on.
     """
 
     train: Train
     strengths: tuple[float, ...]
     meaning: str
+    end: float | None = None
 
 
 REGULARISERS: dict[str, Regulariser] = {
     "none": Regulariser(
         lambda model, data, phase, rate: _relaxed(model, data, replace(phase, learning_rate=rate)),
-        (0.003, 0.01, 0.03, 0.1),
+        (0.003, 0.01, 0.03, 0.1, 0.3),
         "learning rate",
     ),
     "weight decay": Regulariser(
         lambda model, data, phase, decay: _relaxed(model, data, replace(phase, weight_decay=decay)),
-        (1e-4, 1e-3, 1e-2),
+        (1e-6, 1e-5, 1e-4, 1e-3, 1e-2),
         "penalty on the weights",
     ),
     "fixed λ": Regulariser(
         lambda model, data, phase, weight: _relaxed(model, data, phase, hidden_weight=weight),
-        (0.1, 10.0, 100.0, 1000.0),
+        (0.1, 10.0, 30.0, 100.0, 1000.0),
         "λ",
     ),
     "growing λ": Regulariser(
         lambda model, data, phase, factor: fit_growing(
             model, data, phase, [factor**k for k in range(GROWTH_ROUNDS)]
         )[0],
-        (1.5, 2.0, 4.0),
+        (1.1, 1.25, 1.5, 2.0, 4.0),
         f"factor on λ = 1, {GROWTH_ROUNDS - 1} times",
     ),
     "multipliers": Regulariser(
         lambda model, data, phase, rounds: fit_with_multipliers(model, data, phase, int(rounds))[0],
-        (2, 5, 10),
+        (2, 3, 5, 10, 20),
         "rounds",
+        end=2,  # in one round there is no multiplier yet
     ),
     "target noise": Regulariser(
         lambda model, data, phase, deviation: _relaxed(
             model, data, phase, objective=with_target_noise(deviation, seeded(0))
         ),
-        (0.03, 0.1, 0.3),
+        (0.003, 0.01, 0.03, 0.1, 0.3),
         "standard deviation",
     ),
     "target decay": Regulariser(
         lambda model, data, phase, decay: _relaxed(
             model, data, phase, objective=with_target_decay(decay)
         ),
-        (1e-4, 1e-3, 1e-2),
+        (1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
         "penalty on the targets",
     ),
     "early stopping": Regulariser(
         lambda model, data, phase, points: fit_stopped(model, data, phase, int(points)),
-        (10, 20, 40),
+        (5, 10, 20, 40, 100),
         "steps compared",
     ),
     "renewed targets": Regulariser(
         lambda model, data, phase, rounds: fit_renewed(model, data, phase, int(rounds)),
-        (2, 5, 10),
+        (2, 5, 10, 20, 40),
         "rounds",
+        end=2,  # one round is plain RAI
     ),
     # What the rounds do by themselves: they start the optimiser afresh.
     "rounds alone": Regulariser(
         lambda model, data, phase, rounds: fit_growing(model, data, phase, [1.0] * int(rounds))[0],
-        (2, 5, 10),
+        (2, 5, 10, 20, 40),
         "rounds",
+        end=2,
     ),
     "backprop": Regulariser(
         lambda model, data, phase, rate: (
             fit_backprop(model, data, replace(phase, learning_rate=rate), **_QUIET).model
         ),
-        (0.001, 0.003, 0.01, 0.03),
+        (0.0001, 0.0003, 0.001, 0.003, 0.01),
         "learning rate",
     ),
 }
@@ -355,10 +368,11 @@ def measure(
     seeds = whole_number(seeds, "seeds", 2)
     architecture = Architecture((2, *(width,) * hidden_layers, 1), "relu")
     rows = []
-    for draw in range(draws):
+    for draw in confirmation_seeds(draws):
         data = PROBLEMS[problem](draw, 500, 1)
         test = PROBLEMS[problem](draw, 2000, 2)
-        start, phase = build_mlp(architecture, range(seeds)), Phase(steps, learning_rate, "adam")
+        start = build_mlp(architecture, confirmation_seeds(seeds))
+        phase = Phase(steps, learning_rate, "adam")
         model = REGULARISERS[regulariser].train(start, data, phase, strength)
         _, training = evaluate(model, data.x, data.y, data.task)
         loss, validation = evaluate(model, data.held_out_x, data.held_out_y, data.task)
@@ -388,6 +402,21 @@ def chosen_strengths(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, dic
         if rival is None or merit(cell) > merit(rival):
             best[cell["regulariser"]] = cell
     return chosen
+
+
+def at_edges(chosen: dict[str, dict[str, dict[str, Any]]]) -> list[tuple[str, str, float]]:
+    """Return what lies at an edge of its range that is no ``end``: problem, regulariser, strength.
+
+    The argument is what ``chosen_strengths`` returns.
+    """
+    found = []
+    for problem, best in chosen.items():
+        for name, cell in best.items():
+            strengths, strength = REGULARISERS[name].strengths, cell["strength"]
+            outermost = strength in (strengths[0], strengths[-1])
+            if outermost and strength != REGULARISERS[name].end:
+                found.append((problem, name, strength))
+    return found
 
 
 def change(cell: dict[str, Any], reference: dict[str, Any], quantity: str) -> NDArray[np.float64]:

@@ -36,7 +36,13 @@ from rai_utils.checks import LAST_SEED, number, one_each, one_of, seeded, whole_
 from rai_utils.data import Dataset, digits, spirals
 from rai_utils.experiments.sweep import Sweep, grid
 from rai_utils.experiments.timing import Timed, clocked, interleaved, summarise
-from rai_utils.models import Architecture, StackedMLP, build_mlp, check_inputs
+from rai_utils.models import (
+    Architecture,
+    StackedMLP,
+    build_mlp,
+    check_inputs,
+    confirmation_seeds,
+)
 from rai_utils.relaxation import (
     OutputLoss,
     RelaxationPlan,
@@ -669,7 +675,7 @@ class Method:
     """A way to train, with the settings to choose from and how much it may do.
 
     Attributes:
-        trials: the settings, twelve for each method.
+        trials: the settings, twenty for each method, thirty for the longer one.
         whole: whether a batch is all of the examples.
         effort: factor on the work of the others.
     """
@@ -679,25 +685,35 @@ class Method:
     effort: int = 1
 
 
-TABLE_TRIALS = _grid((3e-4, 1e-3, 3e-3, 1e-2), (0.3, 1.0, 3.0))
+# Of backpropagation, with room on both sides.
+RATES = tuple(float(f"{rate:.2g}") for rate in np.geomspace(1e-4, 1e-1, 20))
+TABLE_TRIALS = _grid((3e-4, 1e-3, 3e-3, 1e-2, 3e-2), (0.1, 0.3, 1.0, 3.0))
+FRESH_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 METHODS: dict[str, Method] = {
-    "backprop": Method(
-        _grid((1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 7e-3, 1e-2, 2e-2, 3e-2))
-    ),
+    "backprop": Method(_grid(RATES)),
     "table": Method(TABLE_TRIALS),
-    "renewed table": Method(_grid((1e-3, 3e-3, 1e-2), (1.0,), (5, 10, 15, 20))),
-    "fresh targets": Method(_grid((3e-3, 1e-2), (0.3, 1.0), (2, 4, 8))),
+    # Renewed every 30 passes, the work of all, it would be the table itself.
+    "renewed table": Method(_grid((3e-4, 1e-3, 3e-3, 1e-2, 3e-2), (1.0,), (5, 10, 15, 20))),
+    # A target step of 1 takes the whole gradient of the output's loss, and more is not tried.
+    "fresh targets": Method(
+        (
+            *_grid(FRESH_RATES, (0.1, 0.3, 1.0), (4,)),
+            *_grid(FRESH_RATES, (1.0,), (2, 8)),
+        )
+    ),
     "shared targets": Method(TABLE_TRIALS),
-    "full batch": Method(_grid((1e-2, 3e-2, 1e-1), (0.3, 1.0, 3.0, 10.0)), whole=True),
+    "full batch": Method(_grid((3e-3, 1e-2, 3e-2, 1e-1), (0.1, 0.3, 1.0, 3.0, 10.0)), whole=True),
     "full batch, longer": Method(
-        _grid((1e-3, 3e-3, 1e-2), (0.03, 0.1, 0.3, 1.0)), whole=True, effort=6
+        _grid((1e-3, 3e-3, 1e-2, 3e-2, 1e-1), (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)),
+        whole=True,
+        effort=6,
     ),
 }
-# For the second problem: every rate with room on both sides, and sixteen settings for each.
+# For the second problem.
 WIDER: dict[str, Method] = {
-    "backprop": Method(_grid([float(f"{rate:.2g}") for rate in np.geomspace(1e-4, 1e-1, 16)])),
-    "table": Method(_grid((1e-3, 3e-3, 1e-2, 3e-2), (0.01, 0.03, 0.1, 0.3))),
-    "fresh targets": Method(_grid((3e-3, 1e-2, 3e-2, 1e-1), (0.03, 0.1, 0.3, 1.0), (4,))),
+    "backprop": Method(_grid(RATES)),
+    "table": Method(_grid((1e-3, 3e-3, 1e-2, 3e-2), (0.01, 0.03, 0.1, 0.3, 1.0))),
+    "fresh targets": Method(_grid((3e-3, 1e-2, 3e-2, 1e-1), (0.01, 0.03, 0.1, 0.3, 1.0), (4,))),
 }
 ARCHITECTURE = Architecture((64, 64, 64, 64, 10), "tanh", "softmax")
 
@@ -790,6 +806,25 @@ def compare(
     return {**asdict(chosen_method.trials[best]), **curves[best], "trials": tried}
 
 
+def chosen_rates(cells: Sequence[dict[str, Any]]) -> list[tuple[str, str, float, bool]]:
+    """Return each rate that a cell of ``compare`` chose, and whether it is the outermost tried.
+
+    Each is method, ``weight_rate`` or ``target_rate``, value, and whether it lies at an edge. A
+    rate of which one alone was tried is held, not chosen. A target step of 1 is where the range of
+    fresh targets ends, and counts as inside.
+    """
+    found = []
+    for cell in cells:
+        for name in ("weight_rate", "target_rate"):
+            tried = sorted({trial[name] for trial in cell["trials"] if trial[name] is not None})
+            if len(tried) > 1:
+                chosen, ends = cell[name], {tried[0], tried[-1]}
+                if (cell["method"], name) == ("fresh targets", "target_rate"):
+                    ends.remove(1.0)
+                found.append((cell["method"], name, chosen, chosen in ends))
+    return found
+
+
 def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
@@ -855,18 +890,18 @@ def _traffic(examples: int, batch: int) -> Callable[[], object]:
     return call
 
 
-SEEDS = 6
+SEEDS = confirmation_seeds(10)
 WORK = 30
 BATCH = 32
 SWEEPS = (
     Sweep(
         "minibatches",
-        grid(seed=range(SEEDS), method=METHODS, work=[WORK], batch=[BATCH]),
+        grid(seed=SEEDS, method=METHODS, work=[WORK], batch=[BATCH]),
         compare,
     ),
     Sweep(
         "minibatches-spirals",
-        grid(seed=range(8), method=WIDER, work=[WORK], batch=[BATCH], problem=["spirals"]),
+        grid(seed=SEEDS, method=WIDER, work=[WORK], batch=[BATCH], problem=["spirals"]),
         compare,
     ),
     Sweep(
