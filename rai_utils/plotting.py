@@ -35,6 +35,7 @@ from matplotlib.colors import LogNorm, to_hex
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.rcsetup import cycler
@@ -288,19 +289,34 @@ def shared_key(figure: Figure, panels: Iterable[Axes]) -> Legend:
     """Set one key under a figure in place of the keys of its panels, and return it.
 
     The panels may have any shape, and one of them must have a key; entries of the same name are
-    one.
+    one, and must look the same: else a ValueError names the entry. Names that are in no table take
+    looks by all the names of a panel, so panels with one key are given all of them.
     """
     handles: dict[str, Artist] = {}
     for axes in np.ravel(np.asarray(panels, dtype=object)):
         if (legend := axes.get_legend()) is not None:
             for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
-                handles.setdefault(text.get_text(), handle)
+                first = handles.setdefault(text.get_text(), handle)
+                if _look(first) != _look(handle):
+                    raise ValueError(
+                        f"an entry of a shared key must look the same in all panels, got two looks "
+                        f"for {text.get_text()!r}"
+                    )
             legend.remove()
     if not handles:
         raise ValueError("panels must have one key or more, got none")
     columns = _key_columns(handles, 72 * figure.get_size_inches()[0])
     place = {"loc": "outside lower center", "ncols": columns}
     return figure.legend(handles.values(), handles, **place, **_KEY)
+
+
+def _look(handle: Artist) -> tuple[Any, ...]:
+    """What tells an entry of a key from others: of a line, or of an area."""
+    if isinstance(handle, Line2D):
+        return to_hex(handle.get_color()), handle.get_linestyle(), handle.get_marker()
+    if isinstance(handle, Patch):
+        return *handle.get_facecolor(), handle.get_hatch()
+    return (type(handle),)
 
 
 def method_style(name: str, position: int = 0) -> Style:

@@ -51,7 +51,11 @@ TUNING_NETWORKS = 10
 # Hidden layers of one width, and what is trained in them.
 ACTIVATIONS_COMPARED = ("relu", "tanh", "sigmoid", "softmax")
 MIDDLE, DEPTHS = 12, (1, 4, 8)
-TRAINED = {"sgd": ("relu", "sigmoid", "softmax"), "adam": ("relu", "softmax")}
+TRAINED = {
+    "sgd": ("relu", "tanh", "sigmoid", "softmax"),
+    "adam": ("relu", "tanh", "softmax"),
+}
+DEPTH_DRAWS, DEPTH_NETWORKS = 10, 3
 CONTROLS = ("softmax_times_width", "softmax_cold", "softmax_layer_norm", "sigmoid_flat")
 SQUARED, ENTROPY = "squared_error", "cross_entropy"
 PAIRINGS = {
@@ -664,8 +668,8 @@ def _depth_cells() -> tuple[Cell, ...]:
     return tuple(
         {
             **dict(zip(names, kind, strict=True)),
-            "draws": 4,
-            "networks": 3,
+            "draws": DEPTH_DRAWS,
+            "networks": DEPTH_NETWORKS,
             "steps": OPTIMIZERS[kind[0]][0],
         }
         for kind in kinds

@@ -366,6 +366,22 @@ def test_shared_key_needs_a_key():
         plotting.shared_key(figure, panels)
 
 
+def test_shared_key_refuses_two_looks_for_one_name():
+    figure, panels = figure_of(rows=2)
+    every = {name: np.ones(3) for name in ("training, at the end", "test, at the end")}
+    fewer = {"test, at the end": np.ones(3)}
+    for axes, curves in zip(panels, (every, fewer), strict=True):
+        plotting.relation(axes, [1, 2, 3], curves, x_label="units", label="loss")
+    with pytest.raises(ValueError, match="all panels, got two looks for 'test, at the end'"):
+        plotting.shared_key(figure, panels)
+    figure, panels = figure_of(rows=2)
+    for axes, colour in zip(panels, ("red", "blue"), strict=True):
+        axes.fill_between([0, 1], 0, 1, color=colour, label="saturated")
+        axes.legend()
+    with pytest.raises(ValueError, match="two looks for 'saturated'"):
+        plotting.shared_key(figure, panels)
+
+
 def without_colour(style):
     return style["linestyle"], style["marker"]
 

@@ -1,11 +1,13 @@
 """Gradient descent on a stack against torch's own optimiser and modules, one network at a time."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from rai_utils.data import moons, three_clusters
+from rai_utils.data import moons, moons_draw, three_clusters
 from rai_utils.experiments.activation_saturation.descent import descend, race, set_intercepts
 from rai_utils.models import Architecture, build_mlp
 
@@ -18,10 +20,10 @@ def stacked(activation="tanh", seeds=range(3), dtype=torch.float64, depth=2):
     return build_mlp(shape, seeds, "xavier", dtype=dtype)
 
 
-def sgd(module, rate, steps, order=None):
+def sgd(module, rate, steps, order=None, data=DATA):
     """Train one network with torch's own optimiser; return its losses and the way it went."""
     optimiser = torch.optim.SGD(module.parameters(), lr=rate)
-    x, y = DATA.x.double(), DATA.y.double()
+    x, y = data.x.double(), data.y.double()
     losses, path = [], 0.0
     for step in range(steps + 1):
         rows = slice(None) if order is None else order[step]
@@ -103,14 +105,40 @@ def test_snapshots_hold_the_weights_of_their_step():
         assert torch.equal(a, b)
 
 
-def test_a_race_is_won_by_the_rate_that_a_loop_finds():
-    grid = (0.01, 0.3, 1.0, 1e8)
-    model = stacked(seeds=range(5))
-    winner = race(model, DATA, grid, 150, 0.35)
-    arrivals = [descend(model, DATA, [rate] * 5, 150, goal=0.35).reached_at for rate in grid]
-    last = [np.sort(steps)[4] for steps in arrivals]  # 90 % of five are all five
-    assert winner.rate == grid[int(np.argmin(last))]
-    assert winner.steps == min(last)
+def test_a_race_is_won_by_the_start_and_the_rate_that_a_loop_finds():
+    grid, gains = (0.01, 0.3, 1.0, 1e8), (0.1, 1.0, 2.0)
+    shape = Architecture((2, 5, 5, 1), "tanh")
+    starts = [build_mlp(shape, range(5), "xavier", gain) for gain in gains]
+    drawn = [moons_draw(number) for number in range(5)]
+    won = race(starts, drawn, grid, 150, 0.35)
+    last = {
+        (start, rate): np.sort(descend(model, drawn, [rate] * 5, 150, goal=0.35).reached_at)[4]
+        for start, model in enumerate(starts)
+        for rate in grid
+    }  # 90 % of five are all five
+    assert won.steps == min(last.values()) == last[won.start, won.rate]
+    # Of equal ones the rate nearest to the middle, then the earlier start.
+    again = race([starts[1]] * 2, drawn, (0.9999, 1.0, 1.0001, 1e-4), 150, 0.35)
+    assert (again.start, again.rate) in [(0, 1.0), (0, 1.0001)]
+
+
+def test_each_network_descends_on_its_own_draw_and_along_its_own_bend():
+    shape = Architecture((2, 5, 5, 1), "elu")
+    model = build_mlp(shape, range(3), "he", dtype=torch.float64)
+    drawn = [moons(40, seed=number, held_out=10) for number in range(3)]
+    bend = partial(nn.functional.elu, alpha=0.5)
+    for named, activation in (({}, nn.ELU()), ({"bend": bend}, nn.ELU(0.5))):
+        run = descend(model, drawn, RATES, 10, **named)
+        for place, (rate, data) in enumerate(zip(RATES, drawn, strict=True)):
+            parts = [activation if isinstance(m, nn.ELU) else m for m in model.as_module(place)]
+            losses, _ = sgd(nn.Sequential(*parts), rate, 10, data=data)
+            np.testing.assert_allclose(run.loss[:, place], losses, rtol=1e-10)
+    one = descend(model, drawn[0], RATES, 10, bend=bend)
+    assert one.loss[0, 0] == pytest.approx(run.loss[0, 0])
+    batched = descend(model, drawn, RATES, 3, batch=8, order_seed=5)
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(5)).split(8)
+    losses, _ = sgd(model.as_module(1), RATES[1], 3, order, drawn[1])
+    np.testing.assert_allclose(batched.loss[:, 1], losses, rtol=1e-10)
 
 
 def test_arrays_and_ranges_are_sequences_too():
@@ -119,12 +147,12 @@ def test_arrays_and_ranges_are_sequences_too():
     expected = descend(model, DATA, RATES, 5, snapshot_at=[0, 5])
     np.testing.assert_array_equal(run.loss, expected.loss)
     assert list(run.snapshots) == [0, 5]
-    assert race(model, DATA, np.array([1e-4, 0.3]), 5, 1e-6).rate == 0.3
+    assert race([model], DATA, np.array([1e-4, 0.3]), 5, 1e-6).rate == 0.3
 
 
 def test_a_race_that_nobody_finishes_goes_to_the_lowest_loss():
     model = stacked(seeds=range(3))
-    winner = race(model, DATA, (1e-4, 0.3), 5, 1e-6)
+    winner = race([model], DATA, (1e-4, 0.3), 5, 1e-6)
     assert winner.rate == 0.3 and np.isinf(winner.steps)
 
 
@@ -159,9 +187,18 @@ def test_what_does_not_fit_is_refused():
         with pytest.raises(ValueError, match=message):
             descend(model, **given)
     with pytest.raises(ValueError, match="grid"):
-        race(model, DATA, (), 5, 0.1)
+        race([model], DATA, (), 5, 0.1)
     with pytest.raises(ValueError, match=r"rates must be above 0, got 0\.0"):
-        race(model, DATA, (0.1, 0.0), 5, 0.1)
+        race([model], DATA, (0.1, 0.0), 5, 0.1)
+    with pytest.raises(ValueError, match="starts must hold at least one"):
+        race([], DATA, (0.1,), 5, 0.1)
+    with pytest.raises(ValueError, match="one data set, or 3, got 2"):
+        descend(model, [DATA] * 2, RATES, 1)
+    with pytest.raises(ValueError, match="of classes and of one size"):
+        descend(model, [DATA, DATA, moons(30, held_out=10)], RATES, 1)
+    skips = build_mlp(Architecture((2, 5, 5, 1), "tanh", skip_connections=True), range(3))
+    with pytest.raises(ValueError, match="must be without skips"):
+        descend(skips, [DATA] * 3, RATES, 1)
     flat = build_mlp(Architecture((2, 1), "leaky_relu"), [0])
     with pytest.raises(ValueError, match="hidden layer"):
         descend(flat, DATA, [0.1], 1, initial_slope=0.1)

@@ -6,8 +6,10 @@ import torch
 from torch import nn
 
 from rai_utils.data import digits
+from rai_utils.experiments.activation_saturation import image_race
 from rai_utils.experiments.activation_saturation.image_race import (
     ERROR,
+    cells,
     load,
     network,
     race_cell,
@@ -53,22 +55,60 @@ def test_digits_are_the_draw_of_their_number():
         load("MNIST", 0)
 
 
-def test_cifar_is_read_as_openml_holds_it(monkeypatch):
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Twenty noisy pictures of two classes as OpenML would give them, and how often it is asked."""
     pixels = np.random.default_rng(0).integers(0, 255, (20, 3072))
-    labels = np.array(["3", "7"] * 10)
-    monkeypatch.setattr("sklearn.datasets.fetch_openml", lambda **asked: (pixels, labels))
+    pixels[1::2, :1024] //= 8  # the second class has little red
+    asked = []
+
+    def fetch(**given):
+        asked.append(given)
+        return pixels, np.array(["3", "7"] * 10)
+
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
+    for kept in (image_race.load, image_race._cifar):
+        kept.cache_clear()
+    yield pixels, asked
+    for kept in (image_race.load, image_race._cifar):
+        kept.cache_clear()
+
+
+def test_cifar_is_read_once_and_as_openml_holds_it(stand_in):
+    pixels, asked = stand_in
     x, y = load("CIFAR-10", 0)
     assert x.shape == (20, 3, 32, 32) and y[:2].tolist() == [3, 7]
     # Red is the first third of a row, and rows of the picture follow each other.
     again = x * torch.from_numpy(pixels.astype(np.float32)).view(-1, 3, 32, 32).std(0)
     expected = torch.from_numpy(pixels[:, 1024 + 32 * 5 + 7].astype(np.float32))
     torch.testing.assert_close(again[:, 1, 5, 7], expected - expected.mean(), rtol=1e-4, atol=1e-3)
+    assert load("CIFAR-10", 1)[0] is x and load("CIFAR-10", 0)[0] is x
+    assert len(asked) == 1
+
+
+def test_cifar_has_a_network_and_steps_of_its_own(stand_in, monkeypatch):
+    channels = []
+
+    def watched(*given):
+        channels.append(given[-1])
+        return network(*given)
+
+    monkeypatch.setattr(image_race, "network", watched)
+    assert all(cell["most_steps"] * 128 >= 40 * 50_000 for cell in cells("CIFAR-10"))
+    monkeypatch.setattr(image_race, "BATCH", 20)
+    (cell,) = [c for c in cells("CIFAR-10") if (c["activation"], c["start"]) == ("relu", "tuned")]
+    monkeypatch.setitem(image_race.STARTS, "tuned", (0.5, 1.0, 1.4))
+    monkeypatch.setattr(image_race, "RATES", (0.001, 0.01, 0.1))
+    few = {"networks": 2, "tuning_networks": 1, "most_steps": 12, "look_every": 4}
+    found = race_cell(**cell | few, images="CIFAR-10")
+    assert found["inside"] is not None and set(channels) == {(32, 32, 64)}
+    assert all(steps in (4, 8) for steps in found["steps"])  # they arrive, at a look
 
 
 def test_the_race_takes_what_is_fastest_on_other_networks(monkeypatch):
     asked = []
 
-    def steps(activation, gain, rate, seed, most, images):
+    def steps(activation, gain, rate, seed, most, images, look_every):
         asked.append(seed)
         return min(most, int(50 * abs(np.log(rate / 0.3)) + 10 * abs(gain - 2) + 5 + seed % 3))
 

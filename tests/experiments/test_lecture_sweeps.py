@@ -3,13 +3,44 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits as entropy
 
 from rai_utils import tuning
-from rai_utils.data import moons, moons_draw
-from rai_utils.experiments.activation_saturation import rates
+from rai_utils.data import exclusive_or, moons, moons_draw
+from rai_utils.experiments.activation_saturation import convergence, rates
 from rai_utils.experiments.network_basics import training
 from rai_utils.models import Architecture, build_mlp
 from rai_utils.training import Phase, Watch, evaluate, fit_backprop
+
+
+def test_steps_are_raced_from_the_start_and_rate_that_won_on_other_draws(monkeypatch):
+    few = {"KINDS": ("xavier",), "GAINS": (1.0, 2.0, 4.0), "RATES": (0.03, 0.3, 1.0)}
+    for name, value in (few | {"TUNING_NETWORKS": 2}).items():
+        monkeypatch.setattr(convergence, name, value)
+    found = convergence.convergence_cell("Moons", 2, "ELU, α = 2", 2, 150)
+    kind, gain = found["start"]
+    rate = found["learning_rate"]
+    assert found["inside"] == (gain == 2.0 and rate == 0.3)
+    for number in range(2):
+        data = moons_draw(number)
+        start = convergence.small("elu", 2, data, kind, gain, [number]).as_module(0)
+        module = nn.Sequential(*(nn.ELU(2.0) if isinstance(m, nn.ELU) else m for m in start))
+        optimiser, steps = torch.optim.SGD(module.parameters(), lr=rate), 0
+        while (loss := entropy(module(data.x)[:, 0], data.y)) > convergence.GOAL and steps < 150:
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            steps += 1
+        assert abs(found["steps"][number] - steps) <= 1 and 0 < steps < 150
+    tuned_on = [moons_draw(convergence.FIRST_TUNING + k) for k in range(2)]
+    models = [
+        convergence.small("elu", 2, tuned_on[0], "xavier", g, [1100, 1101]) for g in few["GAINS"]
+    ]
+    won = convergence.race(
+        models, tuned_on, few["RATES"], 150, 0.1, bend=convergence.RECIPES["ELU, α = 2"].bend
+    )
+    assert (few["GAINS"][won.start], won.rate, won.steps) == (gain, rate, found["tuning_steps"])
 
 
 def test_the_zig_zag_is_measured_up_to_the_goal():
@@ -51,6 +82,22 @@ def test_random_features_are_the_untrained_ones_and_learning_beats_them(monkeypa
     model = build_mlp(shape, [number], "torch_default", found["random_gain"])
     (accuracy,) = training.logistic_regression_on_features(model, data)
     assert found["random"][1] == accuracy
+
+
+def test_networks_on_draws_of_their_own_are_each_trained_by_itself():
+    shape, rates = Architecture((2, 4, 2, 1), "tanh"), (1e-5, 0.05)
+    models, accuracies, drawn = training.train_on_draws("XOR", shape, 3, 60, rates, 2)
+    for number in range(3):
+        data = exclusive_or(seed=number, held_out_seed=10_000 + number)
+        assert torch.equal(drawn[number].x, data.x)
+        start = build_mlp(shape, [number], "xavier")
+        fit = fit_backprop(start, data, Phase(60, 0.05, "adam"), device="cpu")
+        assert accuracies[number] == pytest.approx(fit.history.accuracy[-1, 0], abs=0.011)
+        own = models.select([number])
+        for ours, theirs in zip(own.parameters(), fit.model.parameters(), strict=True):
+            torch.testing.assert_close(ours.detach(), theirs.detach(), rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="problem must be one of circles, XOR"):
+        training.train_on_draws("suns", shape, 1, 1, rates, 2)
 
 
 def test_stopping_on_accuracy_takes_the_first_highest():

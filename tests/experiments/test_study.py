@@ -71,6 +71,7 @@ SMALLEST = {
     "relax-your-own": {"passes": 2, "networks": 2, "rates": [0.01, 0.03]},
     "relax-costs": {"rounds": 1, "repeats": 1},
     "convergence": {"networks": 2, "most_steps": 4},
+    "convergence-usual": {"networks": 2, "most_steps": 4},
     "softmax-curves": {"widths": [2], "tuned_at": 2, "draws": 1, "starts": 2, "steps": 2},
     "softmax-outputs": {"networks": 1, "steps": 2},
     "softmax-depth": {"width": 4, "draws": 1, "networks": 2, "steps": 2},
@@ -102,6 +103,8 @@ CONSTANTS = {
     "demo-author": {"AUTHOR_STEPS": {"backprop": 2, "RAI": 3}},
     "methods": {"DEEP": Architecture((2, 4, 4, 1)), "TUNING_NETWORKS": 2},
     "learned-features": {"GAINS": (1.0, 4.0), "RATES": (0.01, 0.1)},
+    "convergence": {"GAINS": (1.0,), "RATES": (0.1, 1.0), "TUNING_NETWORKS": 2},
+    "convergence-usual": {"RATES": (0.1, 1.0), "TUNING_NETWORKS": 2},
     "schedules": {
         "SCHEDULES": {
             name: tuple(replace(each, steps=2) for each in rounds)

@@ -5,6 +5,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 from rai_utils import plotting, training
 from rai_utils.publishing import restyle as restyling
@@ -119,9 +120,29 @@ def test_the_data_of_a_published_figure_give_its_picture_without_training(name, 
     on_a_page = published.shape[1] > 200 * plotting.HALF_PAGE
     plotting.use_style(plotting.PAGE if on_a_page else plotting.HALF_PAGE)
     figure = redraw(json.loads(stem.with_suffix(".json").read_text(encoding="utf-8")))
+    assert {label: found for label, found in looks(figure).items() if len(found) > 1} == {}
     file = io.BytesIO()
     bare(figure).savefig(file, dpi=200)
     file.seek(0)
     drawn = plt.imread(file)
     assert drawn.shape == published.shape
     assert np.abs(drawn - published).mean() < 0.002
+
+
+def looks(figure):
+    """Return the colours, dashes and markers of the lines of each label, in all panels."""
+    found = {}
+    for line in (line for axes in bare(figure).axes for line in axes.get_lines()):
+        if not str(line.get_label()).startswith("_"):
+            look = to_hex(line.get_color()), line.get_linestyle(), line.get_marker()
+            found.setdefault(line.get_label(), set()).add(look)
+    return found
+
+
+def test_two_looks_of_one_label_are_found():
+    figure, panels = plotting.figure(rows=2)
+    for axes, marker in zip(panels, "os", strict=True):
+        axes.plot([0, 1], [0, 1], color="black", linestyle="-", marker=marker, label="loss")
+        axes.plot([0, 1], [1, 0], color="red", label="error")
+    assert looks(figure)["loss"] == {("#000000", "-", "o"), ("#000000", "-", "s")}
+    assert len(looks(figure)["error"]) == 1

@@ -23,6 +23,7 @@ from rai_utils.relaxation import output_loss
 from rai_utils.training import batches, check_data, loss_for, update_rule
 
 Array = NDArray[np.float64]
+Bend = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,13 @@ class Descent:
 
 def descend(
     model: StackedMLP,
-    dataset: Dataset,
+    dataset: Dataset | Sequence[Dataset],
     learning_rates: Sequence[float],
     steps: int,
     *,
     goal: float | None = None,
     initial_slope: float | None = None,
+    bend: Bend | None = None,
     batch: int | None = None,
     order_seed: int = 0,
     snapshot_at: Sequence[int] = (),
@@ -64,17 +66,19 @@ def descend(
 ) -> Descent:
     """Run gradient descent; with a goal, until every network has reached it or failed.
 
-    Each of the networks has a learning rate, above 0, of its own; all have the same examples. What
-    is out of range or does not fit is refused with a ValueError.
+    Each of the networks has a learning rate, above 0, of its own. What is out of range or does not
+    fit is refused with a ValueError.
 
     Args:
         model: the networks to start from; left as they are.
-        dataset: the examples, the same for all networks.
+        dataset: the examples of all networks, or as many data sets of classes as there are
+            networks, each with as many examples: a draw for each.
         learning_rates: one for each network, above 0.
         steps: updates at most, at least 1.
         goal: the training loss to reach, above 0; None to make all steps.
         initial_slope: where the trained negative slopes start, one for each hidden layer and
             network; None for the architecture's own activation. Needs ``"leaky_relu"``.
+        bend: an activation in place of the architecture's, which autograd can follow.
         batch: examples of a step, drawn without replacement in each pass over the data; None
             for all of them.
         order_seed: seed of that order.
@@ -82,15 +86,23 @@ def descend(
         enough: with a goal, ends the run too; it is given ``reached_at`` as it stands.
     """
     architecture = model.architecture
-    loss_name = loss_for(dataset.task)
-    check_data(architecture, dataset, loss_name)
+    drawn = [dataset] if isinstance(dataset, Dataset) else list(dataset)
+    first = drawn[0]
+    loss_name = loss_for(first.task)
+    for each in drawn:
+        check_data(architecture, each, loss_name)
+    _check_draws(drawn, model.seeds)
+    if architecture.skip_connections and (bend or len(drawn) > 1):
+        raise ValueError(f"networks must be without skips, got {architecture}")
     own_rates = one_each(learning_rates, model.seeds, "learning rate", above=0)
     steps = whole_number(steps, "steps", 1)
     snapshot_at = whole_numbers(snapshot_at, "snapshot_at", most=steps)
     goal = None if goal is None else number(goal, "goal", above=0)
-    rows = batches(len(dataset.x), len(dataset.x) if batch is None else batch, order_seed)
+    rows = batches(len(first.x), len(first.x) if batch is None else batch, order_seed)
     dtype = model.weights[0].dtype
-    x, y = dataset.x.to(dtype), dataset.y
+    x, y = first.x.to(dtype), first.y
+    if len(drawn) > 1:  # (networks, examples, features) and (networks, examples)
+        x, y = torch.stack([each.x.to(dtype) for each in drawn]), torch.stack([d.y for d in drawn])
     y = y.to(dtype) if y.is_floating_point() else y
     runs = len(architecture.runs)
     leaves = [p.detach().clone().requires_grad_() for p in (*model.weights, *model.biases)]
@@ -116,8 +128,8 @@ def descend(
     snapshots: dict[int, StackedMLP] = {}
 
     def find_loss(rows: Tensor) -> Tensor:
-        inputs, labels = (x, y) if batch is None else (x[rows], y[rows])
-        z = _outputs(architecture, leaves[:runs], leaves[runs:], slopes, inputs)
+        inputs, labels = (x, y) if batch is None else (x[..., rows, :], y[..., rows])
+        z = _outputs(architecture, leaves[:runs], leaves[runs:], slopes, inputs, bend)
         return output_loss(z, labels, architecture.output_activation, loss_name)
 
     def find_gradients(loss: Tensor) -> tuple[Tensor, ...]:
@@ -162,62 +174,79 @@ MOST = 0.9
 
 @dataclass(frozen=True)
 class Race:
-    """Which learning rate was first.
+    """Which start and learning rate were first.
 
     Attributes:
-        rate: the winner.
+        start: place of the winner among the starts.
+        rate: the winner's.
         steps: step by which 90 % of the winner's seeds were there; infinite if none was.
     """
 
+    start: int
     rate: float
     steps: float
 
 
 def race(
-    model: StackedMLP,
-    dataset: Dataset,
+    starts: Sequence[StackedMLP],
+    dataset: Dataset | Sequence[Dataset],
     grid: Sequence[float],
     steps: int,
     goal: float,
     *,
     initial_slope: float | None = None,
+    bend: Bend | None = None,
 ) -> Race:
-    """Find the learning rate that first brings 90 % of the seeds to a training loss, the goal.
+    """Find the start and the learning rate that first bring 90 % of the networks to the goal.
 
-    All rates of the grid run side by side from the same networks, one a seed (use seeds that no
-    reported number uses), and the race ends with the first one that is there: no other can be
-    faster. If none gets there in so many steps, the one with the most seeds there wins, and among
-    equals the one with the lowest median loss at the end. An empty grid is refused with a
-    ValueError.
+    All rates run side by side from every start, and the race ends with the first pair that is
+    there: no other can be faster. Of pairs that are there at the same step the one with the rate
+    nearest to the middle of the grid wins, and of these the earlier start. If none gets there, the
+    one with the most networks there wins, and among equals the one with the lowest median loss at
+    the end. No start and no rate are refused with a ValueError.
+
+    Args:
+        starts: the same networks from each start, of seeds that no reported number uses.
+        dataset: as for ``descend``, for the networks of one start.
+        grid: the learning rates.
+        steps: updates at most.
+        goal: a training loss.
+        initial_slope, bend: as for ``descend``.
     """
     grid = numbers(grid, "learning rates", above=0)
     if not grid:
         raise ValueError("grid must hold at least one learning rate, got none")
-    seeds = model.seeds
+    if not starts:
+        raise ValueError("starts must hold at least one, got none")
+    seeds = starts[0].seeds
+    pairs = [(start, rate) for start in range(len(starts)) for rate in grid]
 
-    def by_rate(values: Array) -> Array:
-        return values.reshape(len(grid), seeds)
+    def by_pair(values: Array) -> Array:
+        return values.reshape(len(pairs), seeds)
 
     def there(reached_at: Array) -> Array:
-        return np.quantile(by_rate(reached_at), MOST, axis=1, method="inverted_cdf")
+        return np.quantile(by_pair(reached_at), MOST, axis=1, method="inverted_cdf")
 
     run = descend(
-        stack([model] * len(grid)),
-        dataset,
-        np.repeat(grid, seeds).tolist(),
+        stack([starts[start] for start, _ in pairs]),
+        dataset if isinstance(dataset, Dataset) else [*dataset] * len(pairs),
+        [rate for _, rate in pairs for _ in range(seeds)],
         steps,
         goal=goal,
         initial_slope=initial_slope,
+        bend=bend,
         enough=lambda reached_at: bool(np.isfinite(there(reached_at)).any()),
     )
     arrived = there(run.reached_at)
     if np.isfinite(arrived).any():
-        winner = int(arrived.argmin())
+        off_middle = [abs(2 * grid.index(rate) - len(grid) + 1) for _, rate in pairs]
+        winner = int(np.lexsort((off_middle, arrived))[0])
     else:
-        missing = np.isinf(by_rate(run.reached_at)).sum(1)
-        last = np.median(np.nan_to_num(by_rate(run.loss[-1]), nan=np.inf, posinf=np.inf), axis=1)
+        missing = np.isinf(by_pair(run.reached_at)).sum(1)
+        last = np.median(np.nan_to_num(by_pair(run.loss[-1]), nan=np.inf, posinf=np.inf), axis=1)
         winner = int(np.lexsort((last, missing))[0])
-    return Race(float(grid[winner]), float(arrived[winner]))
+    start, rate = pairs[winner]
+    return Race(start, float(rate), float(arrived[winner]))
 
 
 def set_intercepts(model: StackedMLP, value: float) -> StackedMLP:
@@ -229,6 +258,15 @@ def set_intercepts(model: StackedMLP, value: float) -> StackedMLP:
         [*biases, model.biases[-1].detach().clone()],
         model.drawn_from,
     )
+
+
+def _check_draws(drawn: Sequence[Dataset], networks: int) -> None:
+    if len(drawn) not in (1, networks):
+        raise ValueError(f"there must be one data set, or {networks}, got {len(drawn)}")
+    if len(drawn) > 1 and (
+        drawn[0].task == "regression" or len({each.x.shape for each in drawn}) > 1
+    ):
+        raise ValueError("several data sets must be of classes and of one size, got others")
 
 
 def _check_leaky(architecture: Architecture) -> None:
@@ -244,15 +282,23 @@ def _outputs(
     biases: Sequence[Tensor],
     slopes: Tensor | None,
     x: Tensor,
+    bend: Bend | None = None,
 ) -> Tensor:
-    """z_T of the plain forward pass, (S, examples, l_T); with slopes, h = z or slope · z."""
-    if slopes is None:
+    """z_T of the plain forward pass, (S, examples, l_T); with slopes, h = z or slope · z.
+
+    x is (examples, l₀), or (S, examples, l₀) where each network has its own.
+    """
+    if slopes is None and bend is None and x.ndim == 2:
         return forward(architecture, weights, biases, x)
-    h = x.expand(weights[0].shape[1], *x.shape)
+    activation = bend or architecture.activation.function
+    h = x if x.ndim == 3 else x.expand(weights[0].shape[1], *x.shape)
     for run, weight, bias in zip(architecture.runs[:-1], weights, biases, strict=False):
         for offset in range(run.layers):
             z = affine(h, weight[offset], bias[offset])
-            h = torch.where(z > 0, z, slopes[run.first + offset - 1] * z)
+            if slopes is None:
+                h = activation(z)
+            else:
+                h = torch.where(z > 0, z, slopes[run.first + offset - 1] * z)
     return affine(h, weights[-1][0], biases[-1][0])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rai_utils import data, tuning
 from rai_utils.checks import one_of, whole_number
@@ -18,12 +19,14 @@ from rai_utils.experiments.sweep import Sweep, grid
 from rai_utils.models import (
     Architecture,
     StackedMLP,
+    affine,
     build_mlp,
     confirmation_seeds,
     development_seeds,
     stack,
 )
-from rai_utils.training import Fit, Phase, Watch, evaluate, fit_backprop
+from rai_utils.relaxation import output_loss
+from rai_utils.training import Fit, Phase, Watch, evaluate, fit_backprop, module_steps
 
 PROBLEMS = {"circles": data.circles, "XOR": data.exclusive_or}
 UNITS = (2, 4, 8, 32)
@@ -113,6 +116,69 @@ def features_cell(
             0 < at < len(grid) - 1 for grid, at in zip(grids, place, strict=True) if len(grid) > 1
         )
     return found
+
+
+def train_on_draws(
+    problem: str,
+    shape: Architecture,
+    networks: int,
+    steps: int,
+    rates: Sequence[float],
+    tuning_networks: int,
+) -> tuple[StackedMLP, np.ndarray, list[Dataset]]:
+    """Train by Adam from Xavier's start, each network on a draw of the data of its own.
+
+    Args:
+        problem: a key of ``PROBLEMS``.
+        shape: of the networks.
+        networks: as many to report, of seeds and draws from 0.
+        steps: of Adam.
+        rates: of which the one is taken with the lowest mean held-out loss on development
+            networks and draws.
+        tuning_networks: how many of these.
+
+    Returns:
+        The networks, their accuracies on the training part, (networks,), and their draws.
+    """
+    one_of(problem, PROBLEMS, "problem")
+
+    def fit(numbers: Sequence[int], rate: float) -> tuple[StackedMLP, list[Dataset]]:
+        model, drawn = build_mlp(shape, numbers, "xavier"), [_draw(problem, n) for n in numbers]
+        x, y = torch.stack([each.x for each in drawn]), torch.stack([each.y for each in drawn])
+        # Adam goes number by number, so the sum of all losses trains each network by itself.
+        optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+        for _ in module_steps(optimizer, lambda: _losses(model, x, y).sum(), steps):
+            pass
+        return model, drawn
+
+    def try_rates(tried: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        rows = []
+        for rate in tried:
+            model, drawn = fit(development_seeds(tuning_networks), rate)
+            judged = [
+                evaluate(model.select([place]), each.held_out_x, each.held_out_y, each.task)
+                for place, each in enumerate(drawn)
+            ]
+            rows.append(np.array(judged)[..., 0])  # (networks, loss and accuracy)
+        losses, accuracies = np.moveaxis(rows, 2, 0)  # (rates, networks) each
+        return np.nan_to_num(losses, nan=np.inf), accuracies
+
+    chosen = tuning.search(try_rates, rates, tuning_networks).rate
+    model, drawn = fit(confirmation_seeds(networks), chosen)
+    accuracies = [
+        float(evaluate(model.select([place]), each.x, each.y, each.task)[1][0])
+        for place, each in enumerate(drawn)
+    ]
+    return model, np.array(accuracies), drawn
+
+
+def _losses(model: StackedMLP, x: Tensor, y: Tensor) -> Tensor:
+    """Training loss of each network on examples of its own, (seeds, examples, …): (seeds,)."""
+    activation = model.architecture.activation.function
+    *hidden, top = model.layers()
+    for layer in hidden:
+        x = activation(affine(x, *layer))
+    return output_loss(affine(x, *top), y, model.architecture.output_activation)
 
 
 def overfitted(width: int, number: int, steps: int) -> tuple[Fit, Dataset, Dataset]:
