@@ -494,6 +494,17 @@ def test_a_relaxed_loss_that_blows_up_names_its_step_and_layer(data):
     assert fit.history.evaluated_at.tolist() == [0]
 
 
+@pytest.mark.parametrize(("run", "layer"), [(1, 3), (2, 4)])
+def test_the_first_layer_of_a_relaxed_loss_that_is_not_finite_is_named(run, layer, data):
+    model = build_mlp(Architecture((2, 5, 5, 5, 1)), [0, 1], dtype=torch.float64)
+    targets = forward_targets(model, data.x, relaxation_plan(model.architecture, (1, 3)))
+    with torch.no_grad():
+        model.weights[run][-1, 1] = torch.nan
+    fit = fit_relaxed(model, data, Phase(3, 0.1), targets=targets)
+    (failure,) = fit.history.failures
+    assert (failure.position, failure.step, failure.layer) == (1, 0, layer)
+
+
 @pytest.mark.parametrize("name", training.UPDATE_RULES)
 def test_a_rule_says_whether_its_steps_hang_on_their_number(name):
     rule, rates = training.update_rule(name), torch.full((3, 4), 0.1)
