@@ -1,5 +1,8 @@
 """Fits against the slow twin: ordinary networks, ordinary hooks, torch's own optimiser loop."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
@@ -468,6 +471,47 @@ def test_classes_take_the_greatest_output():
     assert count_correct(z, torch.tensor([1, 2]), "softmax").tolist() == [1]
     assert count_correct(z[..., :1], torch.tensor([0.0, 1.0]), "identity").tolist() == [2]
     assert count_correct(z[..., :1], torch.tensor([0.0, 1.0]), "sigmoid").tolist() == [1]
+    even = torch.tensor([[[0.0], [0.5]]])  # a probability of ½ is not above ½
+    assert count_correct(even, torch.tensor([0.0, 1.0]), "sigmoid").tolist() == [2]
+    assert count_correct(even, torch.tensor([0.0, 0.0]), "identity").tolist() == [2]
+
+
+def test_a_step_takes_what_it_computes_and_not_what_its_reader_does(monkeypatch):
+    now = 0.0
+
+    def takes(seconds):
+        def work(*_):
+            nonlocal now
+            now += seconds
+
+        return work
+
+    monkeypatch.setattr(training, "perf_counter", lambda: now)
+    seconds = []
+    for step in training.steps(takes(1), takes(2), takes(4), range(3), seconds):
+        if step.updates == 1:
+            _ = step.gradients
+        takes(100)()
+    assert seconds == [7, 7, 7]
+
+
+CONFIGURED = """
+import torch
+from rai_utils import configure
+{before}
+configure(2)
+assert torch.get_num_threads() == 2
+assert not (torch.full((1_000_000,), 1e-30) * 1e-10).any()
+"""
+
+
+@pytest.mark.parametrize("before", ["", "torch.full((1_000_000,), 1e-30) * 1e-10"])
+def test_denormals_are_read_as_0_in_every_thread_or_the_process_is_refused(before):
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-c", CONFIGURED.format(before=before)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode == 0) == (not before), done.stderr
+    assert ("RuntimeError: configure must come before" in done.stderr) == bool(before)
 
 
 def test_a_loss_that_is_not_finite_sets_its_seed_aside_and_keeps_the_record(data):
@@ -492,6 +536,17 @@ def test_a_relaxed_loss_that_blows_up_names_its_step_and_layer(data):
     assert 0 < failure.step < 400
     assert 1 <= failure.layer <= 4
     assert fit.history.evaluated_at.tolist() == [0]
+
+
+@pytest.mark.parametrize(("run", "layer"), [(1, 3), (2, 4)])
+def test_the_first_layer_of_a_relaxed_loss_that_is_not_finite_is_named(run, layer, data):
+    model = build_mlp(Architecture((2, 5, 5, 5, 1)), [0, 1], dtype=torch.float64)
+    targets = forward_targets(model, data.x, relaxation_plan(model.architecture, (1, 3)))
+    with torch.no_grad():
+        model.weights[run][-1, 1] = torch.nan
+    fit = fit_relaxed(model, data, Phase(3, 0.1), targets=targets)
+    (failure,) = fit.history.failures
+    assert (failure.position, failure.step, failure.layer) == (1, 0, layer)
 
 
 @pytest.mark.parametrize("name", training.UPDATE_RULES)
@@ -671,7 +726,10 @@ class TorchsRprop:
 def test_leaving_out_dead_layers_changes_no_bit(decay, monkeypatch):
     model = build_mlp(Architecture((2, *[10] * 70, 1)), [0, 1])
     data = moons(examples=20, held_out=20)
-    phase, watch = Phase(30, 0.1, weight_decay=decay), Watch(evaluate_at=(15, 30), inspect_at=range(31))
+    phase, watch = (
+        Phase(30, 0.1, weight_decay=decay),
+        Watch(evaluate_at=(15, 30), inspect_at=range(31)),
+    )
     ours = fit_backprop(model, data, phase, watch=watch, device="cpu")
     in_full = training.forward
     monkeypatch.setattr(training, "forward", lambda *arguments: in_full(*arguments[:5]))
