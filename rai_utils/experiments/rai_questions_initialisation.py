@@ -30,6 +30,7 @@ from rai_utils.models import (
     development_seeds,
     forward,
     pre_activations,
+    stack,
 )
 from rai_utils.relaxation import (
     OutputLoss,
@@ -253,26 +254,24 @@ def handover_parts_cell(
     relaxed = relaxed_phase(hidden_layers, "sigmoid")
     compile_rprop()
     handed_over = fit_relaxed(start, data, relaxed, watch=_end(relaxed.steps)).model
-    phase = backprop_phase(hidden_layers, backprop_steps)
-    result: dict[str, Any] = {"train": [], "held_out": []}
-    for first, last in parts:
-        history = fit_backprop(
-            handed_over,
-            data,
-            phase,
-            watch=Watch(evaluate_at=_tens(backprop_steps)),
-            find=gradients_of(range(first, last + 1)),
-        ).history
-        best = _lowest(history)
-        result["train"] += _plain(history.accuracy[best])
-        result["held_out"] += _plain(history.held_out_accuracy[best])
-    return result
+    history = fit_backprop(
+        stack([handed_over] * len(parts)),
+        data,
+        backprop_phase(hidden_layers, backprop_steps),
+        watch=Watch(evaluate_at=_tens(backprop_steps)),
+        find=gradients_of([range(first, last + 1) for first, last in parts]),
+    ).history
+    losses = np.where(np.isfinite(history.loss), history.loss, np.inf)  # (evaluations, parts)
+    best = losses.argmin(0), np.arange(len(parts))
+    scores = {"train": history.accuracy, "held_out": history.held_out_accuracy}
+    return {name: _plain(values[best]) for name, values in scores.items()}
 
 
-def gradients_of(layers: Collection[int]) -> Callable[..., tuple[Tensor, ...]]:
+def gradients_of(trained: Sequence[Collection[int]]) -> Callable[..., tuple[Tensor, ...]]:
     """Return backpropagation's gradients with 0 for all but some layers, which Rprop leaves alone.
 
-    As ``fit_backprop`` takes them: those of ``model.weights``, then of ``model.biases``.
+    ``trained`` are the layers of each network that keep theirs. As ``fit_backprop`` takes them:
+    those of ``model.weights``, then of ``model.biases``.
     """
 
     def find(model: StackedMLP, x: Tensor, y: Tensor, *, loss: OutputLoss) -> tuple[Tensor, ...]:
@@ -282,8 +281,9 @@ def gradients_of(layers: Collection[int]) -> Callable[..., tuple[Tensor, ...]]:
         total = output_loss(z, y, architecture.output_activation, loss).sum()
         gradients = torch.autograd.grad(total, leaves)
         for gradient, run in zip(gradients, architecture.runs * 2, strict=True):
-            others = [i for i in range(run.layers) if run.first + i not in layers]
-            gradient[others] = 0.0
+            for network, layers in enumerate(trained):
+                others = [i for i in range(run.layers) if run.first + i not in layers]
+                gradient[others, network] = 0.0
         return gradients
 
     return find

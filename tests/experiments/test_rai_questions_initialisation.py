@@ -320,7 +320,7 @@ def test_a_second_phase_of_some_layers_leaves_the_others_as_they_were():
     phase = replace(backprop_phase(4, 60), steps=60)
     for position, layers in enumerate(((1, 2), (4, 5))):
         watch = Watch(range(0, 61, 10))
-        found = fit_backprop(relaxed, data, phase, watch=watch, find=gradients_of(layers))
+        found = fit_backprop(relaxed, data, phase, watch=watch, find=gradients_of([layers]))
         before, after = ([*model.layers()] for model in (relaxed, found.model))
         moved = [
             layer
@@ -333,8 +333,10 @@ def test_a_second_phase_of_some_layers_leaves_the_others_as_they_were():
         for one, other in zip(found.model.weights, again.weights, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
         best = found.history.loss[:, 0].argmin()
-        assert cell["train"][position] == found.history.accuracy[best, 0]
-        assert cell["held_out"][position] == found.history.held_out_accuracy[best, 0]
+        # Two networks at once may round in another way than one.
+        assert cell["train"][position] == pytest.approx(found.history.accuracy[best, 0], abs=0.02)
+        held_out = found.history.held_out_accuracy[best, 0]
+        assert cell["held_out"][position] == pytest.approx(held_out, abs=0.02)
 
 
 def test_the_two_sides_of_a_comparison_of_smallest_steps_begin_alike():

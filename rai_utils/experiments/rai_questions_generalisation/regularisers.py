@@ -248,16 +248,15 @@ class Regulariser:
 
     Attributes:
         train: (networks, data, phase, strength) -> trained networks.
-        strengths: what is tried, ascending: widened until the best lies inside or at ``end``.
+        strengths: what is tried, ascending: until the best lies inside, or at one of ``ends``.
         meaning: what the strength is.
-        end: the strength next to no regulariser, beyond which there is nothing to try; None where
-            it goes on.
+        ends: strengths beyond which there is nothing more to try of this regulariser.
     """
 
     train: Train
     strengths: tuple[float, ...]
     meaning: str
-    end: float | None = None
+    ends: tuple[float, ...] = ()
 
 
 REGULARISERS: dict[str, Regulariser] = {
@@ -282,12 +281,13 @@ REGULARISERS: dict[str, Regulariser] = {
         )[0],
         (1.1, 1.25, 1.5, 2.0, 4.0),
         f"factor on λ = 1, {GROWTH_ROUNDS - 1} times",
+        ends=(1.1,),  # a factor of 1 is rounds alone
     ),
     "multipliers": Regulariser(
         lambda model, data, phase, rounds: fit_with_multipliers(model, data, phase, int(rounds))[0],
         (2, 3, 5, 10, 20),
         "rounds",
-        end=2,  # in one round there is no multiplier yet
+        ends=(2,),  # in one round there is no multiplier yet
     ),
     "target noise": Regulariser(
         lambda model, data, phase, deviation: _relaxed(
@@ -307,19 +307,20 @@ REGULARISERS: dict[str, Regulariser] = {
         lambda model, data, phase, points: fit_stopped(model, data, phase, int(points)),
         (5, 10, 20, 40, 100),
         "steps compared",
+        ends=(5, 100),  # how closely the run is looked through, from hardly to nearly every step
     ),
     "renewed targets": Regulariser(
         lambda model, data, phase, rounds: fit_renewed(model, data, phase, int(rounds)),
         (2, 5, 10, 20, 40),
         "rounds",
-        end=2,  # one round is plain RAI
+        ends=(2,),  # one round is plain RAI
     ),
     # What the rounds do by themselves: they start the optimiser afresh.
     "rounds alone": Regulariser(
         lambda model, data, phase, rounds: fit_growing(model, data, phase, [1.0] * int(rounds))[0],
         (2, 5, 10, 20, 40),
         "rounds",
-        end=2,
+        ends=(2,),
     ),
     "backprop": Regulariser(
         lambda model, data, phase, rate: (
@@ -405,7 +406,7 @@ def chosen_strengths(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, dic
 
 
 def at_edges(chosen: dict[str, dict[str, dict[str, Any]]]) -> list[tuple[str, str, float]]:
-    """Return what lies at an edge of its range that is no ``end``: problem, regulariser, strength.
+    """Return the problem, regulariser and strength at each edge of a range that is no end of it.
 
     The argument is what ``chosen_strengths`` returns.
     """
@@ -414,7 +415,7 @@ def at_edges(chosen: dict[str, dict[str, dict[str, Any]]]) -> list[tuple[str, st
         for name, cell in best.items():
             strengths, strength = REGULARISERS[name].strengths, cell["strength"]
             outermost = strength in (strengths[0], strengths[-1])
-            if outermost and strength != REGULARISERS[name].end:
+            if outermost and strength not in REGULARISERS[name].ends:
                 found.append((problem, name, strength))
     return found
 
