@@ -109,13 +109,13 @@ def convergence_cell(
     starts = [(kind, gain) for gain, kind in product(GAINS, KINDS)]
     starts = [USUAL[one_of(recipe, USUAL, "recipe")]] if usual else starts
     trials = [small(how.activation, depth, drawn[0], *start, tuning) for start in starts]
-    kind_of = {"initial_slope": how.slope, "bend": how.bend}
-    won = race(trials, drawn, RATES, most_steps, GOAL, **kind_of)
+    bends: dict[str, Any] = {"initial_slope": how.slope, "bend": how.bend}
+    won = race(trials, drawn, RATES, most_steps, GOAL, **bends)
     kind, gain = starts[won.start]
     reported = confirmation_seeds(networks)
     drawn = [draw(number) for number in reported]
     model = small(how.activation, depth, drawn[0], kind, gain, reported)
-    run = descend(model, drawn, [won.rate] * networks, most_steps, goal=GOAL, **kind_of)
+    run = descend(model, drawn, [won.rate] * networks, most_steps, goal=GOAL, **bends)
     slopes = None
     if run.slopes is not None:
         slopes = [[s if np.isfinite(s) else None for s in row] for row in run.slopes.tolist()]

@@ -239,7 +239,7 @@ def race(
     )
     arrived = there(run.reached_at)
     if np.isfinite(arrived).any():
-        off_middle = [abs(2 * grid.index(rate) - len(grid) + 1) for _, rate in pairs]
+        off_middle = np.array([abs(2 * grid.index(rate) - len(grid) + 1) for _, rate in pairs])
         winner = int(np.lexsort((off_middle, arrived))[0])
     else:
         missing = np.isinf(by_pair(run.reached_at)).sum(1)

@@ -160,7 +160,7 @@ def train_on_draws(
                 for place, each in enumerate(drawn)
             ]
             rows.append(np.array(judged)[..., 0])  # (networks, loss and accuracy)
-        losses, accuracies = np.moveaxis(rows, 2, 0)  # (rates, networks) each
+        losses, accuracies = np.moveaxis(np.array(rows), 2, 0)  # (rates, networks) each
         return np.nan_to_num(losses, nan=np.inf), accuracies
 
     chosen = tuning.search(try_rates, rates, tuning_networks).rate
