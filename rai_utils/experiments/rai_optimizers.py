@@ -32,6 +32,7 @@ from rai_utils.models import (
     stack,
 )
 from rai_utils.relaxation import (
+    RelaxedLoss,
     Targets,
     forward_targets,
     guided_targets,
@@ -124,6 +125,34 @@ def starting_targets(
     return targets
 
 
+def changed(
+    loss: Callable[..., RelaxedLoss], reads_signs: bool = False, target_ratio: float = 1.0
+) -> Callable[..., RelaxedLoss]:
+    """Return a relaxed loss whose gradients a method sees otherwise, for one fit.
+
+    Args:
+        loss: to change.
+        reads_signs: whether it sees the sign of each gradient alone.
+        target_ratio: factor on the gradients of the targets; where steps are proportional to the
+            gradient, the rate of the targets over that of the weights.
+    """
+    is_new = True
+
+    def objective(*arguments: Any, **options: Any) -> RelaxedLoss:
+        nonlocal is_new
+        if is_new:
+            is_new = False
+            for leaf in (leaf for leaves in arguments[1:4] for leaf in leaves):
+                if reads_signs:
+                    leaf.register_hook(torch.sign)
+            for leaf in arguments[3]:
+                if target_ratio != 1:
+                    leaf.register_hook(lambda gradient: gradient * target_ratio)
+        return loss(*arguments, **options)
+
+    return objective
+
+
 def fit_by_rule(
     model: StackedMLP,
     data: Dataset,
@@ -132,12 +161,16 @@ def fit_by_rule(
     objective: str,
     residual: float = 0.0,
     watch: Watch | None = None,
+    reads_signs: bool = False,
+    target_ratio: float = 1.0,
 ) -> Fit:
     """Train networks on an objective by the update rule of the phase; arguments as elsewhere."""
     targets = starting_targets(objective, model, data, residual)
     if targets is None:
         return fit_backprop(model, data, phase, watch=watch, device="cpu")
     loss = resting(REST) if objective == "guided" else relaxed_loss
+    if reads_signs or target_ratio != 1:
+        loss = changed(loss, reads_signs, target_ratio)
     data = replace(data, x=targets.x)
     return fit_relaxed(
         model, data, phase, targets=targets, objective=loss, watch=watch, device="cpu"
@@ -229,6 +262,8 @@ def depth_cell(
     tuning_networks: int,
     networks: int,
     residual: float = 0.0,
+    reads_signs: bool = False,
+    target_ratio: float = 1.0,
 ) -> dict[str, Any]:
     """Tune a method on networks and data of development, then fit networks that chose nothing.
 
@@ -241,6 +276,7 @@ def depth_cell(
         networks: how many are fitted then, network k to draw k.
         residual: above 0 they are fitted a second time, at the same rate, from targets that miss
             the forward pass by noise of this standard deviation.
+        reads_signs, target_ratio: as in ``changed``, on the relaxed and the guided objective.
 
     Returns:
         ``learning_rates`` tried, mean ``losses`` there (None: one was not finite),
@@ -253,6 +289,8 @@ def depth_cell(
     architecture = Architecture((2, *[width] * hidden_layers, 1))
     compile_rprop()
     fit = partial(fit_by_rule if method.rule else fit_lbfgs, objective=objective)
+    if reads_signs or target_ratio != 1:
+        fit = partial(fit, reads_signs=reads_signs, target_ratio=target_ratio)
     found = tune(
         fit,
         build_mlp(architecture, development_seeds(tuning_networks)),
@@ -497,7 +535,11 @@ STAGES: tuple[tuple[int, str, Sequence[str]], ...] = (
     (30, "guided", tuple(METHODS)),
     (100, "plain", tuple(METHODS)),
 )
-MARKS = [0, 200]
+MARKS = [0, 20, 50, 100, 200]
+# Rates of targets over rates of weights, up to about n l_t/2 of the hidden layers, by which the
+# curvature of a target is below that of weights.
+TARGET_RATIOS = (10.0, 100.0, 1000.0)
+LINEAR_METHODS = ("SGD", "momentum", "Nesterov")
 
 
 def _depth_cells() -> tuple[Cell, ...]:
@@ -512,6 +554,23 @@ def _depth_cells() -> tuple[Cell, ...]:
         }
         for depth, objective, methods in STAGES
         for name in methods
+    )
+
+
+def _apart_cells() -> tuple[Cell, ...]:
+    """What tells the parts of Rprop's success apart, on the relaxed objective."""
+    # Adagrad on signs divides the rate by the root of the number of moves.
+    ways = [("Adagrad", depth, {"reads_signs": True}) for depth in (3, 10, 30, 100)]
+    ways += [
+        (name, depth, {"target_ratio": ratio})
+        for depth in (3, 10)
+        for name in LINEAR_METHODS
+        for ratio in TARGET_RATIOS
+    ]
+    setting = {"width": WIDTH, "steps": STEPS, "tuning_networks": 3, "networks": NETWORKS}
+    return tuple(
+        {"optimizer": name, "objective": "relaxed", "hidden_layers": depth, **setting, **change}
+        for name, depth, change in ways
     )
 
 
@@ -533,5 +592,6 @@ def _curvature_cells() -> tuple[Cell, ...]:
 
 SWEEPS = (
     Sweep("optimizers-depths", _depth_cells(), depth_cell),
+    Sweep("optimizers-apart", _apart_cells(), depth_cell),
     Sweep("optimizers-curvature", _curvature_cells(), curvature_cell),
 )
