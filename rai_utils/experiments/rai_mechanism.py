@@ -525,6 +525,9 @@ def _network_cells() -> tuple[Cell, ...]:
     return tuple({"network": network, **shape} for network in range(NETWORKS))
 
 
+# Thresholds in units of the sum of the sizes of a gradient's terms, from networks from 1000 on.
+RELATIVE_THRESHOLDS = (1e-3, 0.1)
+
 # First steps in units of 1/√width.
 UNITS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 # Those inside the window, and those that must lie outside.
@@ -570,13 +573,14 @@ def _fresh_window_cells() -> tuple[Cell, ...]:
     """What judges the window: networks that no other sweep has, their number fixed before."""
     return tuple(
         cell
-        for depth, widths, units in (
-            (100, (20, 50, 100), JUDGED_UNITS),
-            (30, (20, 50, 100, 200), UNITS),
+        for depth, widths, units, networks in (
+            (100, (20, 50, 100), JUDGED_UNITS, NETWORKS),
+            (30, (20, 50, 100), UNITS, NETWORKS),
+            (30, (200,), UNITS, 4),
         )
         for width in widths
         for cell in _relay_cells(
-            NETWORKS, FRESH, hidden_layers=depth, width=width, rates=_in_units(width, units)
+            networks, FRESH, hidden_layers=depth, width=width, rates=_in_units(width, units)
         )
     )
 
@@ -598,18 +602,33 @@ def _residual_cells() -> tuple[Cell, ...]:
         for residual in (0.0, 1e-8, 1e-6)
     ]
     ways += [(residual, 0.0, False, "float64") for residual in (0.0, 1e-8)]
-    return tuple(
+    cells = [
         cell
         for residual, threshold, is_centred, precision in ways
         for cell in _relay_cells(
-            5,
+            NETWORKS,
             hidden_layers=30,
             residual=residual,
             threshold=threshold,
             is_centred=is_centred,
             precision=precision,
         )
-    )
+    ]
+    cells += [
+        cell
+        for is_centred in (False, True)
+        for threshold in RELATIVE_THRESHOLDS
+        for residual in (0.0, 1e-8, 1e-6)
+        for cell in _relay_cells(
+            NETWORKS,
+            hidden_layers=30,
+            residual=residual,
+            threshold=threshold,
+            is_relative=True,
+            is_centred=is_centred,
+        )
+    ]
+    return tuple(cells)
 
 
 def _partial_cells() -> tuple[Cell, ...]:
