@@ -80,6 +80,8 @@ SMALLEST = {
     "guided-controls": {"hidden_layers": 3, "steps": 2},
     "guided-rests": {"hidden_layers": 3, "steps": 2},
     "guided-pays": {"hidden_layers": 3, "steps": 2},
+    "guided-digits": {"hidden_layers": 3, "steps": 2},
+    "guided-null": {"hidden_layers": 3, "steps": 2},
     "guided-splices": {"hidden_layers": 3, "steps": 2},
     "guided-tasks": {"hidden_layers": 3, "steps": 2},
     "guided-shallow": {"steps": 2},
