@@ -288,9 +288,10 @@ def depth_cell(
     one_of(objective, OBJECTIVES, "objective")
     architecture = Architecture((2, *[width] * hidden_layers, 1))
     compile_rprop()
-    fit = partial(fit_by_rule if method.rule else fit_lbfgs, objective=objective)
+    options: dict[str, Any] = {"objective": objective}
     if reads_signs or target_ratio != 1:
-        fit = partial(fit, reads_signs=reads_signs, target_ratio=target_ratio)
+        options |= {"reads_signs": reads_signs, "target_ratio": target_ratio}
+    fit = partial(fit_by_rule if method.rule else fit_lbfgs, **options)
     found = tune(
         fit,
         build_mlp(architecture, development_seeds(tuning_networks)),
@@ -560,7 +561,9 @@ def _depth_cells() -> tuple[Cell, ...]:
 def _apart_cells() -> tuple[Cell, ...]:
     """What tells the parts of Rprop's success apart, on the relaxed objective."""
     # Adagrad on signs divides the rate by the root of the number of moves.
-    ways = [("Adagrad", depth, {"reads_signs": True}) for depth in (3, 10, 30, 100)]
+    ways: list[tuple[str, int, Cell]] = [
+        ("Adagrad", depth, {"reads_signs": True}) for depth in (3, 10, 30, 100)
+    ]
     ways += [
         (name, depth, {"target_ratio": ratio})
         for depth in (3, 10)
