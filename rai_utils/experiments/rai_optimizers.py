@@ -505,9 +505,14 @@ def curvature_cell(
     return found
 
 
+# Length of a float64 gradient that is rounding: of terms that cancel, by the kernels of one
+# processor to 0 and of another to 1e-17 or so.
+ROUNDING = 1e-14
+
+
 def _cosine(one: Tensor, other: Tensor) -> float | None:
-    """Return the cosine of two vectors, None where it has no meaning."""
-    if not one.any() or not other.any():
+    """Return the cosine of two vectors, None where one is 0 or rounding and it has no meaning."""
+    if min(float(one.norm()), float(other.norm())) <= ROUNDING:
         return None
     return float(cosine_similarity(one, other, dim=0, eps=0.0))
 
