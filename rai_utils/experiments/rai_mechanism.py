@@ -632,8 +632,8 @@ def _residual_cells() -> tuple[Cell, ...]:
 
 
 def _partial_cells() -> tuple[Cell, ...]:
-    ways = [("every 2nd", False, 100, 5, [0.1, 0.14])]
-    ways += [(name, False, 100, 2, [0.14]) for name in ("first half", "last half")]
+    ways = [("every 2nd", False, 100, NETWORKS, [0.1, 0.14])]
+    ways += [(name, False, 100, NETWORKS, [0.14]) for name in ("first half", "last half")]
     rates = [0.05, 0.1, 0.14]
     ways += [(name, way, 30, 3, rates) for name in SUBSETS for way in (False, True)]
     return tuple(
