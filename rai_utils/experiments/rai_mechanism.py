@@ -22,6 +22,7 @@ from rai_utils.diagnostics import logistic_regression
 from rai_utils.experiments.sweep import Cell, Sweep
 from rai_utils.models import Architecture, StackedMLP, build_mlp, forward, pre_activations, stack
 from rai_utils.relaxation import (
+    RelaxationPlan,
     RelaxedLoss,
     Targets,
     forward_targets,
@@ -50,6 +51,8 @@ AFTER_FRONT = 120
 # First step of Rprop in the second phase of a hand-over at 100 hidden layers.
 SECOND_RATE = 1e-4
 NETWORKS = 10
+# Number of the first network that confirms what others have suggested.
+FRESH = 100
 # Held-out accuracy above which a network has left chance.
 LEFT_CHANCE = 0.7
 # Layers whose directions are published, of 100 hidden ones and the output.
@@ -113,16 +116,77 @@ def centred(model: StackedMLP) -> StackedMLP:
     return StackedMLP(shape, weights, biases, model.drawn_from)
 
 
-def with_dead_zone(threshold: float) -> Objective:
-    """Return the relaxed loss with gradients that count as 0 below a size, for one fit."""
-    hooked = False
+@torch.no_grad()
+def term_sizes(
+    plan: RelaxationPlan,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    values: Sequence[Tensor],
+    x: Tensor,
+    y: Tensor,
+) -> list[Tensor]:
+    """Return what the gradient of each number would be if none of its terms cancelled.
+
+    The relaxed loss is a sum over layers, examples and units, and the gradient of a number is the
+    sum of what each of these pulls; here their sizes are added. For r_t = ẑ_t − z_t, with n
+    examples, of a weight, a bias and a target
+
+        2/(n l_t) Σ_i |r_tij h_ik|,    2/(n l_t) Σ_i |r_tij|,
+        2/(n l_t) |r_tik| + 2/(n l_{t+1}) |φ'(z_tik)| Σ_j |r_{t+1,ij} W_{t+1,jk}|,
+
+    and |σ(z_T) − y|/n more for a target of the output. Arguments as of ``relaxed_loss``.
+
+    Returns:
+        Sizes of the shapes of weights, biases and values, in this order.
+
+    Raises:
+        ValueError: a layer that is not relaxed.
+    """
+    architecture = plan.architecture
+    if len(plan.layers) < architecture.depth:
+        raise ValueError(f"every layer must be relaxed, got {len(plan.layers)} of {plan.layers}")
+    activation = architecture.activation
+    predicted = predictions(plan, weights, biases, values, x)
+    residuals = [(ours - v).abs() for ours, v in zip(predicted, values, strict=True)]
+    sizes = [torch.zeros_like(leaf) for leaf in (*weights, *biases, *values)]
+    runs = len(weights)
+    pulled = sizes[2 * runs :]
+    h = x.expand(values[0].shape[1], *x.shape)  # (seeds, examples, l_{t−1})
+    for layer, width in enumerate(architecture.widths[1:], 1):
+        run, (group, place) = architecture.run_of(layer), plan.locate(layer)
+        row = layer - architecture.runs[run].first
+        residual = residuals[group][place] * (2 / (len(x) * width))
+        sizes[run][row] = residual.mT @ h.abs()
+        sizes[runs + run][row] = residual.sum(1, keepdim=True)
+        pulled[group][place] += residual
+        if layer > 1:
+            below, at = plan.locate(layer - 1)
+            z = values[below][at]
+            slope = activation.pull_back(torch.ones_like(z), activation.kept(z, h)).abs()
+            pulled[below][at] += residual @ weights[run][row].abs() * slope
+        h = activation.function(values[group][place])
+    pulled[-1][-1] += (values[-1][-1].sigmoid() - y[:, None]).abs() / len(x)
+    return sizes
+
+
+def with_dead_zone(threshold: float, is_relative: bool = False) -> Objective:
+    """Return the relaxed loss with gradients that count as 0 below a size, for one fit.
+
+    Args:
+        threshold: the size.
+        is_relative: whether the size is so many times ``term_sizes``.
+    """
+    limits: list[Any] = []
 
     def objective(*arguments: Any, **options: Any) -> RelaxedLoss:
-        nonlocal hooked
-        if not hooked:
-            hooked = True
-            for leaf in (leaf for leaves in arguments[1:4] for leaf in leaves):
-                leaf.register_hook(lambda gradient: gradient * (gradient.abs() >= threshold))
+        leaves = [leaf for leaves in arguments[1:4] for leaf in leaves]
+        sizes = term_sizes(*arguments[:6]) if is_relative else [1.0] * len(leaves)
+        is_new = not limits
+        limits[:] = [threshold * size for size in sizes]
+        for place, leaf in enumerate(leaves if is_new else []):
+            leaf.register_hook(
+                lambda gradient, place=place: gradient * (gradient.abs() >= limits[place])
+            )
         return relaxed_loss(*arguments, **options)
 
     return objective
@@ -401,6 +465,7 @@ def relay_cell(
     is_centred: bool = False,
     residual: float = 0.0,
     threshold: float = 0.0,
+    is_relative: bool = False,
     relaxed: str = "all",
     precision: str = "float32",
 ) -> dict[str, Any]:
@@ -415,6 +480,7 @@ def relay_cell(
         is_centred: whether the network is written in ``centred`` coordinates.
         residual: standard deviation of what is added to targets that start as the forward pass.
         threshold: size below which a gradient counts as 0.
+        is_relative: whether that size is so many times the sum of the sizes of its terms.
         relaxed: a key of ``SUBSETS``.
         precision: ``"float32"`` or ``"float64"``.
 
@@ -444,7 +510,7 @@ def relay_cell(
         replace(data, x=targets.x),
         Phase(count, tuple(rates)),
         targets=targets,
-        objective=with_dead_zone(threshold) if threshold else relaxed_loss,
+        objective=with_dead_zone(threshold, is_relative) if threshold else relaxed_loss,
         watch=Watch(evaluate_at=(count,)),
     ).history
     ends = {"train": history.accuracy, "held_out": history.held_out_accuracy}
@@ -459,14 +525,25 @@ def _network_cells() -> tuple[Cell, ...]:
     return tuple({"network": network, **shape} for network in range(NETWORKS))
 
 
+# Thresholds in units of the sum of the sizes of a gradient's terms, from networks from 1000 on.
+RELATIVE_THRESHOLDS = (1e-3, 0.1)
+
 # First steps in units of 1/√width.
 UNITS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
+# Those inside the window, and those that must lie outside.
+INSIDE, OUTSIDE = (1.0, 1.4), (0.5, 4.0)
+JUDGED_UNITS = (0.5, 1.0, 1.4, 4.0)
 
 
-def _relay_cells(networks: int, **changes: Any) -> list[Cell]:
+def _relay_cells(networks: int, first: int = 0, **changes: Any) -> list[Cell]:
     """Return a cell for each of some networks, of the proposal's shape and step but for changes."""
     cell: Cell = {"hidden_layers": 100, "width": 100, "rates": [0.1], **changes}
-    return [{"network": network, **cell} for network in range(networks)]
+    return [{"network": network, **cell} for network in range(first, first + networks)]
+
+
+def _in_units(width: int, units: Sequence[float]) -> list[float]:
+    """Return first steps that are so many times 1/√width."""
+    return [float(f"{unit / width**0.5:.4g}") for unit in units]
 
 
 def _window_cells() -> tuple[Cell, ...]:
@@ -486,8 +563,24 @@ def _window_cells() -> tuple[Cell, ...]:
             networks,
             hidden_layers=depth,
             width=width,
-            rates=[float(f"{unit / width**0.5:.4g}") for unit in UNITS],
+            rates=_in_units(width, UNITS),
             is_centred=is_centred,
+        )
+    )
+
+
+def _fresh_window_cells() -> tuple[Cell, ...]:
+    """What judges the window: networks that no other sweep has, their number fixed before."""
+    return tuple(
+        cell
+        for depth, widths, units, networks in (
+            (100, (20, 50, 100), JUDGED_UNITS, NETWORKS),
+            (30, (20, 50, 100), UNITS, NETWORKS),
+            (30, (200,), UNITS, 4),
+        )
+        for width in widths
+        for cell in _relay_cells(
+            networks, FRESH, hidden_layers=depth, width=width, rates=_in_units(width, units)
         )
     )
 
@@ -509,23 +602,38 @@ def _residual_cells() -> tuple[Cell, ...]:
         for residual in (0.0, 1e-8, 1e-6)
     ]
     ways += [(residual, 0.0, False, "float64") for residual in (0.0, 1e-8)]
-    return tuple(
+    cells = [
         cell
         for residual, threshold, is_centred, precision in ways
         for cell in _relay_cells(
-            5,
+            NETWORKS,
             hidden_layers=30,
             residual=residual,
             threshold=threshold,
             is_centred=is_centred,
             precision=precision,
         )
-    )
+    ]
+    cells += [
+        cell
+        for is_centred in (False, True)
+        for threshold in RELATIVE_THRESHOLDS
+        for residual in (0.0, 1e-8, 1e-6)
+        for cell in _relay_cells(
+            NETWORKS,
+            hidden_layers=30,
+            residual=residual,
+            threshold=threshold,
+            is_relative=True,
+            is_centred=is_centred,
+        )
+    ]
+    return tuple(cells)
 
 
 def _partial_cells() -> tuple[Cell, ...]:
-    ways = [("every 2nd", False, 100, 5, [0.1, 0.14])]
-    ways += [(name, False, 100, 2, [0.14]) for name in ("first half", "last half")]
+    ways = [("every 2nd", False, 100, NETWORKS, [0.1, 0.14])]
+    ways += [(name, False, 100, NETWORKS, [0.14]) for name in ("first half", "last half")]
     rates = [0.05, 0.1, 0.14]
     ways += [(name, way, 30, 3, rates) for name in SUBSETS for way in (False, True)]
     return tuple(
@@ -541,6 +649,7 @@ SWEEPS = (
     Sweep("mechanism-networks", _network_cells(), network_cell),
     Sweep("mechanism-balance", _balance_cells(), relay_cell),
     Sweep("mechanism-window", _window_cells(), relay_cell),
+    Sweep("mechanism-fresh-window", _fresh_window_cells(), relay_cell),
     Sweep("mechanism-partial", _partial_cells(), relay_cell),
     Sweep("mechanism-residuals", _residual_cells(), relay_cell),
 )

@@ -32,6 +32,7 @@ from rai_utils.models import (
     stack,
 )
 from rai_utils.relaxation import (
+    RelaxedLoss,
     Targets,
     forward_targets,
     guided_targets,
@@ -124,6 +125,34 @@ def starting_targets(
     return targets
 
 
+def changed(
+    loss: Callable[..., RelaxedLoss], reads_signs: bool = False, target_ratio: float = 1.0
+) -> Callable[..., RelaxedLoss]:
+    """Return a relaxed loss whose gradients a method sees otherwise, for one fit.
+
+    Args:
+        loss: to change.
+        reads_signs: whether it sees the sign of each gradient alone.
+        target_ratio: factor on the gradients of the targets; where steps are proportional to the
+            gradient, the rate of the targets over that of the weights.
+    """
+    is_new = True
+
+    def objective(*arguments: Any, **options: Any) -> RelaxedLoss:
+        nonlocal is_new
+        if is_new:
+            is_new = False
+            for leaf in (leaf for leaves in arguments[1:4] for leaf in leaves):
+                if reads_signs:
+                    leaf.register_hook(torch.sign)
+            for leaf in arguments[3]:
+                if target_ratio != 1:
+                    leaf.register_hook(lambda gradient: gradient * target_ratio)
+        return loss(*arguments, **options)
+
+    return objective
+
+
 def fit_by_rule(
     model: StackedMLP,
     data: Dataset,
@@ -132,12 +161,16 @@ def fit_by_rule(
     objective: str,
     residual: float = 0.0,
     watch: Watch | None = None,
+    reads_signs: bool = False,
+    target_ratio: float = 1.0,
 ) -> Fit:
     """Train networks on an objective by the update rule of the phase; arguments as elsewhere."""
     targets = starting_targets(objective, model, data, residual)
     if targets is None:
         return fit_backprop(model, data, phase, watch=watch, device="cpu")
     loss = resting(REST) if objective == "guided" else relaxed_loss
+    if reads_signs or target_ratio != 1:
+        loss = changed(loss, reads_signs, target_ratio)
     data = replace(data, x=targets.x)
     return fit_relaxed(
         model, data, phase, targets=targets, objective=loss, watch=watch, device="cpu"
@@ -229,6 +262,8 @@ def depth_cell(
     tuning_networks: int,
     networks: int,
     residual: float = 0.0,
+    reads_signs: bool = False,
+    target_ratio: float = 1.0,
 ) -> dict[str, Any]:
     """Tune a method on networks and data of development, then fit networks that chose nothing.
 
@@ -241,6 +276,7 @@ def depth_cell(
         networks: how many are fitted then, network k to draw k.
         residual: above 0 they are fitted a second time, at the same rate, from targets that miss
             the forward pass by noise of this standard deviation.
+        reads_signs, target_ratio: as in ``changed``, on the relaxed and the guided objective.
 
     Returns:
         ``learning_rates`` tried, mean ``losses`` there (None: one was not finite),
@@ -252,7 +288,10 @@ def depth_cell(
     one_of(objective, OBJECTIVES, "objective")
     architecture = Architecture((2, *[width] * hidden_layers, 1))
     compile_rprop()
-    fit = partial(fit_by_rule if method.rule else fit_lbfgs, objective=objective)
+    options: dict[str, Any] = {"objective": objective}
+    if reads_signs or target_ratio != 1:
+        options |= {"reads_signs": reads_signs, "target_ratio": target_ratio}
+    fit = partial(fit_by_rule if method.rule else fit_lbfgs, **options)
     found = tune(
         fit,
         build_mlp(architecture, development_seeds(tuning_networks)),
@@ -429,8 +468,7 @@ def curvature_cell(
         At each mark ``least`` and ``greatest`` eigenvalue, of weights and targets together;
         ``weights`` and ``targets``: eigenvalue of greatest size of each layer's block, (mark,
         layer); ``cosines``: of the objective's gradient and the plain one in the weights and bias
-        of each layer, None where one of the two is 0, to rounding if residuals make it;
-        ``held_out`` accuracy.
+        of each layer, None where one of the two is 0; ``held_out`` accuracy.
     """
     data = moons_draw(network).to("cpu", torch.float64)
     architecture = Architecture((2, *[width] * hidden_layers, 1))
@@ -439,8 +477,6 @@ def curvature_cell(
     ends = np.cumsum([0, *layer_sizes(architecture, len(data.x))])
     blocks = [slice(int(a), int(b)) for a, b in pairwise(ends)]
     depth = architecture.depth
-    # Where a target is the prediction of another kernel, the residual is a rounding error.
-    noise = 0.0 if objective == "plain" else 1e-15
     found: dict[str, list[Any]] = {
         name: [] for name in ("least", "greatest", "weights", "targets", "cosines", "held_out")
     }
@@ -462,19 +498,21 @@ def curvature_cell(
             ("greatest", greatest),
             ("weights", of_blocks[:depth]),
             ("targets", of_blocks[depth:]),
-            (
-                "cosines",
-                [_cosine(gradient[part], plain[part], noise) for part in blocks[:depth]],
-            ),
+            ("cosines", [_cosine(gradient[part], plain[part]) for part in blocks[:depth]]),
             ("held_out", accuracy[0]),
         ):
             found[name].append(values)
     return found
 
 
-def _cosine(one: Tensor, other: Tensor, noise: float) -> float | None:
-    """Return the cosine of two vectors, None where it has no meaning."""
-    if one.norm() <= noise or not other.any():
+# Length of a float64 gradient that is rounding: of terms that cancel, by the kernels of one
+# processor to 0 and of another to 1e-17 or so.
+ROUNDING = 1e-14
+
+
+def _cosine(one: Tensor, other: Tensor) -> float | None:
+    """Return the cosine of two vectors, None where one is 0 or rounding and it has no meaning."""
+    if min(float(one.norm()), float(other.norm())) <= ROUNDING:
         return None
     return float(cosine_similarity(one, other, dim=0, eps=0.0))
 
@@ -503,7 +541,11 @@ STAGES: tuple[tuple[int, str, Sequence[str]], ...] = (
     (30, "guided", tuple(METHODS)),
     (100, "plain", tuple(METHODS)),
 )
-MARKS = [0, 200]
+MARKS = [0, 20, 50, 100, 200]
+# Rates of targets over rates of weights, up to about n l_t/2 of the hidden layers, by which the
+# curvature of a target is below that of weights.
+TARGET_RATIOS = (10.0, 100.0, 1000.0)
+LINEAR_METHODS = ("SGD", "momentum", "Nesterov")
 
 
 def _depth_cells() -> tuple[Cell, ...]:
@@ -518,6 +560,25 @@ def _depth_cells() -> tuple[Cell, ...]:
         }
         for depth, objective, methods in STAGES
         for name in methods
+    )
+
+
+def _apart_cells() -> tuple[Cell, ...]:
+    """What tells the parts of Rprop's success apart, on the relaxed objective."""
+    # Adagrad on signs divides the rate by the root of the number of moves.
+    ways: list[tuple[str, int, Cell]] = [
+        ("Adagrad", depth, {"reads_signs": True}) for depth in (3, 10, 30, 100)
+    ]
+    ways += [
+        (name, depth, {"target_ratio": ratio})
+        for depth in (3, 10)
+        for name in LINEAR_METHODS
+        for ratio in TARGET_RATIOS
+    ]
+    setting = {"width": WIDTH, "steps": STEPS, "tuning_networks": 3, "networks": NETWORKS}
+    return tuple(
+        {"optimizer": name, "objective": "relaxed", "hidden_layers": depth, **setting, **change}
+        for name, depth, change in ways
     )
 
 
@@ -539,5 +600,6 @@ def _curvature_cells() -> tuple[Cell, ...]:
 
 SWEEPS = (
     Sweep("optimizers-depths", _depth_cells(), depth_cell),
+    Sweep("optimizers-apart", _apart_cells(), depth_cell),
     Sweep("optimizers-curvature", _curvature_cells(), curvature_cell),
 )

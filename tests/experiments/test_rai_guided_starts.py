@@ -24,6 +24,7 @@ from rai_utils.experiments.rai_guided_starts import (
     read_at_layers,
     resting,
     spliced,
+    spliced_cell,
 )
 from rai_utils.models import Architecture, build_mlp
 from rai_utils.relaxation import guided_targets
@@ -181,6 +182,25 @@ def test_a_spliced_network_computes_first_the_one_and_then_the_other(data, layer
     for model, original in zip((below, above), originals, strict=True):
         for name, value in model.as_module(0).state_dict().items():
             assert torch.equal(value, original[name])
+
+
+def test_a_cell_of_splices_puts_each_upper_part_on_the_lowest_two_layers():
+    found = spliced_cell(1, 3, 30)
+    parts = []
+    for problem in ("moons", "circles"):
+        data = rai_guided_starts.TASKS[problem](1)
+        start = network_of(data, 3, 1)
+        targets = guided_targets(start, data, [500_001])
+        phase, rest = Phase(30, 0.1, smallest_step=1e-12), resting(50)
+        fit = fit_relaxed(start, data, phase, targets=targets, objective=rest, device="cpu")
+        parts.append(fit.model.as_module(0))
+    data = rai_guided_starts.TASKS["moons"](1)
+    uppers = {"own": parts[0], "circles": parts[1], "untrained": start.as_module(0)}
+    for name, upper in uppers.items():
+        joined = nn.Sequential(*parts[0][:4], *upper[4:])  # a layer and its activation each
+        right = (joined(data.held_out_x)[:, 0] > 0.5) == (data.held_out_y > 0.5)
+        assert found[name] == pytest.approx(float(right.float().mean()), abs=2e-3)
+    assert found["own"] > 0.9 > found["untrained"]
 
 
 @pytest.mark.parametrize("task", [t for t in rai_guided_starts.TASKS if t != "MNIST-1D"])

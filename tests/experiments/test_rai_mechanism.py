@@ -13,7 +13,7 @@ from rai_utils.data import moons
 from rai_utils.experiments import rai_mechanism as mechanism
 from rai_utils.experiments.activation_saturation import saturation
 from rai_utils.models import Architecture, build_mlp, pre_activations, stack
-from rai_utils.relaxation import forward_targets, relaxation_plan
+from rai_utils.relaxation import forward_targets, relaxation_plan, relaxed_loss
 from rai_utils.training import Phase, Watch, fit_backprop, fit_relaxed
 
 DEEP = Architecture((2, *[30] * 16, 1))  # its examples are one point from about layer 10 on
@@ -66,6 +66,70 @@ def test_a_gradient_below_the_threshold_counts_as_0():
     expected = torch.where(plain.abs() >= threshold, plain, 0.0)
     assert 0 < int((expected[clear] == 0).sum()) < int(clear.sum())
     torch.testing.assert_close(one_step(threshold)[clear], expected[clear], rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("is_centred", [False, True])
+def test_the_sizes_of_terms_are_those_of_every_term_alone(is_centred):
+    model = build_mlp(Architecture((2, 4, 4, 3, 1)), [0], dtype=torch.float64)
+    model = mechanism.centred(model) if is_centred else model
+    data = mechanism.draw(0, 44).to("cpu", torch.float64)
+    plan = relaxation_plan(model.architecture)
+    values = [v + torch.randn_like(v) for v in forward_targets(model, data.x, plan).values]
+    shapes = [*model.weights, *model.biases, *values]
+    shapes = [leaf.detach() for leaf in shapes]
+    runs, n = len(model.weights), len(data.x)
+
+    def terms(*leaves):
+        """Every square and every output error, one number each, layer by layer."""
+        weights, biases, targets = leaves[:runs], leaves[runs : 2 * runs], leaves[2 * runs :]
+        layers = [
+            (w[row, 0], b[row, 0, 0])
+            for w, b in zip(weights, biases, strict=True)
+            for row in range(len(w))
+        ]
+        z = [group[place, 0] for group in targets for place in range(len(group))]
+        h, found = data.x, []
+        for (weight, bias), target in zip(layers, z, strict=True):
+            found.append((h @ weight.mT + bias - target).square().flatten() / target.numel())
+            h = target.sigmoid() - (0.5 if is_centred else 0)
+        errors = torch.nn.functional.binary_cross_entropy_with_logits(
+            z[-1][:, 0], data.y, reduction="none"
+        )
+        return torch.cat([*found, errors / n])
+
+    jacobians = torch.autograd.functional.jacobian(terms, tuple(shapes))
+    expected = [each.abs().sum(0) for each in jacobians]
+    parts = shapes[:runs], shapes[runs : 2 * runs], shapes[2 * runs :]
+    found = mechanism.term_sizes(plan, *parts, data.x, data.y)
+    for ours, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, reference)
+    with pytest.raises(ValueError, match="every layer must be relaxed"):
+        some = relaxation_plan(model.architecture, [1, 2])
+        mechanism.term_sizes(some, *parts, data.x, data.y)
+
+
+def test_a_relative_threshold_leaves_out_what_its_terms_cancel():
+    start, data = shallow(), mechanism.draw(0, 5)
+    settled = forward_targets(start, data.x, relaxation_plan(start.architecture))
+    moved = [v + torch.linspace(-1, 1, len(data.x))[:, None] ** 3 for v in settled.values]
+    targets = replace(settled, values=tuple(moved))
+    parts = start.weights, start.biases, targets.values
+    sizes = mechanism.term_sizes(targets.plan, *parts, data.x, data.y)
+
+    def steps(objective):
+        phase = Phase(1, 1.0, "sgd")
+        fit = fit_relaxed(start, data, phase, targets=targets, objective=objective)
+        ends = *fit.model.weights, *fit.model.biases, *fit.relaxed_targets.values
+        begins = (leaf for leaves in parts for leaf in leaves)
+        return [(end - begin).detach() for end, begin in zip(ends, begins, strict=True)]
+
+    kept = steps(mechanism.with_dead_zone(0.1, is_relative=True))
+    left_out = 0
+    for ours, whole, size in zip(kept, steps(relaxed_loss), sizes, strict=True):
+        expected = torch.where(whole.abs() >= 0.1 * size, whole, 0.0)
+        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-6)
+        left_out += int((expected != whole).sum())
+    assert left_out > 10
 
 
 def test_looking_sees_each_step_before_its_update_and_changes_nothing():

@@ -10,6 +10,7 @@ from rai_utils.experiments import rai_optimizers
 from rai_utils.experiments.rai_optimizers import (
     METHODS,
     OBJECTIVES,
+    changed,
     curvature_cell,
     depth_cell,
     extreme_curvatures,
@@ -76,6 +77,50 @@ def test_targets_start_off_the_forward_pass_by_the_residual_asked_for(data, mode
     assert starting_targets("plain", model, data) is None
     with pytest.raises(ValueError, match="objective must be one of plain, relaxed, guided"):
         starting_targets("magic", model, data)
+
+
+def written_steps(model, targets, data, phase, move):
+    """Relaxed descent written out, a gradient at a time; ``move`` takes gradient and position."""
+    parts = [*model.weights, *model.biases, *targets.values]
+    leaves = [part.detach().clone().requires_grad_() for part in parts]
+    runs = len(model.weights)
+    for step in range(phase.steps):
+        loss = relaxed_loss(
+            targets.plan, leaves[:runs], leaves[runs : 2 * runs], leaves[2 * runs :], data.x, data.y
+        )
+        gradients = torch.autograd.grad(loss.total.sum(), leaves)
+        for place, (leaf, gradient) in enumerate(zip(leaves, gradients, strict=True)):
+            leaf.data -= phase.learning_rate * move(gradient, place >= 2 * runs, step, place)
+    return leaves
+
+
+def test_signs_under_adagrad_are_sign_steps_over_the_root_of_the_moves(data, model):
+    targets, phase = starting_targets("relaxed", model, data, 0.3), Phase(5, 0.05, "adagrad")
+    moves = {}
+
+    def move(gradient, is_target, step, place):
+        moves[place] = moves.get(place, 0) + (gradient != 0)
+        return gradient.sign() / moves[place].clamp(min=1).sqrt()
+
+    expected = written_steps(model, targets, data, phase, move)
+    fit = fit_by_rule(model, data, phase, objective="relaxed", residual=0.3, reads_signs=True)
+    found = [*fit.model.weights, *fit.model.biases, *fit.relaxed_targets.values]
+    for ours, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, reference)
+
+
+def test_targets_move_at_a_rate_of_their_own(data, model):
+    targets, phase = starting_targets("relaxed", model, data, 0.3), Phase(4, 0.1, "sgd")
+    expected = written_steps(
+        model, targets, data, phase, lambda g, is_target, *_: 7 * g if is_target else g
+    )
+    fit = fit_by_rule(model, data, phase, objective="relaxed", residual=0.3, target_ratio=7.0)
+    found = [*fit.model.weights, *fit.model.biases, *fit.relaxed_targets.values]
+    for ours, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, reference)
+    one = fit_relaxed(model, data, phase, targets=targets, objective=changed(relaxed_loss))
+    plain = fit_by_rule(model, data, phase, objective="relaxed", residual=0.3)
+    assert torch.equal(one.model.weights[0], plain.model.weights[0])
 
 
 def torchs_lbfgs(parameters, find_loss, rate, evaluations):
