@@ -163,7 +163,7 @@ def train_on_draws(
         losses, accuracies = np.moveaxis(np.array(rows), 2, 0)  # (rates, networks) each
         return np.nan_to_num(losses, nan=np.inf), accuracies
 
-    chosen = tuning.search(try_rates, rates, tuning_networks).rate
+    chosen = tuning.search(try_rates, rates, development_seeds(tuning_networks)).rate
     model, drawn = fit(confirmation_seeds(networks), chosen)
     accuracies = [
         float(evaluate(model.select([place]), each.x, each.y, each.task)[1][0])
