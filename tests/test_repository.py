@@ -39,6 +39,7 @@ from rai_utils.publishing.pipeline import (
     filled_readme,
     read_profile,
 )
+from rai_utils.publishing.report import HIDDEN_OUTPUT
 from rai_utils.publishing.rules import (
     ANSWERS,
     HOLDS,
@@ -118,6 +119,12 @@ def test_the_effect_of_a_number_is_its_size_unless_it_is_named():
     numbers = [number for _, number in published_numbers() if number["measured"] is not None]
     own = [number for number in numbers if number["effect"] == abs(number["measured"])]
     assert len(own) > 0.9 * len(numbers)
+
+
+def test_every_claim_says_what_its_number_is():
+    claims = [claim for record in published_sets(ROOT).values() for claim in record["claims"]]
+    silent = [claim["id"] for claim in claims if not re.search(r"\bmeasured: ", claim["statement"])]
+    assert claims and silent == []
 
 
 def test_no_interval_of_an_accuracy_or_a_share_leaves_0_to_1():
@@ -377,6 +384,9 @@ def faults(notebook):
             lines.append(f"{where}: is longer than {longest} lines")
         if is_hidden(cell) != cell.metadata.get("jupyter", {}).get("source_hidden", False):
             lines.append(f"{where}: is hidden in JupyterLab or in Jupyter Book, not in both")
+        shown_again = HIDDEN_OUTPUT in cell.metadata.get("tags", [])
+        if shown_again != cell.metadata.get("jupyter", {}).get("outputs_hidden", False):
+            lines.append(f"{where}: hides its output in JupyterLab or in the report, not in both")
         for output in cell.outputs:
             if output.get("name") == "stderr":
                 lines.append(f"{where}: holds stderr")
@@ -391,6 +401,17 @@ def faults(notebook):
     if set(notebook.metadata) - {"kernelspec", "language_info"}:
         lines.append("metadata of a run")
     return lines
+
+
+def test_the_figure_of_the_first_screen_is_shown_once(notebook_name):
+    cells = nbformat.read(NOTEBOOK_FOLDER / f"{notebook_name}.ipynb", as_version=4).cells
+    first = set(re.findall(r"\.\./figures/[^/]+/([^)]+)\.png", cells[0].source))
+    drawn = [
+        set(re.findall(r"study\.figure\(\s*\"([^\"]+)\"", cell.source))
+        for cell in cells
+        if HIDDEN_OUTPUT in cell.metadata.get("tags", [])
+    ]
+    assert drawn == [first]
 
 
 def is_hidden(cell):
@@ -450,6 +471,10 @@ def test_a_good_notebook_has_no_faults():
         (
             lambda n: n.cells[2].metadata.update(jupyter={"source_hidden": True}),
             "cell x: is hidden",
+        ),
+        (
+            lambda n: n.cells[2].metadata.update(jupyter={"outputs_hidden": True}),
+            "cell x: hides its output",
         ),
         (
             lambda n: n.cells[2].outputs.append(new_output("stream", name="stderr", text="w")),

@@ -275,11 +275,12 @@ class Study:
         return "\n".join(lines)
 
     def claims_table(self) -> str:
-        """Return the claims as a Markdown table.
+        """Return the claims as a Markdown table, folded: their verdicts are said in lines.
 
         It holds trained numbers: tag the cell that shows it ``nbval-ignore-output``.
         """
         lines = [
+            "<details><summary>Each claim with its number, interval and rule</summary>\n",
             "| id | claim | measured | interval | seeds | rule | verdict |",
             "|---|---|---:|---|---:|---|---|",
         ]
@@ -295,7 +296,7 @@ class Study:
                 claim["verdict"],
             ]
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-        return "\n".join(lines)
+        return "\n".join([*lines, "\n</details>"])
 
     def _remove_earlier_set(self) -> None:
         path = self.publish_to / METRICS_FILE

@@ -200,7 +200,8 @@ def test_verdict_lines_and_table(study):
     study.claim("P5", "a | b", 1.0, at_least(1), tolerance=0)
     study.claim("P10", "c", Estimate(None, (0, 2), 4), at_most(1), tolerance=0)
     assert study.verdict_lines() == "P5   reproduced\nP10  not measured"
-    table = study.claims_table().splitlines()
+    opening, _, *table, _, closing = study.claims_table().splitlines()
+    assert opening.startswith("<details><summary>") and closing == "</details>"
     assert len(table) == 4
     assert table[2] == (
         "| P5 | a \\| b | 1 | – | – | ≥ 1 (lower end of the interval) | reproduced |"
