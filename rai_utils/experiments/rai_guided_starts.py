@@ -535,7 +535,7 @@ def _disturbed_cells() -> tuple[Cell, ...]:
     return tuple(
         {"task": "moons", "hidden_layers": 100, "network": network, "steps": 60, **END, **change}
         for change in (*changed, {"precision": "float64"})
-        for network in range(3)
+        for network in range(10)
     )
 
 

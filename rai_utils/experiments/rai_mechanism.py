@@ -570,7 +570,7 @@ def _window_cells() -> tuple[Cell, ...]:
 
 
 def _fresh_window_cells() -> tuple[Cell, ...]:
-    """What judges the window: networks that no other sweep has, their number fixed before."""
+    """What judges the window: networks that no other sweep has, their number fixed unseen."""
     return tuple(
         cell
         for depth, widths, units, networks in (
