@@ -815,7 +815,7 @@ def _fresh_handover_cells() -> tuple[Cell, ...]:
         (10, 10, 400, 0),
         (30, 10, 400, 0),
         (100, 10, 400, 0),
-        (300, 10, 300, 10),
+        (300, 10, 300, 5),
         (1000, 5, 300, 2),
     ):
         first = backprop_phase(depth, steps).learning_rate
