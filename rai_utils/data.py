@@ -108,7 +108,7 @@ def _check_examples(part: str, task: Task, x: Tensor, y: Tensor) -> None:
         raise ValueError(
             f"{part} inputs must have shape (examples, features), got {tuple(x.shape)}"
         )
-    several = task == "regression" and y.ndim == 2 and y.numel()
+    several = task == "regression" and y.ndim == 2 and y.shape[1] > 1
     if y.shape != (x.shape[:1] + y.shape[1:] if several else x.shape[:1]):
         raise ValueError(
             f"{part} labels must have shape ({x.shape[0]},), one for each example, "

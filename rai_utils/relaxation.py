@@ -54,24 +54,26 @@ def output_loss(
     - ``"cross_entropy"``: −log of the probability given to the label, from the sigmoid of one unit
       or the softmax of several, computed from z_T itself and so exact in the tails.
     - ``"squared_error"``: (ŷ − y)² with ŷ the output activation of z_T; labels of several classes
-      become one-hot vectors. Real labels may be several for an example, (examples, outputs).
+      become one-hot vectors.
 
     Args:
         z: pre-activations of the output layer, (seeds, examples, outputs).
-        y: labels, (examples,), whole numbers for several classes, else a TypeError; or (examples,
-            outputs).
+        y: labels, (examples,), or (seeds, examples) where each seed has examples of its own; whole
+            numbers for several classes, else a TypeError. Real labels of several outputs are
+            (examples, outputs).
         output_activation: ``"sigmoid"``, ``"softmax"`` or ``"identity"``.
         loss: which error; one that is unknown or does not go with the activation, a ValueError.
     """
     if loss not in ("cross_entropy", "squared_error"):
         raise ValueError(f"loss must be 'cross_entropy' or 'squared_error', got {loss!r}")
     outputs = z.shape[-1]
-    if y.ndim == 2 and (loss != "squared_error" or y.shape[1] != outputs):
+    several = outputs > 1 and y.ndim == 2 and y.is_floating_point()
+    if several and (loss != "squared_error" or y.shape[1] != outputs):
         raise ValueError(
             "labels of several numbers must be one for each output, with the loss 'squared_error', "
             f"got {y.shape[1]} for {outputs} outputs, with {loss!r}"
         )
-    if outputs == 1 or y.ndim == 2:
+    if outputs == 1 or several:
         y = y.to(z.dtype)
     elif y.is_floating_point():
         raise TypeError(f"labels of {outputs} classes must be integers, got {y.dtype}")
@@ -79,8 +81,8 @@ def output_loss(
         y = y.long()
     if loss == "squared_error":
         prediction = ACTIVATIONS[output_activation].function(z)
-        if y.ndim == 1:
-            y = y[:, None] if outputs == 1 else nn.functional.one_hot(y, outputs)
+        if not several:
+            y = y[..., None] if outputs == 1 else nn.functional.one_hot(y, outputs)
         return (prediction - y).square().mean((1, 2))
     if output_activation == "sigmoid" and outputs == 1:
         each = nn.functional.binary_cross_entropy_with_logits(

@@ -286,6 +286,6 @@ def test_labels_of_several_numbers_must_fit():
     x, y = torch.zeros(4, 2), torch.zeros(4, 2)
     with pytest.raises(ValueError, match=r"same number of outputs, got shapes \(4, 2\) and \(4,\)"):
         Dataset("two", "regression", x, y, x, y[:, 0])
-    for task, labels in (("regression", y[:3]), ("binary", y), ("regression", y[:, :0])):
+    for task, labels in (("regression", y[:3]), ("binary", y), ("regression", y[:, :1])):
         with pytest.raises(ValueError, match=r"training labels must have shape \(4,\)"):
             Dataset("two", task, x, labels, x, labels)

@@ -450,6 +450,17 @@ def test_output_losses_equal_torch():
     y = torch.tensor([0.0, 1, 1, 0, 1, 0], dtype=torch.float64)
     expected = nn.functional.mse_loss(z[1, :, 0], y)
     torch.testing.assert_close(output_loss(z[..., :1], y, "identity", "squared_error")[1], expected)
+    for own, outputs, loss, activation in (
+        (classes, 3, "cross_entropy", "softmax"),
+        (classes, 3, "squared_error", "softmax"),
+        (y, 1, "cross_entropy", "sigmoid"),
+        (y, 1, "squared_error", "sigmoid"),
+    ):  # each seed on examples of its own
+        labels = torch.stack([own, own.flip(0)])
+        both = output_loss(z[..., :outputs], labels, activation, loss)
+        for position in range(2):
+            alone = output_loss(z[position, None, :, :outputs], labels[position], activation, loss)
+            torch.testing.assert_close(both[position, None], alone)
     several = torch.randn(6, 3, dtype=torch.float64, generator=generator)
     expected = nn.functional.mse_loss(z[1], several)
     torch.testing.assert_close(output_loss(z, several, "identity", "squared_error")[1], expected)
