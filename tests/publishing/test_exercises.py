@@ -8,7 +8,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from rai_utils.publishing.exercises import main, without_solutions
 from rai_utils.publishing.pipeline import ROOT
 
-FOLDED = [p for p in sorted(ROOT.glob("notebooks/*.ipynb")) if "<details" in p.read_text("utf-8")]
+FOLDED = [
+    p for p in sorted(ROOT.glob("notebooks/*.ipynb")) if "Try first: " in p.read_text("utf-8")
+]
 FOLD = "<details><summary>Try first: why $1 + 1$?</summary>\n\nBecause $2$.\n</details>"
 
 
