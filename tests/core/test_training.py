@@ -901,6 +901,15 @@ def test_the_time_of_every_step_is_taken(data):
             r"targets are of layers \(1, 2\), got \(1,\)",
         ),
         (
+            lambda model, data: fit_relaxed(
+                build_mlp(Architecture(model.architecture.widths, "relu"), [0]),
+                data,
+                Phase(5, 0.1),
+                targets=forward_targets(model, data.x, relaxation_plan(model.architecture)),
+            ),
+            "targets must be of the architecture .*relu.*, got .*sigmoid",
+        ),
+        (
             lambda model, data: fit_relaxed(model, data, Phase(5, 0.1), layers=[1, 1.5]),
             "relaxed layers must be a whole number, got 1.5",
         ),
