@@ -1326,3 +1326,41 @@ def test_networks_of_torchvision_are_relaxed_step_and_are_restored(name, size, o
     assert torch.equal(module(x), ordinary(x)) and torch.equal(relaxed_output, ordinary(x))
     assert moved[1:] == before[1:]
     assert any(not torch.equal(moved[0][key], before[0][key]) for key in before[0])
+
+
+class WithASpare(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.spare = nn.Linear(4, 1), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.used(x)
+
+
+def test_what_was_refused_can_be_relaxed_even_while_the_error_is_kept(x):
+    model = WithASpare()
+    with pytest.raises(ValueError, match="at least one chosen submodule must run") as kept:
+        relax(model, x, "spare")
+    assert kept.tb is not None  # its frames keep what they made
+    with relax(model, x, "used") as relaxed:
+        assert list(relaxed.targets) == ["used"]
+
+
+def test_a_hidden_loss_that_was_differentiated_asks_for_a_new_pass(x):
+    model = mlp()
+    with relax(model, x, nn.Linear) as relaxed:
+        disturb(relaxed, 0.1)
+        for _ in range(2):
+            model(x)
+            relaxed.hidden_loss().backward()
+            with pytest.raises(ValueError, match="hidden_loss needs a new forward pass"):
+                relaxed.hidden_loss()
+
+
+def test_targets_start_at_a_pass_in_training_mode_whatever_the_mode(x):
+    model = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 1)).eval()
+    expected = copy.deepcopy(model).train()[:2](x)
+    with relax(model, x, "1") as relaxed:
+        torch.testing.assert_close(relaxed.targets["1"], expected)
+        assert not torch.allclose(expected, model[:2](x))
+        assert not any(part.training for part in model.modules())
