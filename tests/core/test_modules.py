@@ -1364,3 +1364,15 @@ def test_targets_start_at_a_pass_in_training_mode_whatever_the_mode(x):
         torch.testing.assert_close(relaxed.targets["1"], expected)
         assert not torch.allclose(expected, model[:2](x))
         assert not any(part.training for part in model.modules())
+
+
+def test_a_guide_reads_images_by_their_pixels():
+    images, labels = torch.randn(6, 1, 4, 4), torch.tensor([0, 1, 0, 1, 1, 0])
+    rest = [nn.Conv2d(1, 3, 3, padding=1), nn.Sigmoid(), nn.Flatten(), nn.Linear(48, 2)]
+    guided = []
+    for first, x in ((nn.Identity(), images), (nn.Unflatten(1, (1, 4, 4)), images.flatten(1))):
+        with relax(nn.Sequential(first, *rest), x, nn.Conv2d) as relaxed:
+            relaxed.guide(labels, 3)
+            guided.append(relaxed.targets["1"].detach().clone())
+    assert torch.equal(*guided)
+    assert not torch.equal(guided[0][0], guided[0][1])
