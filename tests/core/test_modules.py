@@ -1376,3 +1376,38 @@ def test_a_guide_reads_images_by_their_pixels():
             guided.append(relaxed.targets["1"].detach().clone())
     assert torch.equal(*guided)
     assert not torch.equal(guided[0][0], guided[0][1])
+
+
+class Unpooled(nn.Module):
+    """Hands on numbers and the places where they stood."""
+
+    def __init__(self):
+        super().__init__()
+        self.pool, self.unpool = nn.MaxPool1d(2, return_indices=True), nn.MaxUnpool1d(2)
+
+    def forward(self, x):
+        greatest, places = self.pool(x)
+        return self.unpool(2 * greatest, places)
+
+
+def test_whole_numbers_pass_by_their_targets():
+    model, x = Unpooled(), torch.randn(3, 1, 8)
+    expected = model(x)
+    with relax(model, x, "pool") as relaxed:
+        assert list(relaxed.targets) == ["pool[0]"]
+        assert torch.equal(model(x), expected)
+
+
+class TwiceCheckpointed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.part = nn.Linear(4, 4)
+
+    def forward(self, x):
+        once = checkpoint(self.part, x, use_reentrant=False)
+        return checkpoint(self.part, once.sigmoid(), use_reentrant=False)
+
+
+def test_a_checkpointed_part_that_runs_twice_is_refused(x):
+    with pytest.raises(ValueError, match="must run once in a pass, 'part' did not"):
+        relax(TwiceCheckpointed(), x, "part")
