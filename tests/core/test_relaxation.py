@@ -436,6 +436,13 @@ def test_examples_that_changed_in_place_are_refused(data):
         check_examples(targets.x, data.x)
 
 
+def test_targets_start_at_inputs_of_the_network_alone(data):
+    model = build_mlp(Architecture(WIDTHS), [0], dtype=torch.float64)
+    for x in (data.x[:, :1], data.x[0]):
+        with pytest.raises(ValueError, match="inputs must have shape"):
+            forward_targets(model, x, relaxation_plan(model.architecture))
+
+
 def test_output_losses_equal_torch():
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(2, 6, 3, dtype=torch.float64, generator=generator)
