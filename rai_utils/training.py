@@ -1253,6 +1253,13 @@ def compile_rprop(device: str = "cpu") -> RpropStep | None:
     if device not in _compiled:
         # It would tell every reader with a CUDA compiler and no GPU, on stderr, that there is none.
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+        # Torch keeps compiled code by its source, whatever instructions it is for: with another
+        # ATEN_CPU_CAPABILITY it would take what does not compile there.
+        from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+        folder, kind = default_cache_dir(), torch.backends.cpu.get_cpu_capability().lower()
+        if os.environ.get("TORCHINDUCTOR_CACHE_DIR", folder) == folder:
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}_{kind}"
         step = torch.compile(rprop_step, dynamic=True)
         try:
             step(*(torch.zeros(64, device=device) for _ in range(4)), 1e-6)
