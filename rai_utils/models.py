@@ -30,7 +30,6 @@ from rai_utils.checks import LAST_SEED, number, one_of, seeded, whole_numbers
 aten = torch.ops.aten
 
 
-Start = tuple[str, float]
 """A key of ``INITIALISATIONS`` and a gain."""
 
 
@@ -48,7 +47,7 @@ class Activation:
             not be kept; but where rounding has made h a constant, h no longer knows the slope.
         label: how text and figures call it.
         greatest_slope: the greatest |φ'|; None where units interact or the width decides.
-        starts: initialisations that suit it, the first the most usual.
+        initialisation: the usual one for it, a key of ``INITIALISATIONS``.
         orthogonal_gain: of the start ``"orthogonal_centred"``, with which a layer hands a gradient
             on at about its size: 1/φ'(0) where φ is bounded, else 1/√E[φ'(Z)²] for Z standard
             normal.
@@ -61,7 +60,7 @@ class Activation:
     reads_z: bool = False
     label: str = ""
     greatest_slope: float | None = None
-    starts: tuple[Start, ...] = (("torch_default", 1.0),)
+    initialisation: str = "torch_default"
     orthogonal_gain: float = 1.0
     compared: bool = False
 
@@ -119,9 +118,6 @@ class _FunctionModule(nn.Module):
         return self.function(z)
 
 
-_HE_OR_XAVIER: tuple[Start, ...] = (("he", 1.0), ("xavier", 1.0))
-
-
 def _leaky(slope: float) -> Activation:
     return Activation(
         lambda z: nn.functional.leaky_relu(z, slope),
@@ -130,7 +126,7 @@ def _leaky(slope: float) -> Activation:
         lambda: nn.LeakyReLU(slope),
         label=f"leaky ReLU {slope:g}",
         greatest_slope=1.0,
-        starts=_HE_OR_XAVIER,
+        initialisation="he",
         orthogonal_gain=(2 / (1 + slope**2)) ** 0.5,
         compared=True,
     )
@@ -152,7 +148,7 @@ ACTIVATIONS: dict[str, Activation] = {
         nn.Identity,
         label="identity",
         greatest_slope=1.0,
-        starts=(("xavier", 1.0),),
+        initialisation="xavier",
     ),
     "sigmoid": Activation(
         torch.sigmoid,
@@ -160,7 +156,7 @@ ACTIVATIONS: dict[str, Activation] = {
         nn.Sigmoid,
         label="sigmoid",
         greatest_slope=0.25,
-        starts=(("xavier", 4.0), ("orthogonal_centred", 4.0)),
+        initialisation="xavier",
         orthogonal_gain=4.0,
         compared=True,
     ),
@@ -170,7 +166,7 @@ ACTIVATIONS: dict[str, Activation] = {
         nn.Tanh,
         label="tanh",
         greatest_slope=1.0,
-        starts=(("xavier", 1.0), ("xavier", 5 / 3)),
+        initialisation="xavier",
         compared=True,
     ),
     "relu": Activation(
@@ -179,7 +175,7 @@ ACTIVATIONS: dict[str, Activation] = {
         nn.ReLU,
         label="ReLU",
         greatest_slope=1.0,
-        starts=_HE_OR_XAVIER,
+        initialisation="he",
         orthogonal_gain=2**0.5,
         compared=True,
     ),
@@ -192,7 +188,7 @@ ACTIVATIONS: dict[str, Activation] = {
         reads_z=True,
         label="ELU",
         greatest_slope=1.0,
-        starts=_HE_OR_XAVIER,
+        initialisation="he",
         orthogonal_gain=1.22,
         compared=True,
     ),
@@ -203,7 +199,7 @@ ACTIVATIONS: dict[str, Activation] = {
         reads_z=True,
         label="softplus",
         greatest_slope=1.0,
-        starts=(("orthogonal_centred", 1.85), ("xavier", 1.85)),
+        initialisation="orthogonal_centred",
         orthogonal_gain=1.85,
         compared=True,
     ),
@@ -214,7 +210,7 @@ ACTIVATIONS: dict[str, Activation] = {
         reads_z=True,
         label="GELU",
         greatest_slope=1.128904145,  # at z = √2, where φ'' = 0
-        starts=_HE_OR_XAVIER,
+        initialisation="he",
         orthogonal_gain=1.48,
         compared=True,
     ),
@@ -225,7 +221,7 @@ ACTIVATIONS: dict[str, Activation] = {
         reads_z=True,
         label="SiLU",
         greatest_slope=1.099839320,  # at z ≈ 2.3994
-        starts=_HE_OR_XAVIER,
+        initialisation="he",
         orthogonal_gain=1.62,
         compared=True,
     ),
@@ -236,7 +232,7 @@ ACTIVATIONS: dict[str, Activation] = {
         reads_z=True,
         label="sigmoid − ½",
         greatest_slope=0.25,
-        starts=(("xavier", 4.0),),
+        initialisation="xavier",
         orthogonal_gain=4.0,
     ),
     "softmax": Activation(
@@ -577,13 +573,17 @@ def build_mlp(
     )
 
 
-def confirmation_seeds(count: int) -> range:
-    """Return the seeds of networks and draws that are published: 0, 1, … below 1000.
+def confirmation_seeds(count: int, first: int = 0) -> range:
+    """Return the seeds of networks and draws that are published: from ``first`` on, below 1000.
+
+    A finding that some of them suggested is judged by others.
 
     Raises:
-        ValueError: ``count`` is not from 1 to 1000.
+        ValueError: ``first`` is below 0, or ``count`` is not from 1 to 1000 less ``first``.
     """
-    return range(whole_numbers([count], "count", least=1, most=DEVELOPMENT)[0])
+    first = whole_numbers([first], "first", most=DEVELOPMENT - 1)[0]
+    count = whole_numbers([count], "count", least=1, most=DEVELOPMENT - first)[0]
+    return range(first, first + count)
 
 
 def development_seeds(count: int) -> range:
@@ -739,7 +739,7 @@ def forward(
 
     Args:
         architecture, weights, biases: as in ``StackedMLP``.
-        x: inputs, (examples, l₀).
+        x: inputs, (examples, l₀), or (seeds, examples, l₀) where each seed has examples of its own.
         into: memory of the shapes of the weights, then of the biases, that the backward pass may
             write their gradients to; None for new memory.
         dead: what was kept of the last pass, one for each run of hidden layers; only with ``into``,
@@ -752,7 +752,7 @@ def forward(
     memory = list(zip(into, into[len(runs) :], strict=False)) if into else [None] * len(runs)
     kept = dead or [DeadLayers() for _ in runs[:-1]]
     same_input = True
-    h = x.expand(weights[0].shape[1], *x.shape)  # (seeds, examples, l₀)
+    h = x.expand(weights[0].shape[1], *x.shape[-2:])  # (seeds, examples, l₀)
     for run, weight, bias, own, layers in zip(runs, weights, biases, memory, kept, strict=False):
         skip = architecture.adds_input(run.first)
         if ruled:

@@ -516,6 +516,30 @@ def resting(steps: float, layers: Sequence[int] | None = None) -> Callable[..., 
     return objective
 
 
+def with_gradients(
+    change: Callable[[Tensor, int, str], Tensor], loss: Callable[..., RelaxedLoss] = relaxed_loss
+) -> Callable[..., RelaxedLoss]:
+    """Return a relaxed loss for one fit whose gradients are changed before an optimiser sees them.
+
+    Args:
+        change: (gradient, place, kind) -> gradient. The place counts the tensors of weights, then
+            of biases, then of values; the kind is ``"weight"``, ``"bias"`` or ``"target"``.
+        loss: whose gradients.
+    """
+    is_new = True
+
+    def objective(*arguments: Any, **options: Any) -> RelaxedLoss:
+        nonlocal is_new
+        kinds = zip(("weight", "bias", "target"), arguments[1:4], strict=True)
+        leaves = [(kind, leaf) for kind, tensors in kinds for leaf in tensors]
+        for place, (kind, leaf) in enumerate(leaves if is_new else []):
+            leaf.register_hook(lambda gradient, own=(place, kind): change(gradient, *own))
+        is_new = False
+        return loss(*arguments, **options)
+
+    return objective
+
+
 def _masked(stacked: Tensor, mask: Tensor) -> Tensor:
     """Return the same numbers, (layers, …), whose gradient is multiplied by a mask, (layers,)."""
     view = stacked.view_as(stacked)

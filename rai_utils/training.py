@@ -1255,11 +1255,11 @@ def compile_rprop(device: str = "cpu") -> RpropStep | None:
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         # Torch keeps compiled code by its source, whatever instructions it is for: with another
         # ATEN_CPU_CAPABILITY it would take what does not compile there.
-        from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+        from torch._inductor.codecache import cache_dir
 
-        folder, kind = default_cache_dir(), torch.backends.cpu.get_cpu_capability().lower()
-        if os.environ.get("TORCHINDUCTOR_CACHE_DIR", folder) == folder:
-            os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}_{kind}"
+        folder, kind = Path(cache_dir()), torch.backends.cpu.get_cpu_capability().lower()
+        if folder.name != kind:
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / kind)
         step = torch.compile(rprop_step, dynamic=True)
         try:
             step(*(torch.zeros(64, device=device) for _ in range(4)), 1e-6)

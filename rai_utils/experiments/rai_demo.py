@@ -280,7 +280,7 @@ def draw_cell(
     data = moons_draw(number)
     compile_rprop()
     first = 100 * number
-    start = build_mlp(SHALLOW, confirmation_seeds(first + networks)[first:])
+    start = build_mlp(SHALLOW, confirmation_seeds(networks, first))
     marks = Watch(evaluate_at=(steps,), inspect_at=schedule(steps, 40))
     times = schedule(steps, 50)
     groups: dict[str, dict[str, Any]] = {}

@@ -24,7 +24,13 @@ from torch import Tensor
 from rai_utils.checks import one_of, seeded
 from rai_utils.data import Dataset, circles, digits, dose_response, from_arrays, moons, spirals
 from rai_utils.experiments.sweep import Cell, Sweep
-from rai_utils.models import Architecture, StackedMLP, build_mlp, pre_activations
+from rai_utils.models import (
+    Architecture,
+    StackedMLP,
+    build_mlp,
+    confirmation_seeds,
+    pre_activations,
+)
 from rai_utils.publishing.settings import NOTEBOOK_SETTINGS, SETTINGS
 from rai_utils.relaxation import guided_targets, resting
 from rai_utils.training import (
@@ -366,7 +372,7 @@ def _solved_cells() -> tuple[Cell, ...]:
             **setting,
         }
         for depth, networks in ((100, 10), (300, 3))
-        for network in range(FRESH, FRESH + networks)
+        for network in confirmation_seeds(networks, FRESH)
     )
 
 
@@ -445,10 +451,11 @@ def _resting_cells() -> tuple[Cell, ...]:
 def _paying_cells() -> tuple[Cell, ...]:
     """What judges where training the targets pays: networks that no other sweep has."""
     return tuple(
-        {"hidden_layers": 8, "network": FRESH + network, "steps": 150, "rest": rest, **END, **case}
+        {"hidden_layers": 8, "network": network, "steps": 150, "rest": rest, **END, **case}
         for case in FRESH_CASES.values()
         for rest in ((REST, NEVER) if "steps" in case else RESTS.values())
-        for network in range(LONG_NETWORKS if "steps" in case else PAYING_NETWORKS)
+        for count in [LONG_NETWORKS if "steps" in case else PAYING_NETWORKS]
+        for network in confirmation_seeds(count, FRESH)
     )
 
 
@@ -503,7 +510,7 @@ def _digits_cells() -> tuple[Cell, ...]:
             **MANY,
         }
         for depth in (2, 300)
-        for network in range(FRESH, FRESH + 10)
+        for network in confirmation_seeds(10, FRESH)
     )
 
 
@@ -525,7 +532,7 @@ def _shallow_cells() -> tuple[Cell, ...]:
     # What digits are held against on the networks that judge them.
     cells += [
         {"task": "digits", "hidden_layers": 2, "network": network, "steps": 200}
-        for network in range(FRESH, FRESH + 10)
+        for network in confirmation_seeds(10, FRESH)
     ]
     return tuple(cells)
 

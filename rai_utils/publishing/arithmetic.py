@@ -107,10 +107,7 @@ def run_notebook(setting: Setting, notebook: str, profile: str, folder: Path) ->
     parameters = run_parameters(source, profile, {}, folder) | {PUBLISH_TO: str(figures)}
     command = [sys.executable, "-m", "papermill", str(source), str(executed), "--kernel", "python3"]
     command += ["--parameters_yaml", yaml.safe_dump(parameters), "--cwd", str(source.parent)]
-    # The compiler's cache is in it, and no two settings may share compiled code.
-    (place / "tmp").mkdir(exist_ok=True)
     environment = kernel_environment({**os.environ, **setting.variables})
-    environment["TMPDIR"] = str(place / "tmp")
     answer = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
     if answer.returncode:
         lines = answer.stderr.strip().splitlines() or ["it said nothing"]

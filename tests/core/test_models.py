@@ -110,9 +110,19 @@ def test_the_compared_activations_have_names_and_starts_of_their_own():
     assert not {"identity", "softmax", "centred_sigmoid", "sigmoid_flat"} & set(compared)
     labels = [known.label for known in ACTIVATIONS.values()]
     assert all(labels) and len(set(labels)) == len(labels)
-    for known in ACTIVATIONS.values():
-        for initialisation, gain in known.starts:
-            assert initialisation in INITIALISATIONS and gain > 0
+    assert {known.initialisation for known in ACTIVATIONS.values()} <= set(INITIALISATIONS)
+
+
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("graph", [False, True])
+def test_each_network_may_have_inputs_of_its_own(skips, graph):
+    shape = Architecture((2, 6, 6, 6, 3), "tanh", skip_connections=skips)
+    model = build_mlp(shape, range(2), dtype=torch.float64)
+    x = torch.randn(2, 5, 2, dtype=torch.float64)
+    with torch.set_grad_enabled(graph):
+        both = forward(shape, [*model.weights], [*model.biases], x)
+    for place in range(2):
+        torch.testing.assert_close(both[place], model.select([place])(x[place])[0])
 
 
 @pytest.mark.parametrize("name", compared_activations())

@@ -21,6 +21,7 @@ from rai_utils.relaxation import (
     predictions,
     relaxation_plan,
     relaxed_loss,
+    with_gradients,
 )
 
 SUBSETS = ["all", (2, 4, 6), (1, 2, 3), (4, 5, 6, 7), (3,), (7,)]
@@ -441,6 +442,31 @@ def test_targets_start_at_inputs_of_the_network_alone(data):
     for x in (data.x[:, :1], data.x[0]):
         with pytest.raises(ValueError, match="inputs must have shape"):
             forward_targets(model, x, relaxation_plan(model.architecture))
+
+
+def test_gradients_are_changed_by_place_and_kind(data):
+    model = build_mlp(Architecture(WIDTHS), [0], dtype=torch.float64)
+    plan = relaxation_plan(model.architecture)
+    targets = disturbed_targets(model, data.x, plan)
+    leaves = [
+        [leaf.detach().requires_grad_() for leaf in leaves]
+        for leaves in (model.weights, model.biases, targets.values)
+    ]
+    flat = [leaf for each in leaves for leaf in each]
+    expected = torch.autograd.grad(relaxed_loss(plan, *leaves, data.x, data.y).total.sum(), flat)
+    seen = []
+
+    def change(gradient, place, kind):
+        seen.append((place, kind))
+        return gradient * (3 if kind == "target" else place)
+
+    objective = with_gradients(change)
+    for _ in range(2):  # a hook for each, however often the loss is asked for
+        total = objective(plan, *leaves, data.x, data.y).total.sum()
+        for place, found in enumerate(torch.autograd.grad(total, flat)):
+            factor = 3 if place >= 2 * len(model.weights) else place
+            torch.testing.assert_close(found, factor * expected[place])
+    assert len(seen) == 2 * len(flat) and len(set(seen)) == len(flat)
 
 
 def test_output_losses_equal_torch():

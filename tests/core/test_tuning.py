@@ -217,6 +217,9 @@ def test_a_grid_that_cannot_be_widened_is_refused(data, grid):
 def test_seeds_that_confirm_choose_no_rate(data):
     architecture = Architecture((2, 3, 1))
     assert (*confirmation_seeds(3), *development_seeds(2)) == (0, 1, 2, 1000, 1001)
+    assert (*confirmation_seeds(2, 998),) == (998, 999)
+    with pytest.raises(ValueError, match=r"count must .* got 3"):
+        confirmation_seeds(3, 998)
     for count in (0, 1001):
         with pytest.raises(ValueError, match=f"count must .* got {count}"):
             confirmation_seeds(count)

@@ -198,7 +198,7 @@ def test_what_does_not_fit_is_refused():
         descend(model, [DATA, DATA, moons(30, held_out=10)], RATES, 1)
     skips = build_mlp(Architecture((2, 5, 5, 1), "tanh", skip_connections=True), range(3))
     with pytest.raises(ValueError, match="must be without skips"):
-        descend(skips, [DATA] * 3, RATES, 1)
+        descend(skips, DATA, RATES, 1, bend=torch.tanh)
     flat = build_mlp(Architecture((2, 1), "leaky_relu"), [0])
     with pytest.raises(ValueError, match="hidden layer"):
         descend(flat, DATA, [0.1], 1, initial_slope=0.1)

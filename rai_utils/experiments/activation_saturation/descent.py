@@ -92,7 +92,7 @@ def descend(
     for each in drawn:
         check_data(architecture, each, loss_name)
     _check_draws(drawn, model.seeds)
-    if architecture.skip_connections and (bend or len(drawn) > 1):
+    if architecture.skip_connections and bend:
         raise ValueError(f"networks must be without skips, got {architecture}")
     own_rates = one_each(learning_rates, model.seeds, "learning rate", above=0)
     steps = whole_number(steps, "steps", 1)
@@ -288,10 +288,10 @@ def _outputs(
 
     x is (examples, l₀), or (S, examples, l₀) where each network has its own.
     """
-    if slopes is None and bend is None and x.ndim == 2:
+    if slopes is None and bend is None:
         return forward(architecture, weights, biases, x)
     activation = bend or architecture.activation.function
-    h = x if x.ndim == 3 else x.expand(weights[0].shape[1], *x.shape)
+    h = x.expand(weights[0].shape[1], *x.shape[-2:])
     for run, weight, bias in zip(architecture.runs[:-1], weights, biases, strict=False):
         for offset in range(run.layers):
             z = affine(h, weight[offset], bias[offset])

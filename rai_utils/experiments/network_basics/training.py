@@ -19,10 +19,10 @@ from rai_utils.experiments.sweep import Sweep, grid
 from rai_utils.models import (
     Architecture,
     StackedMLP,
-    affine,
     build_mlp,
     confirmation_seeds,
     development_seeds,
+    forward,
     stack,
 )
 from rai_utils.relaxation import output_loss
@@ -144,10 +144,15 @@ def train_on_draws(
 
     def fit(numbers: Sequence[int], rate: float) -> tuple[StackedMLP, list[Dataset]]:
         model, drawn = build_mlp(shape, numbers, "xavier"), [_draw(problem, n) for n in numbers]
+        parts = shape, [*model.weights], [*model.biases]
         x, y = torch.stack([each.x for each in drawn]), torch.stack([each.y for each in drawn])
         # Adam goes number by number, so the sum of all losses trains each network by itself.
         optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-        for _ in module_steps(optimizer, lambda: _losses(model, x, y).sum(), steps):
+
+        def loss() -> Tensor:
+            return output_loss(forward(*parts, x), y, shape.output_activation).sum()
+
+        for _ in module_steps(optimizer, loss, steps):
             pass
         return model, drawn
 
@@ -170,15 +175,6 @@ def train_on_draws(
         for place, each in enumerate(drawn)
     ]
     return model, np.array(accuracies), drawn
-
-
-def _losses(model: StackedMLP, x: Tensor, y: Tensor) -> Tensor:
-    """Training loss of each network on examples of its own, (seeds, examples, …): (seeds,)."""
-    activation = model.architecture.activation.function
-    *hidden, top = model.layers()
-    for layer in hidden:
-        x = activation(affine(x, *layer))
-    return output_loss(affine(x, *top), y, model.architecture.output_activation)
 
 
 def overfitted(width: int, number: int, steps: int) -> tuple[Fit, Dataset, Dataset]:
