@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from rai_utils import native
 from rai_utils.checks import LAST_SEED, number, seeded, whole_numbers
 from rai_utils.models import (
     ACTIVATIONS,
@@ -183,6 +184,12 @@ class RelaxationPlan:
             pieces.append(_Chain(below, depth))
         return tuple(pieces)
 
+    @cached_property
+    def longest_stretch(self) -> int:
+        """Most layers in a row that lie between two targets of one width, and are one product."""
+        stretches = (piece for piece in self.pieces if isinstance(piece, _Parallel))
+        return max((piece.last - piece.first + 1 for piece in stretches), default=0)
+
 
 def relaxation_plan(
     architecture: Architecture, layers: Iterable[int] | Literal["all"] = "all"
@@ -263,6 +270,7 @@ class _ParallelTerms(torch.autograd.Function):
         name: str,
         hidden_weight: float,
         into: tuple[Tensor, ...] | None,
+        by_c: bool,
     ) -> tuple[Tensor, ...]:
         layers, seeds, width, _ = weight.shape
         examples = targets.shape[2]
@@ -271,6 +279,11 @@ class _ParallelTerms(torch.autograd.Function):
         gradients = into or tuple(torch.empty_like(tensor) for tensor in (targets, weight, bias))
         target_gradient, weight_gradient, bias_gradient = gradients
         factor = 2 * hidden_weight / (examples * width)
+        ctx.gradients = gradients
+        if by_c:
+            native.hidden_terms(targets, weight, bias, name, factor, norms, gradients)
+            ctx.mark_non_differentiable(norms)
+            return hidden_weight * norms.sum(0), norms, targets[0].clone(), targets[-1].clone()
         residual_below = targets.new_zeros(1, *targets.shape[1:])
         for window in _windows(weight, targets.shape[2]):
             above = slice(window.start + 1, window.stop + 1)
@@ -300,7 +313,6 @@ class _ParallelTerms(torch.autograd.Function):
         torch.mul(residual_below, -factor, out=target_gradient[-1:])
         bias_gradient.mul_(factor)
         terms = norms.square_().div_(examples * width)
-        ctx.gradients = gradients
         ctx.mark_non_differentiable(terms)
         return hidden_weight * terms.sum(0), terms, targets[0].clone(), targets[-1].clone()
 
@@ -320,7 +332,7 @@ class _ParallelTerms(torch.autograd.Function):
                 each.mul_(gradient[:, None, None])
         gradients[0][0] += lowest
         gradients[0][-1] += highest
-        return (*gradients, None, None, None)
+        return (*gradients, None, None, None, None)
 
 
 def _windows(weight: Tensor, examples: int) -> Iterator[slice]:
@@ -414,6 +426,7 @@ def relaxed_loss(
     hidden_weight: float = 1.0,
     loss: OutputLoss = "cross_entropy",
     into: Sequence[Tensor] | None = None,
+    by_c: bool = False,
 ) -> RelaxedLoss:
     """Relaxed loss of Eq. 4, with λ = ``hidden_weight`` on the hidden terms.
 
@@ -433,6 +446,7 @@ def relaxed_loss(
         hidden_weight: λ, at least 0.
         into: memory of the shapes of weights, biases and values, in this order, that their
             gradients may be written to; None for new memory. It must live as long as the graph.
+        by_c: whether stretches of layers are done by ``native``, which must serve them.
     """
     architecture = plan.architecture
     ends: dict[int, Tensor] = {}  # targets that a parallel piece hands on, (seeds, examples, l_t)
@@ -466,6 +480,7 @@ def relaxed_loss(
                 architecture.hidden_activation,
                 hidden_weight,
                 memory,
+                by_c,
             )
             total = total + weighted
             hidden[piece.first] = terms
@@ -555,6 +570,7 @@ def predictions(
     biases: Sequence[Tensor],
     values: Sequence[Tensor],
     x: Tensor,
+    by_c: bool = False,
 ) -> tuple[Tensor, ...]:
     """Predictions ẑ_t of every relaxed layer, of the shapes of ``values``.
 
@@ -566,6 +582,12 @@ def predictions(
         if isinstance(piece, _Parallel):
             targets, weight, bias = _parallel_operands(plan, weights, biases, values, piece)
             run, position = plan.locate(piece.first)
+            if by_c:
+                predicted = native.predictions(
+                    targets, weight, bias, plan.architecture.hidden_activation
+                )
+                result[run][position : position + len(predicted)] = predicted
+                continue
             for window in _windows(weight, targets.shape[2]):
                 _, prediction = _window_predictions(
                     targets, weight, bias, plan.architecture.hidden_activation, window
@@ -588,6 +610,7 @@ def settle_targets(
     biases: Sequence[Tensor],
     values: Sequence[Tensor],
     x: Tensor,
+    by_c: bool = False,
 ) -> None:
     """Overwrite targets in place by their own predictions until every residual is exactly 0.
 
@@ -601,7 +624,7 @@ def settle_targets(
         RuntimeError: the products are not deterministic, so that no fixed point exists.
     """
     for _ in range(plan.architecture.depth + 1):
-        predicted = predictions(plan, weights, biases, values, x)
+        predicted = predictions(plan, weights, biases, values, x, by_c)
         pairs = list(zip(values, predicted, strict=True))
         if all(torch.equal(v.nan_to_num(), p.nan_to_num()) for v, p in pairs):
             return

@@ -27,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rai_utils import native
 from rai_utils.checks import number, numbers, one_each, one_of, seeded, whole_number, whole_numbers
 from rai_utils.data import Dataset, Task
 from rai_utils.models import (
@@ -65,6 +66,8 @@ SMALLEST_STEP, LARGEST_STEP = 1e-6, 50.0
 # Compiling the Rprop step takes about 15 s once a process and saves about 3.5 ns a number and
 # step on two cores, so it pays above some 4e9 of them. On a GPU it saves a hundredth of that.
 COMPILE_ABOVE = {"cpu": 4e9, "cuda": 4e11}
+# Layers in a row from which ``native`` beats a step that torch compiles.
+DEEP = 8
 
 # Numbers that an optimiser other than Rprop visits at a time on a CPU.
 BLOCK = 2**14
@@ -644,10 +647,11 @@ def fit_backprop(
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         find: other gradients to train by, those of the weights and then of the biases: (networks,
             x, y, loss=) -> gradients.
-        compiled: whether loss and gradients are compiled as one. A step of one shallow network is
-            3 times as fast, of 16 1.3 times, and equal to rounding; deep ones are slower. Compiling
-            takes some 10 s for each shape, so it pays for thousands of steps. Not on a GPU, and not
-            with ``find``.
+        compiled: whether loss and gradients are compiled, on a CPU. A step of one shallow network
+            is 3 times as fast, of 16 1.3 times, and equal to rounding. Compiling takes some 10 s
+            for each shape, so it pays for thousands of steps. By backpropagation deep networks are
+            slower. RAI with DEEP or more layers of one width in a row takes ``native`` instead,
+            where that serves: a C file, made in 2 s for all shapes. Not with ``find``.
     """
     if isinstance(model, Fit) and model.targets is not None:
         raise ValueError("backpropagation must go on from a fit by backpropagation, got one by RAI")
@@ -961,15 +965,17 @@ def _fit(
     flat, leaves = _flatten([tensor.to(place) for tensor in trained])
     runs = len(architecture.runs)
     weights, biases, values = leaves[:runs], leaves[runs : 2 * runs], leaves[2 * runs :]
+    deep = compiled and plan is not None and plan.longest_stretch >= DEEP
+    by_c = deep and native.serves(architecture.hidden_activation, flat)
     if plan is not None and targets is None:
         # In the buffers that the fit will use: another address may be another rounding.
-        settle_targets(plan, weights, biases, values, data.x)
+        settle_targets(plan, weights, biases, values, data.x, by_c)
     for leaf in leaves:
         leaf.requires_grad_()
     gradient = torch.zeros_like(flat)
     parts_of_it = gradient.split([leaf.numel() for leaf in leaves])
     gradients = [part.view_as(leaf) for part, leaf in zip(parts_of_it, leaves, strict=True)]
-    compiled = compiled and place.type == "cpu" and compile_rprop() is not None
+    compiled = compiled and not deep and place.type == "cpu" and compile_rprop() is not None
     # Rprop alone moves nothing whose gradient is 0 for good; a decaying weight moves all the same.
     resting = plan is None and find is None and phase.optimizer == "rprop" and not compiled
     resting = resting and not any(_each(phase.weight_decay)) and place.type != "cuda"
@@ -1002,6 +1008,7 @@ def _fit(
             hidden_weight=hidden_weight,
             loss=loss,
             into=gradients,
+            **({"by_c": True} if by_c else {}),
         )
         return parts.total, parts
 
