@@ -1,67 +1,125 @@
 """What a step costs on a GPU: ``python -m rai_utils.experiments.bench_cuda``, where there is one.
 
-The same fits as on the CPU, at 100 and 1000 hidden layers and several numbers of networks, with
-the step played back as a CUDA graph and without. Medians over steps and over the rounds of one
-interleaved run; published as ``figures/bench/cuda.json``.
+The same fits as on the CPU, over depth and over networks trained at once, with the step played back
+as a CUDA graph ("recorded") and without ("launched"). Ratios are medians over the rounds of one
+interleaved run with warm-up; published as ``figures/bench-cuda/``.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from rai_utils import training
-from rai_utils.data import moons
-from rai_utils.models import Architecture, StackedMLP, build_mlp, stack
-from rai_utils.publishing.claims import environment, root
-from rai_utils.training import Fit, Phase, Watch, configure, fit_backprop, fit_relaxed
+from rai_utils import plotting, training
+from rai_utils.experiments.bench import NOTHING, SMALL, deep, moons_of, with_gradient
+from rai_utils.experiments.timing import interleaved, steady
+from rai_utils.models import StackedMLP, build_mlp, stack
+from rai_utils.publishing.claims import Study, root
+from rai_utils.publishing.pipeline import publish_with_index
+from rai_utils.publishing.prose import markdown_table
+from rai_utils.training import Fit, Phase, configure, fit_backprop, fit_relaxed
 
-NOTHING = Watch(evaluate_at=())
-CASES = ((100, 1), (100, 10), (100, 64), (1000, 1), (1000, 10), (1000, 64))
-# The largest take minutes on a CPU, and their launches are few beside their work.
-ON_CPU, LAUNCHED = CASES[:1], CASES[:-1]
-STEPS, ROUNDS = 24, 3
-
-
-def milliseconds_a_step(
-    fit: Callable[..., Fit], model: StackedMLP, device: str, rate: float
-) -> float:
-    """Median time of a step, without the first ones, which record it."""
-    phase = Phase(STEPS, rate)
-    seconds = fit(model, moons(held_out=4), phase, watch=NOTHING, device=device).step_seconds
-    return 1e3 * float(np.median(seconds[STEPS // 3 :]))
+CASES = ((100, 1), (100, 10), (100, 64), (1000, 1), (1000, 10), (10_000, 1), (1000, 64))
+# Further ways and methods where they take seconds, not minutes.
+ON_CPU, LAUNCHED, ONLY_RAI = {(100, 1)}, {(100, 1), (100, 10), (1000, 1)}, {(10_000, 1)}
+STEPS, WARM_UP, ROUNDS = 16, 4, 3  # a graph is recorded in the first two steps
+WAYS = ("recorded", "launched", "cpu")
+METHODS: dict[str, tuple[Callable[..., Fit], Callable[..., StackedMLP], float]] = {
+    "rai": (fit_relaxed, build_mlp, 0.1),
+    "backprop": (fit_backprop, with_gradient, SMALL),
+}
 
 
-def rows() -> Iterator[dict[str, object]]:
-    """Time every case, one after the other."""
+def run(
+    fit: Callable[..., Fit], model: StackedMLP, rate: float, way: str
+) -> Callable[[int], NDArray[np.float64]]:
+    """Time the steps of a fit that is recorded or launched on the GPU, or made on the CPU."""
+    device = "cpu" if way == "cpu" else "cuda"
+
+    def steps(count: int) -> NDArray[np.float64]:
+        training.CUDA_GRAPHS = way == "recorded"
+        phase = Phase(count, rate)
+        return fit(model, moons_of(100), phase, watch=NOTHING, device=device).step_seconds
+
+    return steps
+
+
+def seconds_of(layers: int, networks: int) -> dict[str, NDArray[np.float64]]:
+    """Seconds of a step of every method and way, (rounds,) each, in the same rounds."""
+    case, timed = (layers, networks), {}
+    for method, (fit, build, rate) in METHODS.items():
+        if method != "rai" and case in ONLY_RAI:
+            continue
+        model = stack([build(deep(layers), [0])] * networks)
+        for way, cases in {"recorded": {case}, "launched": LAUNCHED, "cpu": ON_CPU}.items():
+            if case in cases:
+                timed[f"{method}_{way}"] = steady(run(fit, model, rate, way), STEPS, WARM_UP)
+    return interleaved(timed, ROUNDS, warm_up=0)
+
+
+def measure(study: Study) -> None:
+    """Measure every case, print it, and record it in ``study``."""
+    milliseconds: dict[tuple[str, str, int, int], float] = {}
+    rows, measured = [], dict[str, Any]()
     for layers, networks in CASES:
-        architecture, case = Architecture((2, *[100] * layers, 1)), (layers, networks)
-        # Backpropagation with a gradient in every layer, and steps that leave it there.
-        for method, fit, rate, start in (
-            ("RAI", fit_relaxed, 0.1, ("torch_default", 1.0)),
-            ("backprop", fit_backprop, 1e-6, ("orthogonal_centred", 4.0)),
-        ):
-            model = stack([build_mlp(architecture, [0], *start)] * networks)
-            ways: dict[str, list[float]] = {"recorded": [], "launched": [], "cpu": []}
-            for _ in range(ROUNDS):
-                for way, times in ways.items():
-                    if case not in {"cpu": ON_CPU, "launched": LAUNCHED}.get(way, CASES):
-                        continue
-                    training.CUDA_GRAPHS = way == "recorded"
-                    device = "cpu" if way == "cpu" else "cuda"
-                    times.append(milliseconds_a_step(fit, model, device, rate))
-            medians = {
-                f"{way}_milliseconds": float(f"{np.median(times):.4g}") if times else None
-                for way, times in ways.items()
-            }
-            yield {"method": method, "hidden_layers": layers, "networks": networks} | medians
+        seconds = seconds_of(layers, networks)
+        where = f"{layers}_layers_{networks}_networks"
+        for method in METHODS:
+            of = {way: seconds.get(f"{method}_{way}") for way in WAYS}
+            times = {w: 1e3 * float(np.median(v)) for w, v in of.items() if v is not None}
+            for way, time in times.items():
+                milliseconds[method, way, layers, networks] = time
+                measured[f"{method}_{way}_{where}_milliseconds"] = time
+                if way != "recorded":
+                    ratio = np.median(seconds[f"{method}_{way}"] / seconds[f"{method}_recorded"])
+                    measured[f"{method}_{way}_over_recorded_{where}"] = float(ratio)
+            if times:
+                cells = [f"{times[way]:.3g}" if way in times else "" for way in WAYS]
+                rows.append([f"{method}, {layers} layers, networks: {networks}", *cells])
+                print(rows[-1], flush=True)
+        if "backprop_recorded" in seconds:
+            ratio = np.median(seconds["backprop_recorded"] / seconds["rai_recorded"])
+            measured[f"backprop_over_rai_{where}"] = float(ratio)
+    study.record(within=0.5, **measured)  # half: times are another machine's in another run
+    print("\n" + markdown_table(["one step, ms", *WAYS], rows), flush=True)
+    _draw(study, milliseconds)
+
+
+def _draw(study: Study, milliseconds: Mapping[tuple[str, str, int, int], float]) -> None:
+    figure, panels = plotting.figure(columns=2, panel_height=1.9, share_y=True)
+    sides = (
+        ("1 network", "hidden layers", {n: (n, 1) for n in (100, 1000, 10_000)}),
+        ("1000 hidden layers", "networks", {n: (1000, n) for n in (1, 10, 64)}),
+    )
+    for axes, (title, label, cases) in zip(panels.flat, sides, strict=True):
+        curves = {
+            name: [milliseconds.get((method, "recorded", *case), np.nan) for case in cases.values()]
+            for name, method in (("RAI", "rai"), ("backprop", "backprop"))
+        }
+        sizes = list(cases)
+        plotting.relation(
+            axes, sizes, curves, x_label=label, label="one step, ms", log_x=True, log_y=True
+        )
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
+        axes.set_title(title)
+    plotting.shared_key(figure, panels)
+    words = "Milliseconds of a training step on a GPU over depth and over networks, on logarithmic "
+    words += "axes: RAI's layers are trained side by side, those of backpropagation one after the "
+    words += "other."
+    study.figure("gpu", figure, alt=words)
+    plt.close("all")
 
 
 def main() -> None:
-    """Measure and publish; what is done is written, should the largest cases not fit.
+    """Measure, print, and publish ``figures/bench-cuda/`` when all of it is done.
 
     Raises:
         SystemExit: there is no GPU.
@@ -69,16 +127,16 @@ def main() -> None:
     if not torch.cuda.is_available():
         raise SystemExit("bench_cuda needs a CUDA GPU, and torch sees none")
     configure(threads=torch.get_num_threads())
+    plotting.use_style()
     training.compile_rprop("cuda")
     training.compile_rprop("cpu")
-    machine = environment() | {"card": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
-    record = {"machine": machine, "rounds": ROUNDS, "steps": STEPS, "rows": []}
-    file = root() / "figures" / "bench" / "cuda.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    for row in rows():
-        record["rows"].append(row)
-        print(row, flush=True)
-        file.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        card = {"card": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+        study = Study("bench-cuda", {**card, "publish_to": folder})
+        measure(study)
+        study.publish()
+        publish_with_index(Path(folder), root(), "bench-cuda")
+    print("\nbench_cuda  published in figures/bench-cuda")
 
 
 if __name__ == "__main__":

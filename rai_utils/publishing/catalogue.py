@@ -41,6 +41,11 @@ Records = Mapping[str, Mapping[str, Any]]
 Claim = Mapping[str, Any]
 """A claim as ``metrics.json`` holds it, with the ``notebook`` that it is judged in."""
 
+# Sets that no notebook publishes.
+_MADE_BY = {
+    "bench": "`make bench`",
+    "bench-cuda": "`python -m rai_utils.experiments.bench_cuda`, where there is a GPU",
+}
 _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 
 
@@ -216,8 +221,7 @@ def figures_index(records: Records) -> str:
     ]
     for name, record in records.items():
         origin = f"[the notebook {name}](../notebooks/{name}.ipynb): `make {name}`"
-        if name == "bench":
-            origin = "`make bench`"
+        origin = _MADE_BY.get(name, origin)
         numbers = f"Numbers: [{METRICS_FILE}]({name}/{METRICS_FILE})."
         lines = [f"## {name}\n\nMade by {origin}. {numbers}\n"]
         lines += ["| figure | files | what is drawn |", "|---|---|---|"]

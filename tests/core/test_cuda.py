@@ -6,11 +6,20 @@ Run by ``pytest -m cuda`` on a machine with a CUDA GPU; left out elsewhere.
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from rai_utils import training
 from rai_utils.data import moons, three_clusters
 from rai_utils.models import Architecture, build_mlp
-from rai_utils.relaxation import Targets, forward_targets, relaxation_plan
+from rai_utils.modules import relax, relax_dataset
+from rai_utils.relaxation import (
+    Targets,
+    forward_targets,
+    guided_targets,
+    relaxation_plan,
+    resting,
+)
 from rai_utils.training import Phase, Watch, fit_backprop, fit_handover, fit_relaxed
 
 pytestmark = [
@@ -19,6 +28,7 @@ pytestmark = [
 ]
 
 DEEP = Architecture((2, *[100] * 100, 1))
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "rprop": torch.optim.Rprop}
 
 
 @pytest.fixture(params=[True, False], ids=["recorded", "launched"])
@@ -113,3 +123,76 @@ def test_the_verdicts_on_101_layers_are_the_cpus():
     reached = (fits.relaxed.history.gradient_norms > 0).argmax(0)  # (T, networks)
     assert (reached == np.arange(101, 0, -1)[:, None]).all()
     assert np.median(fits.backprop.history.held_out_accuracy[-1]) > 0.95
+
+
+def test_a_guided_start_trains_101_layers_as_on_the_cpu():
+    data, start = moons(), build_mlp(DEEP, range(5))
+    targets = guided_targets(start, data, range(5))
+    fit = fit_relaxed(
+        start,
+        data,
+        Phase(60, 0.1, smallest_step=1e-12),
+        targets=targets,
+        objective=resting(50),
+        watch=Watch((60,)),
+        device="cuda",
+    )
+    assert fit.history.accuracy[-1].min() >= 0.98
+    assert fit.history.held_out_accuracy[-1].min() > 0.95
+
+
+def classifier(device):
+    torch.manual_seed(0)
+    layers = nn.Linear(4, 7), nn.Tanh(), nn.Linear(7, 6), nn.Tanh(), nn.Linear(6, 2)
+    return nn.Sequential(*layers).double().to(device)
+
+
+def examples(device="cpu"):
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(12, 4, dtype=torch.float64, generator=generator)
+    return x.to(device), (torch.arange(12) % 2).to(device)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_relaxed_module_is_the_cpus(optimizer):
+    found = []
+    for device in ("cuda", "cpu"):
+        module, (x, labels) = classifier(device), examples(device)
+        with relax(module, x) as relaxed:
+            relaxed.guide(labels, 3)
+            numbers = [*module.parameters(), *relaxed.parameters()]
+            assert {number.device.type for number in numbers} == {device}
+            rule = OPTIMIZERS[optimizer](numbers, lr=0.01)
+            for _ in range(6):
+                loss = nn.functional.cross_entropy(module(x), labels) + relaxed.hidden_loss()
+                rule.zero_grad()
+                loss.backward()
+                rule.step()
+            found.append([number.detach().cpu() for number in numbers])
+    for mine, other in zip(*found, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_targets_of_a_table_are_the_cpus(optimizer):
+    found = []
+    for device in ("cuda", "cpu"):
+        module, data = classifier(device), TensorDataset(*examples())
+        with relax_dataset(module, data, rate=0.05, optimizer=optimizer) as relaxed:
+            relaxed.guide(examples()[1], 3, examples(device)[0])
+            rule = torch.optim.Adam(module.parameters(), lr=0.01)
+            for _ in range(3):
+                for ids, (x, labels) in DataLoader(relaxed.numbered, 5):
+                    relaxed.take(ids)
+                    output, labels = module(x.to(device)), labels.to(device)
+                    loss = nn.functional.cross_entropy(output, labels) + relaxed.hidden_loss()
+                    rule.zero_grad()
+                    loss.backward()
+                    rule.step()
+                    relaxed.step()
+            relaxed.take(range(12))
+            module(examples(device)[0])
+            numbers = [*module.parameters(), *relaxed.parameters()]
+            found.append([number.detach().cpu() for number in numbers])
+    for mine, other in zip(*found, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-11)

@@ -1,14 +1,16 @@
 """The benchmark's arithmetic; no test here depends on how fast a machine is."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rai_utils.diagnostics import gradient_norms
-from rai_utils.experiments import bench
+from rai_utils.experiments import bench, bench_cuda
 from rai_utils.experiments.bench import moons_of, power_law, reference_steps
 from rai_utils.models import Architecture, build_mlp
+from rai_utils.publishing.claims import Study, read_metrics
 from rai_utils.training import Phase, fit_backprop
 
 
@@ -69,3 +71,44 @@ def test_a_bench_keeps_what_the_peers_published(
     )
     bench.main()
     assert sorted(published) == ["metrics.json", "peers.json", "peers.png"]
+
+
+def test_the_bench_of_a_gpu_records_every_case_and_ratio(tmp_path, monkeypatch):
+    seconds = {"recorded": 1.0, "launched": 4.0, "cpu": 10.0}
+
+    def run(fit, model, rate, way):
+        assert rate == (bench.SMALL if fit is fit_backprop else 0.1)
+        longer = model.architecture.widths[1] * (2 if fit is fit_backprop else model.seeds)
+        return lambda count: np.full(count, seconds[way] * longer)
+
+    def tiny(architecture, seeds):
+        return build_mlp(Architecture((2, architecture.depth // 100, 1)), seeds)
+
+    methods = {name: (fit, tiny, rate) for name, (fit, _, rate) in bench_cuda.METHODS.items()}
+    monkeypatch.setattr(bench_cuda, "run", run)
+    monkeypatch.setattr(bench_cuda, "METHODS", methods)
+    study = Study("bench-cuda", {"card": "none", "publish_to": str(tmp_path)})
+    bench_cuda.measure(study)
+    study.publish()
+    metrics = read_metrics(tmp_path)["metrics"]
+    found = {name: number["value"] for name, number in metrics.items()}
+    where = "100_layers_1_networks"
+    expected = {
+        f"rai_recorded_{where}_milliseconds": 1e3,
+        f"rai_launched_{where}_milliseconds": 4e3,
+        f"rai_launched_over_recorded_{where}": 4,
+        f"rai_cpu_{where}_milliseconds": 1e4,
+        f"rai_cpu_over_recorded_{where}": 10,
+        f"backprop_recorded_{where}_milliseconds": 2e3,
+        f"backprop_launched_{where}_milliseconds": 8e3,
+        f"backprop_launched_over_recorded_{where}": 4,
+        f"backprop_cpu_{where}_milliseconds": 2e4,
+        f"backprop_cpu_over_recorded_{where}": 10,
+        f"backprop_over_rai_{where}": 2,
+    }
+    assert {name: value for name, value in found.items() if where in name} == expected
+    assert {name for name in found if "10000" in name} == {
+        "rai_recorded_10000_layers_1_networks_milliseconds"
+    }
+    published = json.loads((bench.root() / "figures" / "bench-cuda" / "metrics.json").read_text())
+    assert found.keys() == published["metrics"].keys()
