@@ -20,7 +20,15 @@ from rai_utils.checks import one_of, whole_number
 from rai_utils.data import Dataset, moons_draw
 from rai_utils.diagnostics import logistic_regression
 from rai_utils.experiments.sweep import Cell, Sweep
-from rai_utils.models import Architecture, StackedMLP, build_mlp, forward, pre_activations, stack
+from rai_utils.models import (
+    Architecture,
+    StackedMLP,
+    build_mlp,
+    confirmation_seeds,
+    forward,
+    pre_activations,
+    stack,
+)
 from rai_utils.relaxation import (
     RelaxationPlan,
     RelaxedLoss,
@@ -30,6 +38,7 @@ from rai_utils.relaxation import (
     predictions,
     relaxation_plan,
     relaxed_loss,
+    with_gradients,
 )
 from rai_utils.training import (
     Fit,
@@ -176,20 +185,17 @@ def with_dead_zone(threshold: float, is_relative: bool = False) -> Objective:
         threshold: the size.
         is_relative: whether the size is so many times ``term_sizes``.
     """
-    limits: list[Any] = []
+    sizes: list[Tensor] = []
 
-    def objective(*arguments: Any, **options: Any) -> RelaxedLoss:
-        leaves = [leaf for leaves in arguments[1:4] for leaf in leaves]
-        sizes = term_sizes(*arguments[:6]) if is_relative else [1.0] * len(leaves)
-        is_new = not limits
-        limits[:] = [threshold * size for size in sizes]
-        for place, leaf in enumerate(leaves if is_new else []):
-            leaf.register_hook(
-                lambda gradient, place=place: gradient * (gradient.abs() >= limits[place])
-            )
+    def measured(*arguments: Any, **options: Any) -> RelaxedLoss:
+        sizes[:] = term_sizes(*arguments)
         return relaxed_loss(*arguments, **options)
 
-    return objective
+    def counted(gradient: Tensor, place: int, kind: str) -> Tensor:
+        size = sizes[place] if is_relative else 1.0
+        return gradient * (gradient.abs() >= threshold * size)
+
+    return with_gradients(counted, measured if is_relative else relaxed_loss)
 
 
 def looking(look: Callable[..., object]) -> Objective:
@@ -525,8 +531,9 @@ def _network_cells() -> tuple[Cell, ...]:
     return tuple({"network": network, **shape} for network in range(NETWORKS))
 
 
-# Thresholds in units of the sum of the sizes of a gradient's terms, from networks from 1000 on.
-RELATIVE_THRESHOLDS = (1e-3, 0.1)
+# Sizes below which a gradient counts as 0; and in units of the sum of the sizes of its terms.
+ABSOLUTE_THRESHOLDS = (1e-8, 1e-7, 1e-6, 1e-5)
+RELATIVE_THRESHOLDS = (1e-3, 0.01, 0.1, 0.3)
 
 # First steps in units of 1/√width.
 UNITS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
@@ -538,7 +545,7 @@ JUDGED_UNITS = (0.5, 1.0, 1.4, 4.0)
 def _relay_cells(networks: int, first: int = 0, **changes: Any) -> list[Cell]:
     """Return a cell for each of some networks, of the proposal's shape and step but for changes."""
     cell: Cell = {"hidden_layers": 100, "width": 100, "rates": [0.1], **changes}
-    return [{"network": network, **cell} for network in range(first, first + networks)]
+    return [{"network": network, **cell} for network in confirmation_seeds(networks, first)]
 
 
 def _in_units(width: int, units: Sequence[float]) -> list[float]:
@@ -598,7 +605,7 @@ def _residual_cells() -> tuple[Cell, ...]:
     ways = [
         (residual, threshold, is_centred, "float32")
         for is_centred in (False, True)
-        for threshold in (0.0, 1e-8, 1e-7)
+        for threshold in (0.0, *ABSOLUTE_THRESHOLDS)
         for residual in (0.0, 1e-8, 1e-6)
     ]
     ways += [(residual, 0.0, False, "float64") for residual in (0.0, 1e-8)]
@@ -631,6 +638,29 @@ def _residual_cells() -> tuple[Cell, ...]:
     return tuple(cells)
 
 
+# What judges M4: starts of networks that no other sweep has. So many are the fewest, and one more,
+# of which none or all decide at limits of 0.1 and 0.9.
+JUDGES, FIRST_JUDGE = 36, 200
+# What did best at its worst size of residual on the first networks.
+BEST_THRESHOLD: Cell = {"threshold": 1e-6}
+JUDGED: dict[str, Cell] = {
+    "exact zeros": {"hidden_layers": 30},
+    "residuals of 1e-8": {"hidden_layers": 30, "residual": 1e-8},
+    "best threshold, 1e-8": {"hidden_layers": 30, "residual": 1e-8, **BEST_THRESHOLD},
+    "best threshold, 1e-6": {"hidden_layers": 30, "residual": 1e-6, **BEST_THRESHOLD},
+    "balanced": {},
+    "one left out": {"left_out": 1},
+    "one left out, centred": {"left_out": 1, "is_centred": True},
+    "ten left out, centred": {"left_out": 10, "is_centred": True},
+}
+
+
+def _judging_cells() -> tuple[Cell, ...]:
+    return tuple(
+        cell for way in JUDGED.values() for cell in _relay_cells(JUDGES, FIRST_JUDGE, **way)
+    )
+
+
 def _partial_cells() -> tuple[Cell, ...]:
     ways = [("every 2nd", False, 100, NETWORKS, [0.1, 0.14])]
     ways += [(name, False, 100, NETWORKS, [0.14]) for name in ("first half", "last half")]
@@ -652,4 +682,5 @@ SWEEPS = (
     Sweep("mechanism-fresh-window", _fresh_window_cells(), relay_cell),
     Sweep("mechanism-partial", _partial_cells(), relay_cell),
     Sweep("mechanism-residuals", _residual_cells(), relay_cell),
+    Sweep("mechanism-judges", _judging_cells(), relay_cell),
 )

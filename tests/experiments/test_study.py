@@ -34,6 +34,7 @@ SMALLEST = {
     "mechanism-fresh-window": {"hidden_layers": 3, "width": 4},
     "mechanism-partial": {"hidden_layers": 10, "width": 4},
     "mechanism-residuals": {"hidden_layers": 3, "width": 4},
+    "mechanism-judges": {"hidden_layers": 3, "width": 4},
     "handover": {"hidden_layers": 3, "width": 4, "backprop_steps": 3},
     "fresh-handover": {"hidden_layers": 3, "backprop_steps": 3},
     "handover-parts": {"hidden_layers": 3, "parts": [[1, 2], [4, 4]], "backprop_steps": 3},
