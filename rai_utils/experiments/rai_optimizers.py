@@ -40,6 +40,7 @@ from rai_utils.relaxation import (
     relaxation_plan,
     relaxed_loss,
     resting,
+    with_gradients,
 )
 from rai_utils.training import (
     Fit,
@@ -136,21 +137,12 @@ def changed(
         target_ratio: factor on the gradients of the targets; where steps are proportional to the
             gradient, the rate of the targets over that of the weights.
     """
-    is_new = True
 
-    def objective(*arguments: Any, **options: Any) -> RelaxedLoss:
-        nonlocal is_new
-        if is_new:
-            is_new = False
-            for leaf in (leaf for leaves in arguments[1:4] for leaf in leaves):
-                if reads_signs:
-                    leaf.register_hook(torch.sign)
-            for leaf in arguments[3]:
-                if target_ratio != 1:
-                    leaf.register_hook(lambda gradient: gradient * target_ratio)
-        return loss(*arguments, **options)
+    def seen(gradient: Tensor, place: int, kind: str) -> Tensor:
+        gradient = gradient.sign() if reads_signs else gradient
+        return gradient * target_ratio if kind == "target" else gradient
 
-    return objective
+    return with_gradients(seen, loss)
 
 
 def fit_by_rule(
@@ -525,8 +517,8 @@ SOLVED, PAST_CHANCE = 0.95, 0.7
 # Whose steps begin at one size and shrink: they take the relaxed objective past chance, in 4 of 5
 # networks, and of every other first-order method at most 1 of 5 gets there, at 30 and 100 layers.
 SHRINKING, MOST, FEWEST = ("Rprop", "Adagrad"), 4, 1
-# How many of the ten solve the guided objective at 100 layers; how many go deeper relaxed than
-# plain, and how many at least for a part.
+# How many of the ten solve the guided objective at 100 layers; how many more go deeper relaxed than
+# plain than go less deep, and how many more at least for a part.
 GUIDED_METHODS, DEEPER_METHODS, SOME_DEEPER = 6, 8, 2
 # Greatest curvature of a layer over that of another, at the start of 10 layers.
 UNEVEN, EVEN = 1e6, 100.0
