@@ -174,7 +174,7 @@ def tuned_cell(
         tried = fit_relaxed(tried, tuning_data, first).model
     found = search(fit_relaxed if method == "as written" else fit, tried)
     begin = relaxed_steps if method in ("hand-over", "orthogonal", "skips") else 0
-    marks = [mark - begin for mark in sorted({*range(0, steps, 50), begin, steps}) if mark >= begin]
+    marks = [mark - begin for mark in sorted({*range(0, steps, 10), begin, steps}) if mark >= begin]
     watch = Watch(marks, range(min(T + 20, steps - begin)), snapshot_at=[marks[-1]])
     if layers is not None:
         watch = replace(watch, snapshot_at=[relaxed_steps])
