@@ -731,11 +731,8 @@ def _median(fit: Fit) -> float:
     return float(np.median(fit.step_seconds))
 
 
-def _fresh_seeds(count: int) -> range:
-    """Seeds that confirm, without the first ten: on those the rules of this file were tried."""
-    return confirmation_seeds(10 + count)[10:]
-
-
+# First of the networks and draws that confirm: on those before, the rules of this file were tried.
+FRESH = 10
 _MOONS: dict[str, Any] = {"width": [100], "dataset": ["moons"], "backprop_steps": [400]}
 _SIGMOID = {"activation": ["sigmoid"]}
 _DEEP_SIGMOID = {"hidden_layers": [100], "backprop_steps": [400], **_SIGMOID}
@@ -745,7 +742,14 @@ HANDOVER_CELLS = (
     *grid(hidden_layers=(100, 30, 10), seed=range(10), **_SIGMOID, **_MOONS),
     *grid(activation=("tanh", "relu"), hidden_layers=(10, 30, 100), seed=range(3), **_MOONS),
     *grid(dataset=("circles", "spirals"), seed=range(3), width=[100], **_DEEP_SIGMOID),
-    *grid(width=(20, 50, 200), seed=range(3), dataset=["moons"], **_DEEP_SIGMOID),
+    *grid(
+        hidden_layers=(100, 30, 10),
+        width=(20, 50, 200),
+        seed=range(3),
+        dataset=["moons"],
+        backprop_steps=[400],
+        **_SIGMOID,
+    ),
 )
 _REMEDIES = ("default", "orthogonal", "layer_sequential", "skip", "batch_norm")
 ALTERNATIVE_CELLS = tuple(
@@ -772,7 +776,7 @@ START_CELLS = grid(
     gain=tuple(round(0.5 * 2 ** (half / 2), 3) for half in range(9)),
     hidden_layers=[20],
     width=[50],
-    seeds=[list(_fresh_seeds(10))],
+    seeds=[list(confirmation_seeds(10, FRESH))],
     steps=[150],
     learning_rates=[[0.01, 0.03, 0.1, 0.3, 1.0]],
 )
@@ -815,13 +819,13 @@ def _fresh_handover_cells() -> tuple[Cell, ...]:
         (10, 10, 400, 0),
         (30, 10, 400, 0),
         (100, 10, 400, 0),
-        (300, 10, 300, 5),
+        (300, 10, 300, 10),
         (1000, 5, 300, 2),
     ):
         first = backprop_phase(depth, steps).learning_rate
         # Both sides of the comparison of smallest steps begin with the same step.
         same = max(first, 1e-6)
-        for place, seed in enumerate(_fresh_seeds(count)):
+        for place, seed in enumerate(confirmation_seeds(count, FRESH)):
             phases = [(first, SMALLEST_STEP)]
             if place < compared:
                 phases += [(same, SMALLEST_STEP), (same, 1e-6)]
@@ -833,8 +837,14 @@ def _fresh_handover_cells() -> tuple[Cell, ...]:
 
 # Layers 1 and 2, and the relay from layer 4 to the output.
 PARTS_CELLS = tuple(
-    {"hidden_layers": 300, "seed": seed, "parts": [[1, 2], [4, 301]], "backprop_steps": 300}
-    for seed in _fresh_seeds(10)
+    {
+        "hidden_layers": depth,
+        "seed": seed,
+        "parts": [[1, 2], [4, depth + 1]],
+        "backprop_steps": 300,
+    }
+    for depth, count in ((300, 10), (1000, 5))
+    for seed in confirmation_seeds(count, FRESH)
 )
 _DEEP = {"hidden_layers": [100], "width": [100]}
 SWEEPS = (
