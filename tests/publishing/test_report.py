@@ -364,7 +364,7 @@ def test_a_changed_number_changes_readme_and_report(copy, page):
     record = json.loads(path.read_text())
     record["metrics"]["handover_held_out"]["value"] = 98.76543
     claim = next(claim for claim in record["claims"] if claim["id"] == "P8")
-    claim |= {"measured": 0.654321, "interval": [0.61, 0.7], "verdict": "not reproduced"}
+    claim |= {"measured": 0.654321, "interval": [0.61, 0.7], "verdict": "contradicted"}
     path.write_text(json.dumps(record))
     (copy / "README.md").write_text(filled_readme(copy))
     claims = claims_page(published_sets(copy))
@@ -376,7 +376,7 @@ def test_a_changed_number_changes_readme_and_report(copy, page):
         for number in numbers:
             assert number not in before
             assert number in text
-        assert text.count("not reproduced") > before.count("not reproduced")
+        assert text.count("contradicted") > before.count("contradicted")
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
