@@ -16,7 +16,7 @@ from rai_utils.relaxation import (
     relaxation_plan,
     relaxed_loss,
 )
-from rai_utils.training import Phase, Watch, configure, fit_relaxed
+from rai_utils.training import Phase, Watch, fit_relaxed
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -30,9 +30,9 @@ MIXED = (2, 9, 9, 9, 9, 5, *[16] * 24, 1)
 @pytest.fixture(params=[1, 2, 3], ids="threads: {}".format)
 def threads(request):
     before = torch.get_num_threads()
-    configure(threads=request.param)
+    torch.set_num_threads(request.param)
     yield
-    configure(threads=before)
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
