@@ -969,6 +969,8 @@ def _fit(
     weights, biases, values = leaves[:runs], leaves[runs : 2 * runs], leaves[2 * runs :]
     deep = compiled and plan is not None and plan.longest_stretch >= DEEP
     by_c = deep and native.serves(architecture.hidden_activation, flat)
+    if by_c:
+        objective = partial(objective, by_c=True)
     if plan is not None and targets is None:
         # In the buffers that the fit will use: another address may be another rounding.
         settle_targets(plan, weights, biases, values, data.x, by_c)
@@ -1010,7 +1012,6 @@ def _fit(
             hidden_weight=hidden_weight,
             loss=loss,
             into=gradients,
-            **({"by_c": True} if by_c else {}),
         )
         return parts.total, parts
 
