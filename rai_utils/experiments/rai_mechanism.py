@@ -531,9 +531,10 @@ def _network_cells() -> tuple[Cell, ...]:
     return tuple({"network": network, **shape} for network in range(NETWORKS))
 
 
-# Sizes below which a gradient counts as 0; and in units of the sum of the sizes of its terms.
+# Sizes below which a gradient counts as 0; and in units of the sum of the sizes of its terms, where
+# 1 is the end: no gradient is greater.
 ABSOLUTE_THRESHOLDS = (1e-8, 1e-7, 1e-6, 1e-5)
-RELATIVE_THRESHOLDS = (1e-3, 0.01, 0.1, 0.3)
+RELATIVE_THRESHOLDS = (1e-4, 1e-3, 0.01, 0.1, 0.3, 1.0)
 
 # First steps in units of 1/√width.
 UNITS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
