@@ -143,7 +143,7 @@ check: $(ENVIRONMENT) ## lint, types and the fast unit tests, two minutes
 	@$(PYTEST) tests -m "not slow" --ignore=tests/test_published.py
 arithmetic: $(ENVIRONMENT) ## does any test, verdict or number hang on rounding? (an hour)
 	@$(RUN) -m rai_utils.publishing.arithmetic
-study: $(ENVIRONMENT) ## run the long sweeps that some notebooks read (about 7 hours)
+study: $(ENVIRONMENT) ## run the long sweeps that some notebooks read (about 8 hours)
 	@$(RUN) -m rai_utils.experiments.study $$SWEEPS $${CLUSTER:+--cluster "$$CLUSTER"}
 bench: $(ENVIRONMENT) ## time a step, and publish figures/bench/
 	@$(RUN) -m rai_utils.experiments.bench
