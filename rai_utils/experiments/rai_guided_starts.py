@@ -548,7 +548,7 @@ def _disturbed_cells() -> tuple[Cell, ...]:
 
 def _arithmetic_cells() -> tuple[Cell, ...]:
     return tuple(
-        {"setting": name, "networks": [*range(3)], "steps": 60} for name in NOTEBOOK_SETTINGS
+        {"setting": name, "networks": [*range(10)], "steps": 60} for name in NOTEBOOK_SETTINGS
     )
 
 

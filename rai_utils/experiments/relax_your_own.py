@@ -32,7 +32,7 @@ from rai_utils.modules import Relaxation, RelaxedDataset, Selection, relax, rela
 from rai_utils.training import batches
 from rai_utils.tuning import search
 
-EXAMPLES, BATCH, PASSES, NETWORKS = 200, 50, 60, 5
+EXAMPLES, BATCH, PASSES, NETWORKS = 200, 50, 60, 10
 # Typed before the data: the grid and its limits, the tie, how much faster targets move than
 # weights, and how often fresh ones move before the weights do.
 RATES, LIMITS, TIE = (0.003, 0.01, 0.03), (1e-5, 3.0), 0.02
@@ -226,7 +226,7 @@ def own_cell(
     method: str,
     passes: int = PASSES,
     networks: int = NETWORKS,
-    tuning_networks: int = 2,
+    tuning_networks: int = 5,
     rates: Sequence[float] = RATES,
 ) -> dict[str, Any]:
     """Tune a method on networks and draws of development, and train fresh ones at its rate."""

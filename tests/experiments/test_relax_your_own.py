@@ -94,7 +94,8 @@ def test_a_cell_tunes_on_development_and_reports_other_networks(monkeypatch):
     monkeypatch.setattr(
         relax_your_own.Task, "network", lambda _, n: asked.append(n) or task.build()
     )
-    cell = own_cell("regression", "backprop", passes=1, networks=2, rates=[0.01, 0.03])
+    settings = {"passes": 1, "networks": 2, "tuning_networks": 2, "rates": [0.01, 0.03]}
+    cell = own_cell("regression", "backprop", **settings)
     assert set(asked[:4]) == {1000, 1001} and asked[-2:] == [0, 1]
     assert len(cell["held_out"]) == 2 and cell["rate"] in cell["rates"]
 
