@@ -29,7 +29,7 @@ from torch.utils.data import Dataset, StackDataset
 
 from rai_utils.checks import number, whole_numbers
 from rai_utils.relaxation import check_examples, guide, read_labels
-from rai_utils.training import SMALLEST_STEP, check_rprop_rates, update_rule
+from rai_utils.training import check_rprop_rates, update_rule
 
 Selection = type | str | Sequence[type] | Sequence[str] | Callable[[str, nn.Module], bool]
 HiddenLoss = Callable[[Tensor, Tensor], Tensor]
@@ -502,7 +502,7 @@ class RelaxedDataset(Relaxation):
         total = 0
         for key, target in self.targets.items():
             size = (self._options["dtype"] or target.dtype).itemsize
-            total += self._width(key) * (size + self.rule.states * target.dtype.itemsize)
+            total += self._width(key) * (size + len(self.rule.first) * target.dtype.itemsize)
         return total * len(self.numbered)
 
     def _table(self, key: str, place: int, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -516,7 +516,7 @@ class RelaxedDataset(Relaxation):
     def _open(self, key: str, rows: Tensor) -> None:
         """Make the tables of a target, of rows like these, if there are none yet."""
         if key not in self._tables:
-            kinds = [self._options["dtype"] or rows.dtype, *[rows.dtype] * self.rule.states]
+            kinds = [self._options["dtype"] or rows.dtype, *[rows.dtype for _ in self.rule.first]]
             shape = len(self.numbered), *rows.shape[1:]
             tables = [self._table(key, place, shape, kind) for place, kind in enumerate(kinds)]
             self._tables[key] = tables
@@ -538,9 +538,9 @@ class RelaxedDataset(Relaxation):
             self._open(key, value)
             values, *states = self._tables[key]
             state = tuple(self._taken(*pair) for pair in zip(states, state, strict=True))
-            count = updates.view(-1, *[1] * (value.dim() - 1)).to(value.device)
+            count = updates.view(-1, *[1] * (value.dim() - 1)).to(value)
             moved = gradient.movedim(axis, 0)
-            self.rule.step(value, moved, state, count, rates, SMALLEST_STEP)
+            self.rule.step(value, moved, state, rates, count)
             for table, rows in zip((values, *states), (value, *state), strict=True):
                 table[self._ids] = rows.to(table)
             target.grad = None
@@ -681,7 +681,7 @@ def relax_dataset(
         )
     rate, memory = number(rate, "rate", above=0), number(memory, "memory", least=0)
     if optimizer == "rprop":
-        check_rprop_rates([rate], SMALLEST_STEP)
+        check_rprop_rates([rate])
     if folder is not None and not Path(folder).is_dir():
         raise ValueError(f"folder must be an existing one, got {folder}")
     kept = {"memory": memory, "dtype": dtype, "folder": folder, "axis": axis}

@@ -109,69 +109,57 @@ def configure(threads: int = 1) -> None:
         )
 
 
+State = tuple[Tensor, ...]
+
+
 @dataclass(frozen=True)
 class UpdateRule:
     """An optimiser's step on any tensor of trained numbers, with a state for each number.
 
     Attributes:
-        states: numbers kept for each trained number.
-        start: learning rates, of the shape of the trained numbers -> their first state.
-        step: (numbers, gradient, state, which update of them this is, learning rates, smallest
+        step: (numbers, gradient, state, learning rates, which update of them this is, smallest
             step) -> nothing to keep. Shapes broadcast to that of the numbers; numbers and state are
-            written in place. The update counts from 1 and may differ from number to number.
+            written in place. The update counts from 1 and may differ from number to number, a
+            tensor of the numbers' type. A rule reads no further than it needs.
+        first: for each state, learning rates, of the shape of the trained numbers -> the first one.
         counts: whether a step hangs on which update it is.
         of_weights: another rule for the weights of a fit, (…, outputs, inputs), which reads whole
             matrices.
     """
 
-    states: int
-    start: Callable[[Tensor], tuple[Tensor, ...]]
-    step: Callable[[Tensor, Tensor, tuple[Tensor, ...], int | Tensor, Tensor, float], object]
+    step: Callable[..., object]
+    first: tuple[Callable[[Tensor], Tensor], ...] = ()
     counts: bool = False
     of_weights: UpdateRule | None = None
 
-
-def _uncounted(step: Callable[[Tensor, Tensor, tuple[Tensor, ...], Tensor], object]) -> Any:
-    """Return a step that is the same at every update as the ``step`` of an ``UpdateRule``."""
-    return lambda numbers, gradient, state, update, rates, smallest_step: step(
-        numbers, gradient, state, rates
-    )
-
-
-def _zeros(states: int) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    return lambda rates: tuple(torch.zeros_like(rates) for _ in range(states))
+    def start(self, rates: Tensor) -> State:
+        """Return the first state of numbers with these learning rates, of their shape."""
+        return tuple(make(rates) for make in self.first)
 
 
 def _adam(
-    numbers: Tensor,
-    gradient: Tensor,
-    state: tuple[Tensor, ...],
-    update: int | Tensor,
-    rates: Tensor,
-    smallest_step: float,
+    numbers: Tensor, gradient: Tensor, state: State, rates: Tensor, update: int | Tensor, *_: Any
 ) -> None:
     """Kingma & Ba 2015, Algorithm 1, with torch's defaults."""
     mean, square = state
     first_decay, second_decay, epsilon = 0.9, 0.999, 1e-8
-    if isinstance(update, Tensor):
-        update = update.to(numbers.dtype)
     mean.lerp_(gradient, 1 - first_decay)
     square.mul_(second_decay).addcmul_(gradient, gradient, value=1 - second_decay)
     spread = square.sqrt().div_((1 - second_decay**update) ** 0.5).add_(epsilon)
     numbers.addcdiv_(mean * rates * (-1 / (1 - first_decay**update)), spread)
 
 
-def _sgd(numbers: Tensor, gradient: Tensor, state: tuple[Tensor, ...], rates: Tensor) -> None:
+def _sgd(numbers: Tensor, gradient: Tensor, state: State, rates: Tensor, *_: Any) -> None:
     numbers.addcmul_(gradient, rates, value=-1)
 
 
-def _sign_sgd(numbers: Tensor, gradient: Tensor, state: tuple[Tensor, ...], rates: Tensor) -> None:
+def _sign_sgd(numbers: Tensor, gradient: Tensor, state: State, rates: Tensor, *_: Any) -> None:
     """Bernstein et al. 2018, Algorithm 1, on all examples."""
     numbers.addcmul_(gradient.sign(), rates, value=-1)
 
 
 def _momentum(
-    numbers: Tensor, gradient: Tensor, state: tuple[Tensor, ...], rates: Tensor, looks_ahead: bool
+    numbers: Tensor, gradient: Tensor, state: State, rates: Tensor, *_: Any, looks_ahead: bool
 ) -> None:
     """Gradients that add up, each step keeping 0.9 of them; Nesterov's adds its own once more."""
     (velocity,) = state
@@ -180,14 +168,14 @@ def _momentum(
     numbers.addcmul_(moved, rates, value=-1)
 
 
-def _adagrad(numbers: Tensor, gradient: Tensor, state: tuple[Tensor, ...], rates: Tensor) -> None:
+def _adagrad(numbers: Tensor, gradient: Tensor, state: State, rates: Tensor, *_: Any) -> None:
     """Duchi et al. 2011, diagonal form, with torch's defaults."""
     (total,) = state
     total.addcmul_(gradient, gradient)
     numbers.addcdiv_(gradient * rates, total.sqrt().add_(1e-10), value=-1)
 
 
-def _rmsprop(numbers: Tensor, gradient: Tensor, state: tuple[Tensor, ...], rates: Tensor) -> None:
+def _rmsprop(numbers: Tensor, gradient: Tensor, state: State, rates: Tensor, *_: Any) -> None:
     """Tieleman & Hinton 2012, with torch's defaults: the mean square starts at 0 and stays so."""
     (square,) = state
     square.mul_(0.99).addcmul_(gradient, gradient, value=0.01)
@@ -195,16 +183,10 @@ def _rmsprop(numbers: Tensor, gradient: Tensor, state: tuple[Tensor, ...], rates
 
 
 def _nadam(
-    numbers: Tensor,
-    gradient: Tensor,
-    state: tuple[Tensor, ...],
-    update: int | Tensor,
-    rates: Tensor,
+    numbers: Tensor, gradient: Tensor, state: State, rates: Tensor, update: int | Tensor, *_: Any
 ) -> None:
     """Dozat 2016, with torch's defaults: Adam whose mean looks one step ahead."""
     mean, square, product = state
-    if isinstance(update, Tensor):
-        update = update.to(numbers.dtype)
     mean.lerp_(gradient, 0.1)
     square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
     now, following = (0.9 * (1 - 0.5 * 0.96 ** (0.004 * step)) for step in (update, update + 1))
@@ -236,7 +218,7 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
-def _muon(numbers: Tensor, gradient: Tensor, state: tuple[Tensor, ...], rates: Tensor) -> None:
+def _muon(numbers: Tensor, gradient: Tensor, state: State, rates: Tensor, *_: Any) -> None:
     """Jordan et al. 2024: Nesterov momentum of 0.95, each matrix of it orthogonalised.
 
     Times 0.2 √(greater side), which makes a step as large as one of Adam (Liu et al. 2025, §2.2).
@@ -247,31 +229,30 @@ def _muon(numbers: Tensor, gradient: Tensor, state: tuple[Tensor, ...], rates: T
     numbers.addcmul_(moved, rates, value=-0.2 * max(moved.shape[-2:]) ** 0.5)
 
 
-_ADAM = UpdateRule(2, _zeros(2), _adam, counts=True)
+def _rprop(
+    numbers: Tensor,
+    gradient: Tensor,
+    state: State,
+    rates: Tensor,
+    update: int | Tensor,
+    smallest_step: float = SMALLEST_STEP,
+) -> None:
+    rprop_step(numbers, gradient, *state, smallest_step)
+
+
+_ZERO = torch.zeros_like
+_ADAM = UpdateRule(_adam, (_ZERO, _ZERO), counts=True)
 UPDATE_RULES: dict[str, UpdateRule] = {
-    "rprop": UpdateRule(
-        2,
-        lambda rates: (torch.zeros_like(rates), rates.clone()),
-        lambda numbers, gradient, state, update, rates, smallest_step: rprop_step(
-            numbers, gradient, *state, smallest_step
-        ),
-    ),
-    "sgd": UpdateRule(0, _zeros(0), _uncounted(_sgd)),
-    "sign_sgd": UpdateRule(0, _zeros(0), _uncounted(_sign_sgd)),
-    "momentum": UpdateRule(1, _zeros(1), _uncounted(partial(_momentum, looks_ahead=False))),
-    "nesterov": UpdateRule(1, _zeros(1), _uncounted(partial(_momentum, looks_ahead=True))),
-    "adagrad": UpdateRule(1, _zeros(1), _uncounted(_adagrad)),
-    "rmsprop": UpdateRule(1, _zeros(1), _uncounted(_rmsprop)),
+    "rprop": UpdateRule(_rprop, (_ZERO, torch.clone)),
+    "sgd": UpdateRule(_sgd),
+    "sign_sgd": UpdateRule(_sign_sgd),
+    "momentum": UpdateRule(partial(_momentum, looks_ahead=False), (_ZERO,)),
+    "nesterov": UpdateRule(partial(_momentum, looks_ahead=True), (_ZERO,)),
+    "adagrad": UpdateRule(_adagrad, (_ZERO,)),
+    "rmsprop": UpdateRule(_rmsprop, (_ZERO,)),
     "adam": _ADAM,
-    "nadam": UpdateRule(
-        3,
-        lambda rates: (*_zeros(2)(rates), torch.ones_like(rates)),
-        lambda numbers, gradient, state, update, rates, smallest_step: _nadam(
-            numbers, gradient, state, update, rates
-        ),
-        counts=True,
-    ),
-    "muon": replace(_ADAM, of_weights=UpdateRule(1, _zeros(1), _uncounted(_muon))),
+    "nadam": UpdateRule(_nadam, (_ZERO, _ZERO, torch.ones_like), counts=True),
+    "muon": replace(_ADAM, of_weights=UpdateRule(_muon, (_ZERO,))),
 }
 
 
@@ -341,7 +322,7 @@ def _one_or_each(value: Any, name: str, **limits: float) -> float | tuple[float,
     return each
 
 
-def check_rprop_rates(rates: Sequence[float], smallest_step: float) -> None:
+def check_rprop_rates(rates: Sequence[float], smallest_step: float = SMALLEST_STEP) -> None:
     """Refuse first steps outside [``smallest_step``, ``LARGEST_STEP``], where Rprop moves them."""
     for rate in rates:
         if not smallest_step <= rate <= LARGEST_STEP:
@@ -1172,7 +1153,7 @@ def _stepper(
     def step_each() -> None:
         update = next(updates)
         for own, (numbers, slope, at, *kept) in parts:
-            own.step(numbers, slope, tuple(kept), update, at, phase.smallest_step)
+            own.step(numbers, slope, tuple(kept), at, update)
 
     return step_each, (*of_weights, *state)
 

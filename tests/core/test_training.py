@@ -556,12 +556,12 @@ def test_a_rule_says_whether_its_steps_hang_on_their_number(name):
     moved = []
     for update in (1, 7):
         numbers, state = torch.zeros(3, 4), rule.start(rates)
-        rule.step(numbers, gradient, state, update, rates, 1e-6)
+        rule.step(numbers, gradient, state, rates, update)
         moved.append(numbers)
     assert torch.equal(*moved) == (not rule.counts)
 
 
-@pytest.mark.parametrize("counted", [int, lambda update: torch.full((1, 2, 4, 1), float(update))])
+@pytest.mark.parametrize("counted", [int, lambda update: torch.full((1, 2, 4, 1), update).double()])
 @pytest.mark.parametrize("name", training.UPDATE_RULES)
 def test_a_rule_is_torchs_optimiser_with_a_rate_a_network(name, counted):
     generator = torch.Generator().manual_seed(0)
@@ -570,7 +570,7 @@ def test_a_rule_is_torchs_optimiser_with_a_rate_a_network(name, counted):
     own = rates[None, :, None, None]
     ours, rule = start.clone(), training.update_rule(name)
     state = rule.start(own.expand_as(ours))
-    assert len(state) == rule.states
+    assert len(state) == len(rule.first)
     theirs = [nn.Parameter(start[:, position].clone()) for position in range(2)]
     optimizers = [
         TORCHS[name]([parameter], lr=float(rate))
@@ -578,7 +578,7 @@ def test_a_rule_is_torchs_optimiser_with_a_rate_a_network(name, counted):
     ]
     for update in range(1, 9):
         gradient = torch.randn(start.shape, dtype=torch.float64, generator=generator)
-        rule.step(ours, gradient, state, counted(update), own, 1e-6)
+        rule.step(ours, gradient, state, own, counted(update))
         for position, optimizer in enumerate(optimizers):
             theirs[position].grad = gradient[:, position].clone()
             optimizer.step()

@@ -140,7 +140,7 @@ def descend(
         moved = [(rates * gradient).square().sum((0, 2, 3)) for gradient in gradients]
         moves.append(torch.stack(moved[: len(leaves)]).sum(0).sqrt().double())
         for leaf, gradient in zip(trained, gradients, strict=True):
-            sgd.step(leaf, gradient, (), step.updates + 1, rates, 0.0)
+            sgd.step(leaf, gradient, (), rates)
 
     for step in training.steps(find_loss, find_gradients, update, rows):
         if step.updates in snapshot_at:

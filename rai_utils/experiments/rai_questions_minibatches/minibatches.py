@@ -53,7 +53,6 @@ from rai_utils.relaxation import (
     relaxed_loss,
 )
 from rai_utils.training import (
-    SMALLEST_STEP,
     UpdateRule,
     batches,
     check_data,
@@ -106,7 +105,7 @@ class TargetTable:
         shapes = [(len(run), networks, len(x), widths[run[0]]) for run in plan.target_runs]
         self.values = [torch.empty(shape, dtype=x.dtype) for shape in shapes]
         self.states = [
-            tuple(torch.empty_like(value) for _ in range(self.rule.states)) for value in self.values
+            tuple(torch.empty_like(value) for _ in self.rule.first) for value in self.values
         ]
         self.updates = torch.full((len(x),), -1, dtype=torch.int32)
 
@@ -298,7 +297,7 @@ class _Learner:
     def advance(self, gradients: Sequence[Tensor]) -> None:
         self.updates += 1
         for leaf, gradient, state in zip(_leaves(self.model), gradients, self.states, strict=True):
-            self.rule.step(leaf, gradient, state, self.updates, self.rates, SMALLEST_STEP)
+            self.rule.step(leaf, gradient, state, self.rates, self.updates)
 
 
 def _leaves(model: StackedMLP) -> list[Tensor]:
@@ -318,7 +317,7 @@ def _learner(
 def _rates(model: StackedMLP, rates: Sequence[float], name: str, optimizer: str) -> Tensor:
     own = one_each(rates, model.seeds, f"learning rate of the {name}", above=0)
     if optimizer == "rprop":
-        check_rprop_rates(own, SMALLEST_STEP)
+        check_rprop_rates(own)
     return torch.tensor(own, dtype=model.weights[0].dtype)
 
 
@@ -566,7 +565,7 @@ def _advance_targets(
     batch.updates = batch.updates + 1
     count = batch.updates[:, None]  # (batch, 1)
     for value, gradient, state in zip(batch.values, gradients, batch.states, strict=True):
-        rule.step(value, gradient, state, count, _spread(rates), SMALLEST_STEP)
+        rule.step(value, gradient, state, _spread(rates), count.to(value))
 
 
 def _run(
