@@ -14,7 +14,8 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass, field, replace
+from copy import deepcopy
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cache, cached_property, partial
 from itertools import chain, count, repeat
 from math import prod
@@ -57,8 +58,6 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 Objective = Callable[..., RelaxedLoss]
-# The loss of each network, (seeds,), and its parts if it is a relaxed one.
-Losses = tuple[Tensor, RelaxedLoss | None]
 
 # Between them Rprop keeps its steps, unless it is told otherwise (torch's defaults).
 SMALLEST_STEP, LARGEST_STEP = 1e-6, 50.0
@@ -640,9 +639,7 @@ def fit_backprop(
         raise ValueError("backpropagation must go on from a fit by backpropagation, got one by RAI")
     if compiled and find is not None:
         raise ValueError("compiled must be False where find gives the gradients, got True")
-    return _fit(
-        model, dataset, phase, None, 1.0, None, watch, loss, device, find=find, compiled=compiled
-    )
+    return _fit(model, dataset, phase, watch, loss, device, compiled, find=find)
 
 
 def fit_relaxed(
@@ -699,8 +696,10 @@ def fit_relaxed(
                 f"got those of {targets.values[0].shape[1]}"
             )
         check_examples(targets.x, dataset.x)
-    fitting = model, dataset, phase, plan, hidden_weight, targets, watch, loss, device
-    return _fit(*fitting, objective, compiled=compiled)
+    fitting = model, dataset, phase, watch, loss, device, compiled
+    return _fit(
+        *fitting, plan=plan, hidden_weight=hidden_weight, targets=targets, objective=objective
+    )
 
 
 @dataclass(frozen=True)
@@ -793,27 +792,26 @@ class Step(Generic[Rows, Loss, Gradients]):
         self.updates, self.rows, self._seconds = updates, rows, 0.0
         self._find_loss, self._find_gradients = find_loss, find_gradients
 
+    def _timed(self, work: Callable[[Any], Result], given: Any) -> Result:
+        started = perf_counter()
+        result = work(given)
+        self._seconds += perf_counter() - started
+        return result
+
     @cached_property
     def loss(self) -> Loss:
         """What ``find_loss`` returned for the batch."""
-        started = perf_counter()
-        loss = self._find_loss(self.rows)
-        self._seconds += perf_counter() - started
-        return loss
+        return self._timed(self._find_loss, self.rows)
 
     @cached_property
     def gradients(self) -> Gradients:
         """What ``find_gradients`` returned for the loss."""
-        loss, started = self.loss, perf_counter()
-        gradients = self._find_gradients(loss)
-        self._seconds += perf_counter() - started
-        return gradients
+        return self._timed(self._find_gradients, self.loss)
 
     def finish(self, update: Callable[[Gradients], object]) -> float:
         """Do what is left of the step; return the seconds that all of it took."""
-        gradients, started = self.gradients, perf_counter()
-        update(gradients)
-        return self._seconds + perf_counter() - started
+        self._timed(update, self.gradients)
+        return self._seconds
 
 
 def steps(
@@ -867,65 +865,52 @@ def _check_fit(model: StackedMLP, watch: Watch, phase: Phase) -> None:
             one_each(values, model.seeds, name)
 
 
-def _flatten(tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """Copy tensors into one vector; return it and views of it in their shapes."""
-    flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
-    parts = flat.split([tensor.numel() for tensor in tensors])
-    return flat, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)]
+Shapes = tuple[tuple[int, ...], ...]
 
 
-def _gather(into: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-    """Copy those gradients that were not written to their place at once."""
-    for place, gradient in zip(into, gradients, strict=True):
-        if place.data_ptr() != gradient.data_ptr():
-            place.copy_(gradient)
+def _views(flat: Tensor, shapes: Shapes) -> list[Tensor]:
+    """Return the parts of one vector in their shapes."""
+    parts = flat.split([prod(shape) for shape in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-@dataclass
-class _Recorder:
-    """Collects rows of a ``History``."""
-
-    depth: int
-    seeds: int
-    relaxed_layers: int
-    evaluated: dict[int, tuple[NDArray[np.float64], ...]] = field(default_factory=dict)
-    inspected: dict[int, tuple[NDArray[np.float64], ...]] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
-
-    def history(self) -> History:
-        seeds, layers = self.seeds, self.relaxed_layers
-        narrow, wide = ((seeds,), (layers, seeds)) if layers else ((0,), (0,))
-        inspection = ((self.depth, seeds), narrow, narrow, wide, wide, wide)
-        return History(
-            *_columns(self.evaluated, ((seeds,),) * 4),
-            *_columns(self.inspected, inspection),
-            failures=tuple(self.failures),
-        )
+Recorded = dict[int, tuple[NDArray[np.float64], ...]]  # step -> an entry for each column
 
 
-def _columns(
-    rows: dict[int, tuple[NDArray[np.float64], ...]], shapes: tuple[tuple[int, ...], ...]
-) -> Iterator[NDArray[Any]]:
-    """Yield the steps of the rows, then each of their entries as an array over the steps."""
-    yield np.array(list(rows), dtype=np.int64)
-    for i, shape in enumerate(shapes):
-        column = [row[i] for row in rows.values()]
-        yield np.array(column, dtype=float).reshape(len(rows), *shape)
+def _history(
+    evaluated: Recorded,
+    inspected: Recorded,
+    failures: Sequence[Failure],
+    architecture: Architecture,
+    seeds: int,
+    plan: RelaxationPlan | None,
+) -> History:
+    """Stack the rows that were recorded, of which there may be none."""
+    narrow, wide = ((seeds,), (len(plan.layers), seeds)) if plan else ((0,), (0,))
+    inspection = ((architecture.depth, seeds), narrow, narrow, wide, wide, wide)
+    columns: list[NDArray[Any]] = []
+    for rows, shapes in ((evaluated, ((seeds,),) * 4), (inspected, inspection)):
+        columns.append(np.array(list(rows), dtype=np.int64))
+        for i, shape in enumerate(shapes):
+            column = np.array([row[i] for row in rows.values()], dtype=float)
+            columns.append(column.reshape(len(rows), *shape))
+    return History(*columns, failures=tuple(failures))
 
 
 def _fit(
     start: StackedMLP | Fit,
     dataset: Dataset,
     phase: Phase,
-    plan: RelaxationPlan | None,
-    hidden_weight: float,
-    targets: Targets | None,
     watch: Watch | None,
     loss: OutputLoss | None,
     device: str,
+    compiled: bool,
+    *,
+    plan: RelaxationPlan | None = None,
+    hidden_weight: float = 1.0,
+    targets: Targets | None = None,
     objective: Objective = relaxed_loss,
     find: Callable[..., tuple[Tensor, ...]] | None = None,
-    compiled: bool = False,
 ) -> Fit:
     """Train by gradients of the loss, or, without targets, by those that ``find`` returns."""
     model, before = (start.model, start.state) if isinstance(start, Fit) else (start, None)
@@ -936,16 +921,17 @@ def _fit(
         )
     watch = watch or Watch()
     loss = loss_for(dataset.task, loss)
-    check_data(model.architecture, dataset, loss)
-    _check_fit(model, watch, phase)
     architecture, place = model.architecture, resolve_device(device)
+    check_data(architecture, dataset, loss)
+    _check_fit(model, watch, phase)
     dtype = model.weights[0].dtype
     data = dataset.to(place, dtype)
     trained = [*model.weights, *model.biases]
     if plan is not None:
-        initial = targets or forward_targets(model, dataset.x.to(dtype), plan)
-        trained += initial.values
-    flat, leaves = _flatten([tensor.to(place) for tensor in trained])
+        trained += (targets or forward_targets(model, dataset.x.to(dtype), plan)).values
+    shapes = tuple(tuple(tensor.shape) for tensor in trained)
+    flat = torch.cat([tensor.detach().to(place).reshape(-1) for tensor in trained])
+    leaves = _views(flat, shapes)
     runs = len(architecture.runs)
     weights, biases, values = leaves[:runs], leaves[runs : 2 * runs], leaves[2 * runs :]
     deep = compiled and plan is not None and plan.longest_stretch >= DEEP
@@ -958,32 +944,28 @@ def _fit(
     for leaf in leaves:
         leaf.requires_grad_()
     gradient = torch.zeros_like(flat)
-    parts_of_it = gradient.split([leaf.numel() for leaf in leaves])
-    gradients = [part.view_as(leaf) for part, leaf in zip(parts_of_it, leaves, strict=True)]
+    gradients = _views(gradient, shapes)
     compiled = compiled and place.type == "cpu" and compile_rprop() is not None and not deep
     # Rprop alone moves nothing whose gradient is 0 for good; a decaying weight moves all the same.
     resting = plan is None and find is None and phase.optimizer == "rprop" and not compiled
     resting = resting and not any(_each(phase.weight_decay)) and place.type != "cuda"
     dead = [DeadLayers() for _ in range(runs - 1)] if resting else None
-    advance, state = _stepper(phase, flat, gradient, leaves, leaves[:runs], dead, before)
-    advance = _decayed(phase, flat, gradient, leaves[:runs], advance)
-    current = StackedMLP(
-        architecture,
-        [w.detach() for w in weights],
-        [b.detach() for b in biases],
-        model.drawn_from,
-    )
-    recorder = _Recorder(architecture.depth, model.seeds, len(plan.layers) if plan else 0)
+    advance, state = _stepper(phase, flat, gradient, shapes, runs, dead, before)
+    advance = _decayed(phase, flat, gradient, shapes[:runs], advance)
+    current = StackedMLP(architecture, weights, biases, model.drawn_from)
     evaluate_at = set(schedule(phase.steps) if watch.evaluate_at is None else watch.evaluate_at)
     inspect_at, snapshot_at = set(watch.inspect_at), set(watch.snapshot_at)
+    evaluated: Recorded = {}
+    inspected: Recorded = {}
+    failures: list[Failure] = []
     snapshots: dict[int, StackedMLP] = {}
     alive = torch.ones(model.seeds, dtype=torch.bool, device=place)
 
-    def find_loss(_: None) -> Losses:
+    def find_loss(_: None) -> RelaxedLoss:
         if plan is None:
             z = forward(architecture, weights, biases, data.x, gradients, dead)
-            return output_loss(z, data.y, architecture.output_activation, loss), None
-        parts = objective(
+            return _plain(output_loss(z, data.y, architecture.output_activation, loss))
+        return objective(
             plan,
             weights,
             biases,
@@ -994,90 +976,82 @@ def _fit(
             loss=loss,
             into=gradients,
         )
-        return parts.total, parts
 
-    def find_gradients(found: Losses) -> None:
+    def find_gradients(found: RelaxedLoss) -> None:
         if find is None:
-            _gather(gradients, torch.autograd.grad(found[0].sum(), leaves))
+            new = torch.autograd.grad(found.total.sum(), leaves)
         else:
-            _gather(gradients, find(current, data.x, data.y, loss=loss))
+            new = find(current, data.x, data.y, loss=loss)
+        for own, each in zip(gradients, new, strict=True):
+            if own.data_ptr() != each.data_ptr():  # not written to its place at once
+                own.copy_(each)
 
-    losses_of: Callable[[None], Losses] = find_loss
-    gradients_of: Callable[[Losses], None] = find_gradients
+    losses_of: Callable[[None], RelaxedLoss] = find_loss
+    gradients_of: Callable[[RelaxedLoss], None] = find_gradients
     if place.type == "cuda":
         if CUDA_GRAPHS and find is None and objective is relaxed_loss:
             losses_of, gradients_of = _recorded(losses_of, gradients_of)
-            advance = _recorded_update(advance, update_rule(phase.optimizer).counts)
+            if not update_rule(phase.optimizer).counts:  # else no step is as the one before
+                advance = _recorded_update(advance)
         losses_of, advance = _awaited(losses_of), _awaited(advance)
     if compiled:
         both = _compiled_gradients(architecture, plan, hidden_weight, loss)
-        shapes = tuple(tuple(leaf.shape) for leaf in leaves)
         tensors = flat, gradient, shapes, data.x, data.y
         # Each shape is a variant of one function, of which torch would keep eight.
         with torch._dynamo.config.patch(recompile_limit=1000):
             both(*tensors)
-
-        def compiled_losses(_: None) -> Losses:
-            total, *parts = both(*tensors)
-            return total, RelaxedLoss(total, *parts) if parts else None
-
-        losses_of, gradients_of = compiled_losses, lambda _: None
+        losses_of, gradients_of = lambda _: RelaxedLoss(*both(*tensors)), lambda _: None
     seconds: list[float] = []
     rows = repeat(None)
     with _progress_bar(phase.steps, "RAI" if plan else "backprop") as bar:
         for step in steps(losses_of, gradients_of, lambda _: advance(), rows, seconds):
             updates = step.updates
             if updates in snapshot_at:
-                snapshots[updates] = _copy(current)
+                snapshots[updates] = deepcopy(current).cpu()
             if updates in evaluate_at:
-                row = (
+                row = evaluated[updates] = (
                     *evaluate(current, data.x, data.y, data.task, loss),
                     *evaluate(current, data.held_out_x, data.held_out_y, data.task, loss),
                 )
-                recorder.evaluated[updates] = row
                 known = row[1][np.isfinite(row[1])]
                 if known.size:
                     bar.set_postfix(accuracy=f"{known.mean():.3f}")
             if updates == phase.steps and updates not in inspect_at:
                 break
-            total, parts = step.loss
-            finite = torch.isfinite(total.detach())
+            found = step.loss
+            finite = torch.isfinite(found.total.detach())
             if not finite[alive].all():
                 for position in (alive & ~finite).nonzero().flatten().tolist():
-                    layer = _first_bad_layer(current, data.x, plan, parts, position)
-                    recorder.failures.append(Failure(position, updates, layer))
+                    layer = _first_bad_layer(current, data.x, plan, found, position)
+                    failures.append(Failure(position, updates, layer))
                 alive &= finite
                 if not alive.any():
                     break
             if updates in inspect_at:
                 _ = step.gradients
-                recorder.inspected[updates] = _inspect(architecture, gradients, values, parts)
+                inspected[updates] = _inspect(runs, gradients, values, found)
             if updates == phase.steps:
                 break
             bar.update()
     final = None
     if plan is not None:
         final = Targets(plan, tuple(v.detach().cpu().clone() for v in values), dataset.x)
+    history = _history(evaluated, inspected, failures, architecture, model.seeds, plan)
     updates = len(seconds) + (before.updates if before else 0)
     kept = OptimizerState(phase.optimizer, updates, tuple(vector.cpu() for vector in state))
-    return Fit(_copy(current), final, recorder.history(), snapshots, np.array(seconds), kept)
+    return Fit(deepcopy(current).cpu(), final, history, snapshots, np.array(seconds), kept)
 
 
-def _copy(model: StackedMLP) -> StackedMLP:
-    return StackedMLP(
-        model.architecture,
-        [w.detach().cpu().clone() for w in model.weights],
-        [b.detach().cpu().clone() for b in model.biases],
-        model.drawn_from,
-    )
+def _plain(total: Tensor) -> RelaxedLoss:
+    """Return the loss of backpropagation, (seeds,): nothing is relaxed."""
+    return RelaxedLoss(total, total.detach(), total.new_empty(0, len(total)))
 
 
 def _inspect(
-    architecture: Architecture, gradients: list[Tensor], values: list[Tensor], parts: Any
+    runs: int, gradients: list[Tensor], values: list[Tensor], parts: RelaxedLoss
 ) -> tuple[NDArray[np.float64], ...]:
-    runs = len(architecture.runs)
     norms = layer_norms(gradients[:runs], gradients[runs : 2 * runs]).cpu().numpy()  # (T, seeds)
-    if parts is None:
+    if not values:
         return (norms, *(np.empty(0),) * 5)
     mean_squares = torch.cat([v.detach().double().square().mean((2, 3)) for v in values])
     variances = torch.cat([v.detach().double().var(2, correction=0).mean(2) for v in values])
@@ -1086,7 +1060,7 @@ def _inspect(
 
 
 def _first_bad_layer(
-    model: StackedMLP, x: Tensor, plan: RelaxationPlan | None, parts: Any, position: int
+    model: StackedMLP, x: Tensor, plan: RelaxationPlan | None, parts: RelaxedLoss, position: int
 ) -> int:
     """Return the first layer with a NaN or infinite value, T if only the output loss has one."""
     if plan is not None:
@@ -1102,22 +1076,21 @@ def _stepper(
     phase: Phase,
     flat: Tensor,
     gradient: Tensor,
-    leaves: Sequence[Tensor],
-    weights: Sequence[Tensor],
+    shapes: Shapes,
+    runs: int,
     dead: Sequence[DeadLayers] | None,
     before: OptimizerState | None,
-) -> tuple[Callable[[], object], tuple[Tensor, ...]]:
+) -> tuple[Callable[[], object], State]:
     """Return a function that makes one optimiser step on all trained numbers, and its state.
 
     One vector, because torch's optimisers pay for each tensor and the compiled step for each
-    number of tensors. ``leaves`` are its parts, each (layers, seeds, …), the weights first. Rprop
-    leaves out the leading layers of each run whose gradient was 0 at this step and the one before.
-    The state is that of ``before``, if it is given.
+    number of tensors. ``shapes`` are those of its parts, (layers, seeds, …), first the weights of
+    each of the ``runs``. Rprop leaves out the leading layers of each run whose gradient was 0 at
+    this step and the one before. The state is that of ``before``, if it is given.
     """
-    rates = _per_number(_each(phase.learning_rate), flat, leaves)
+    rates = _per_number(_each(phase.learning_rate), flat, shapes)
     rule = update_rule(phase.optimizer)
-    matrices = weights if rule.of_weights else []
-    begin = sum(weight.numel() for weight in matrices)
+    begin = sum(map(prod, shapes[:runs])) if rule.of_weights else 0
     of_weights = rule.of_weights.start(rates[:begin]) if rule.of_weights else ()
     state = rule.start(rates[begin:])
     for vector, kept in zip((*of_weights, *state), before.vectors if before else (), strict=False):
@@ -1134,7 +1107,7 @@ def _stepper(
         def step_the_living() -> None:
             nonlocal counts
             before, counts = counts, [layers.count for layers in dead]
-            for part in _living(leaves, [*map(min, before, counts)]):
+            for part in _living(shapes, [*map(min, before, counts)]):
                 step(*(numbers[part] for numbers in moved), phase.smallest_step)
 
         return step_the_living, state
@@ -1144,10 +1117,9 @@ def _stepper(
     vectors = *(each[begin:] for each in whole), *state
     parts = [(rule, each) for each in zip(*(v.split(size) for v in vectors), strict=True)]
     if rule.of_weights:
-        sizes = [weight.numel() for weight in matrices]
         vectors = *(each[:begin] for each in whole), *of_weights
-        for matrix, *each in zip(matrices, *(v.split(sizes) for v in vectors), strict=True):
-            parts.append((rule.of_weights, tuple(part.view_as(matrix) for part in each)))
+        matrices = zip(*(_views(vector, shapes[:runs]) for vector in vectors), strict=True)
+        parts += [(rule.of_weights, each) for each in matrices]
     updates = count(1 + (before.updates if before else 0))
 
     def step_each() -> None:
@@ -1158,15 +1130,15 @@ def _stepper(
     return step_each, (*of_weights, *state)
 
 
-def _living(leaves: Sequence[Tensor], resting: Sequence[int]) -> list[slice]:
+def _living(shapes: Shapes, resting: Sequence[int]) -> list[slice]:
     """Return the parts of the vector of all weights and biases that an optimiser has to visit.
 
     ``resting`` counts the leading layers to leave out of each run but the last.
     """
     parts: list[slice] = []
     start = 0
-    for leaf, layers in zip(leaves, [*resting, 0] * 2, strict=True):
-        first, end = start + layers * leaf[0].numel(), start + leaf.numel()
+    for shape, layers in zip(shapes, [*resting, 0] * 2, strict=True):
+        first, end = start + layers * prod(shape[1:]), start + prod(shape)
         if parts and parts[-1].stop == first:
             parts[-1] = slice(parts[-1].start, end)
         elif first < end:
@@ -1175,33 +1147,31 @@ def _living(leaves: Sequence[Tensor], resting: Sequence[int]) -> list[slice]:
     return parts
 
 
-def _per_number(values: Sequence[float], flat: Tensor, leaves: Sequence[Tensor]) -> Tensor:
-    """Repeat one value for all, or one a network, for each number of ``leaves``: (numbers,)."""
+def _per_number(values: Sequence[float], flat: Tensor, shapes: Shapes) -> Tensor:
+    """Repeat one value for all, or one a network, for each number of a vector, of its shape."""
     own = torch.tensor(values, dtype=flat.dtype, device=flat.device)
     if len(values) == 1:
         return own.expand_as(flat)
-    return torch.cat(
-        [
-            own[None, :, None].expand(*leaf.shape[:2], leaf[0, 0].numel()).reshape(-1)
-            for leaf in leaves
-        ]
-    )
+    each = torch.empty_like(flat)
+    for part in _views(each, shapes):
+        part.copy_(own[:, None, None])
+    return each
 
 
 def _decayed(
     phase: Phase,
     flat: Tensor,
     gradient: Tensor,
-    weights: Sequence[Tensor],
+    shapes: Shapes,
     advance: Callable[[], object],
 ) -> Callable[[], object]:
     """Return ``advance`` with δ W added to the gradient of the weights, which stand first."""
     decays = _each(phase.weight_decay)
     if not any(decays):
         return advance
-    size = sum(weight.numel() for weight in weights)
+    size = sum(map(prod, shapes))
     decaying, own = flat[:size], gradient[:size]
-    decay = _per_number(decays, decaying, weights)  # (all weights,)
+    decay = _per_number(decays, decaying, shapes)  # (all weights,)
 
     def step() -> None:
         own.addcmul_(decaying, decay)
@@ -1303,31 +1273,26 @@ def _compiled_gradients(
     """Return what writes the gradient of all numbers of a fit, in one compiled function.
 
     It takes the vector of all trained numbers, memory for their gradient, the shapes of the
-    vector's parts, x and y, and returns the losses, (seeds,), and the parts of a relaxed one.
+    vector's parts, x and y, and returns the parts of a ``RelaxedLoss``.
     """
     runs = len(architecture.runs)
 
     def find(
-        flat: Tensor, shapes: tuple[tuple[int, ...], ...], x: Tensor, y: Tensor
+        flat: Tensor, shapes: Shapes, x: Tensor, y: Tensor
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        parts = flat.split([prod(shape) for shape in shapes])
-        leaves = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        leaves = _views(flat, shapes)
         weights, biases, values = leaves[:runs], leaves[runs : 2 * runs], leaves[2 * runs :]
         if plan is None:
             z = forward(architecture, weights, biases, x)
-            total = output_loss(z, y, architecture.output_activation, loss)
-            return total.sum(), (total,)
-        parameters = weights, biases, values
-        found = relaxed_loss(plan, *parameters, x, y, hidden_weight=hidden_weight, loss=loss)
+            found = _plain(output_loss(z, y, architecture.output_activation, loss))
+        else:
+            parameters = weights, biases, values
+            found = relaxed_loss(plan, *parameters, x, y, hidden_weight=hidden_weight, loss=loss)
         return found.total.sum(), (found.total, found.output, found.hidden)
 
     @partial(torch.compile, dynamic=False, fullgraph=True)
     def both(
-        flat: Tensor,
-        gradient: Tensor,
-        shapes: tuple[tuple[int, ...], ...],
-        x: Tensor,
-        y: Tensor,
+        flat: Tensor, gradient: Tensor, shapes: Shapes, x: Tensor, y: Tensor
     ) -> tuple[Tensor, ...]:
         own, found = torch.func.grad(find, has_aux=True)(flat, shapes, x, y)
         gradient.copy_(own)
@@ -1347,36 +1312,24 @@ def _awaited(work: Callable[..., Result]) -> Callable[..., Result]:
     return wait
 
 
-def _recorded_update(advance: Callable[[], object], counts: bool) -> Callable[[], object]:
-    """Return the optimiser's step, recorded when it is made for the second time.
+def _recorded_update(advance: Callable[[], object]) -> Callable[[], object]:
+    """Return the optimiser's step, recorded when it is made for the second time."""
 
-    One that counts its updates cannot be played back.
-    """
-    if counts:
-        return advance
-    graph: torch.cuda.CUDAGraph | None = None
-    made = 0
-
-    def step() -> None:
-        nonlocal graph, made
-        made += 1
-        if made == 1:
+    def plays() -> Iterator[object]:
+        yield advance()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             advance()
-            return
-        if graph is None:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                advance()
-        graph.replay()
+        while True:
+            yield graph.replay()
 
-    return step
+    return partial(next, plays())
 
 
 def _progress_bar(steps: int, name: str) -> tqdm:
     """Return a bar for a person who waits: in a terminal or a notebook, unless RAI_PROGRESS=off."""
     from tqdm.auto import tqdm
 
-    in_kernel = "ipykernel" in sys.modules
-    watched = in_kernel or sys.stderr.isatty()
+    watched = "ipykernel" in sys.modules or sys.stderr.isatty()
     hidden = os.environ.get("RAI_PROGRESS") == "off" or not watched
     return tqdm(total=steps, desc=name, disable=hidden, leave=False)
