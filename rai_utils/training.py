@@ -536,24 +536,6 @@ def loss_for(task: Task, loss: OutputLoss | None = None) -> OutputLoss:
     return loss or ("squared_error" if task == "regression" else "cross_entropy")
 
 
-def count_correct(z: Tensor, y: Tensor, output_activation: str) -> Tensor:
-    """Count right predictions: probability above ½, or the greatest output of several.
-
-    Args:
-        z: pre-activations of the output layer, (seeds, examples, outputs).
-        y: labels, (examples,).
-        output_activation: ``"sigmoid"``, ``"softmax"`` or ``"identity"``; with one unit and
-            ``"identity"`` the output itself is compared with ½.
-
-    Returns:
-        Right predictions per seed, (seeds,).
-    """
-    if z.shape[-1] > 1:
-        return (z.argmax(-1) == y).sum(1)
-    threshold = 0.0 if output_activation == "sigmoid" else 0.5
-    return ((z[..., 0] > threshold) == (y > 0.5)).sum(1)
-
-
 def evaluate(
     model: StackedMLP, x: Tensor, y: Tensor, task: Task, loss: OutputLoss | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -567,12 +549,15 @@ def score(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Loss and accuracy of what networks put out, (seeds,) each.
 
-    Accuracy is NaN for regression, and for a network whose outputs are not finite.
+    A prediction is right if it is a probability above ½, or the greatest output of several, where
+    the label says so. Accuracy is NaN for regression, and for a network whose outputs are not
+    finite.
 
     Args:
         z: pre-activations of the output layer, (seeds, examples, outputs).
         y, task, loss: as everywhere here.
-        output_activation: as in ``count_correct``.
+        output_activation: ``"sigmoid"``, ``"softmax"`` or ``"identity"``; with one unit and
+            ``"identity"`` the output itself is compared with ½.
     """
     classes = z.shape[-1]
     if task == "multiclass" and not 0 <= int(y.min()) <= int(y.max()) < classes:
@@ -585,7 +570,9 @@ def score(
         if task == "regression":
             accuracy = torch.full_like(losses, torch.nan)
         else:
-            accuracy = count_correct(z, y, output_activation).double() / len(y)
+            threshold = 0.0 if output_activation == "sigmoid" else 0.5
+            right = z.argmax(-1) == y if classes > 1 else (z[..., 0] > threshold) == (y > 0.5)
+            accuracy = right.sum(1).double() / len(y)
             accuracy[~torch.isfinite(z).all(-1).all(-1)] = torch.nan
     return losses.cpu().numpy(), accuracy.cpu().numpy()
 
@@ -716,31 +703,20 @@ def fit_handover(
     relaxed_phase: Phase,
     backprop_phase: Phase,
     *,
-    layers: Sequence[int] | Literal["all"] = "all",
-    hidden_weight: float = 1.0,
     relaxed_watch: Watch | None = None,
     backprop_watch: Watch | None = None,
     loss: OutputLoss | None = None,
     device: str = "auto",
+    **options: Any,
 ) -> HandOver:
     """Train by RAI, then by backpropagation on the very same weights, with a fresh optimiser.
 
-    The targets are dropped between the two. Each phase has a watch of its own; all else is as in
-    ``fit_relaxed``.
+    The targets are dropped between the two. Each phase has a watch of its own; all else, with the
+    ``options``, is as in ``fit_relaxed``.
     """
-    relaxed = fit_relaxed(
-        model,
-        dataset,
-        relaxed_phase,
-        layers=layers,
-        hidden_weight=hidden_weight,
-        watch=relaxed_watch,
-        loss=loss,
-        device=device,
-    )
-    backprop = fit_backprop(
-        relaxed.model, dataset, backprop_phase, watch=backprop_watch, loss=loss, device=device
-    )
+    both: dict[str, Any] = {"loss": loss, "device": device}
+    relaxed = fit_relaxed(model, dataset, relaxed_phase, watch=relaxed_watch, **both, **options)
+    backprop = fit_backprop(relaxed.model, dataset, backprop_phase, watch=backprop_watch, **both)
     return HandOver(relaxed, backprop)
 
 
@@ -774,44 +750,39 @@ Gradients = TypeVar("Gradients")
 Result = TypeVar("Result")
 
 
+@dataclass
 class Step(Generic[Rows, Loss, Gradients]):
     """One step of a fit before its update. What is asked of it is computed once, when it is asked.
 
     Attributes:
         updates: how many came before.
         rows: which examples its batch has.
+        find_loss, find_gradients: as in ``steps``.
+        seconds: what was computed of it took so long.
     """
 
-    def __init__(
-        self,
-        updates: int,
-        rows: Rows,
-        find_loss: Callable[[Rows], Loss],
-        find_gradients: Callable[[Loss], Gradients],
-    ) -> None:
-        self.updates, self.rows, self._seconds = updates, rows, 0.0
-        self._find_loss, self._find_gradients = find_loss, find_gradients
-
-    def _timed(self, work: Callable[[Any], Result], given: Any) -> Result:
-        started = perf_counter()
-        result = work(given)
-        self._seconds += perf_counter() - started
-        return result
+    updates: int
+    rows: Rows
+    find_loss: Callable[[Rows], Loss]
+    find_gradients: Callable[[Loss], Gradients]
+    seconds: float = 0.0
 
     @cached_property
     def loss(self) -> Loss:
         """What ``find_loss`` returned for the batch."""
-        return self._timed(self._find_loss, self.rows)
+        return self.timed(self.find_loss, self.rows)
 
     @cached_property
     def gradients(self) -> Gradients:
         """What ``find_gradients`` returned for the loss."""
-        return self._timed(self._find_gradients, self.loss)
+        return self.timed(self.find_gradients, self.loss)
 
-    def finish(self, update: Callable[[Gradients], object]) -> float:
-        """Do what is left of the step; return the seconds that all of it took."""
-        self._timed(update, self.gradients)
-        return self._seconds
+    def timed(self, work: Callable[[Any], Result], given: Any) -> Result:
+        """Do a part of the step."""
+        started = perf_counter()
+        result = work(given)
+        self.seconds += perf_counter() - started
+        return result
 
 
 def steps(
@@ -836,9 +807,9 @@ def steps(
     for updates, batch in enumerate(rows):
         step = Step(updates, batch, find_loss, find_gradients)
         yield step
-        taken = step.finish(update)
+        step.timed(update, step.gradients)
         if seconds is not None:
-            seconds.append(taken)
+            seconds.append(step.seconds)
 
 
 def module_steps(
@@ -965,17 +936,8 @@ def _fit(
         if plan is None:
             z = forward(architecture, weights, biases, data.x, gradients, dead)
             return _plain(output_loss(z, data.y, architecture.output_activation, loss))
-        return objective(
-            plan,
-            weights,
-            biases,
-            values,
-            data.x,
-            data.y,
-            hidden_weight=hidden_weight,
-            loss=loss,
-            into=gradients,
-        )
+        numbers = weights, biases, values, data.x, data.y
+        return objective(plan, *numbers, hidden_weight=hidden_weight, loss=loss, into=gradients)
 
     def find_gradients(found: RelaxedLoss) -> None:
         if find is None:

@@ -20,7 +20,6 @@ from rai_utils.relaxation import Targets, forward_targets, relaxation_plan
 from rai_utils.training import (
     Phase,
     Watch,
-    count_correct,
     evaluate,
     fit_backprop,
     fit_handover,
@@ -28,6 +27,7 @@ from rai_utils.training import (
     load_fit,
     save_fit,
     schedule,
+    score,
 )
 
 
@@ -466,14 +466,19 @@ def test_layers_may_be_named_again_beside_their_targets(data, layers):
     assert fit.targets.plan == targets.plan
 
 
+def accuracy_of_one(z, labels, output):
+    (accuracy,) = score(z, torch.tensor(labels), "binary", output, "squared_error")[1]
+    return accuracy
+
+
 def test_classes_take_the_greatest_output():
     z = torch.tensor([[[0.1, 0.9, 0.3], [2.0, 1.0, 0.0]]])
-    assert count_correct(z, torch.tensor([1, 2]), "softmax").tolist() == [1]
-    assert count_correct(z[..., :1], torch.tensor([0.0, 1.0]), "identity").tolist() == [2]
-    assert count_correct(z[..., :1], torch.tensor([0.0, 1.0]), "sigmoid").tolist() == [1]
+    assert score(z, torch.tensor([1, 2]), "multiclass", "softmax")[1] == [0.5]
+    assert accuracy_of_one(z[..., :1], [0.0, 1.0], "identity") == 1
+    assert accuracy_of_one(z[..., :1], [0.0, 1.0], "sigmoid") == 0.5
     even = torch.tensor([[[0.0], [0.5]]])  # a probability of ½ is not above ½
-    assert count_correct(even, torch.tensor([0.0, 1.0]), "sigmoid").tolist() == [2]
-    assert count_correct(even, torch.tensor([0.0, 0.0]), "identity").tolist() == [2]
+    assert accuracy_of_one(even, [0.0, 1.0], "sigmoid") == 1
+    assert accuracy_of_one(even, [0.0, 0.0], "identity") == 1
 
 
 def test_a_step_takes_what_it_computes_and_not_what_its_reader_does(monkeypatch):
