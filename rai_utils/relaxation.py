@@ -100,19 +100,16 @@ def output_loss(
 
 
 @dataclass(frozen=True)
-class _Chain:
-    """Layers source + 1 … destination in sequence: only the two ends have targets."""
+class _Piece:
+    """Layers first … last between targets.
 
-    source: int
-    destination: int
-
-
-@dataclass(frozen=True)
-class _Parallel:
-    """Layers first … last, each between its own two targets of one width: one product."""
+    Parallel ones each lie between their own two targets of one width: they are one product. Of a
+    chain only the two ends have targets.
+    """
 
     first: int
     last: int
+    is_parallel: bool
 
 
 @dataclass(frozen=True)
@@ -166,28 +163,26 @@ class RelaxationPlan:
         raise ValueError(f"layer must be one of the relaxed {self.layers}, got {layer}")
 
     @cached_property
-    def pieces(self) -> tuple[_Chain | _Parallel, ...]:
+    def pieces(self) -> tuple[_Piece, ...]:
         """Independent pieces of work, from input to output."""
         widths, depth = self.architecture.widths, self.architecture.depth
-        pieces: list[_Chain | _Parallel] = []
+        pieces: list[_Piece] = []
         below = 0
         for layer in self.layers:
-            if layer == below + 1 < depth and below > 0 and widths[below] == widths[layer]:
-                if isinstance(pieces[-1], _Parallel):
-                    pieces[-1] = _Parallel(pieces[-1].first, layer)
-                else:
-                    pieces.append(_Parallel(layer, layer))
+            is_parallel = 0 < below == layer - 1 < depth - 1 and widths[below] == widths[layer]
+            if is_parallel and pieces[-1].is_parallel:
+                pieces[-1] = _Piece(pieces[-1].first, layer, True)
             else:
-                pieces.append(_Chain(below, layer))
+                pieces.append(_Piece(below + 1, layer, is_parallel))
             below = layer
         if below < depth:
-            pieces.append(_Chain(below, depth))
+            pieces.append(_Piece(below + 1, depth, False))
         return tuple(pieces)
 
     @cached_property
     def longest_stretch(self) -> int:
         """Most layers in a row that lie between two targets of one width, and are one product."""
-        stretches = (piece for piece in self.pieces if isinstance(piece, _Parallel))
+        stretches = (piece for piece in self.pieces if piece.is_parallel)
         return max((piece.last - piece.first + 1 for piece in stretches), default=0)
 
 
@@ -285,7 +280,7 @@ class _ParallelTerms(torch.autograd.Function):
             ctx.mark_non_differentiable(norms)
             return hidden_weight * norms.sum(0), norms, targets[0].clone(), targets[-1].clone()
         residual_below = targets.new_zeros(1, *targets.shape[1:])
-        for window in _windows(weight, targets.shape[2]):
+        for window in _windows(weight, examples):
             above = slice(window.start + 1, window.stop + 1)
             h, prediction = _window_predictions(targets, weight, bias, name, window)
             # r_t = ẑ_t − z_t, on which all gradients of the window rest.
@@ -358,7 +353,7 @@ def _parallel_operands(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     values: Sequence[Tensor],
-    piece: _Parallel,
+    piece: _Piece,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the targets below and above a parallel piece, its weights and its biases."""
     run = plan.architecture.run_of(piece.first)
@@ -400,17 +395,17 @@ def _by_layer(
 def _chain_prediction(
     plan: RelaxationPlan,
     parameters: Callable[[int], tuple[Tensor, Tensor]],
-    below: Tensor | None,
+    target: Callable[[int], Tensor],
     x: Tensor,
-    piece: _Chain,
+    piece: _Piece,
 ) -> Tensor:
     """Return ẑ of the chain's last layer from the target below it, or from x: (seeds, …)."""
     activation = plan.architecture.activation.function
-    first = piece.source + 1
-    weight, bias = parameters(first)
-    h = x.expand(weight.shape[0], *x.shape) if below is None else activation(below)
+    weight, bias = parameters(piece.first)
+    is_lowest = piece.first == 1
+    h = x.expand(len(weight), *x.shape) if is_lowest else activation(target(piece.first - 1))
     z = affine(h, weight, bias)
-    for layer in range(first + 1, piece.destination + 1):
+    for layer in range(piece.first + 1, piece.last + 1):
         z = affine(activation(z), *parameters(layer))  # (seeds, examples, l_t)
     return z
 
@@ -461,7 +456,7 @@ def relaxed_loss(
     hidden: dict[int, Tensor] = {}  # each (layers of the piece, seeds)
     total = torch.zeros((), dtype=x.dtype, device=x.device)
     for piece in plan.pieces:
-        if isinstance(piece, _Parallel):
+        if piece.is_parallel:
             if torch.compiler.is_compiling():
                 # The compiler fuses plain operations better than this package can write them.
                 targets, weight, bias = _parallel_operands(plan, weights, biases, values, piece)
@@ -485,18 +480,18 @@ def relaxed_loss(
             total = total + weighted
             hidden[piece.first] = terms
     parameters = _by_layer(plan, weights, biases)
-    ahead: dict[int, Tensor] = {}  # the output layer's prediction, if it has no target
+    output: Tensor | None = None
     for piece in plan.pieces:
-        if isinstance(piece, _Chain):
-            below = target(piece.source) if piece.source else None
-            prediction = _chain_prediction(plan, parameters, below, x, piece)
-            if piece.destination not in plan.layers:
-                ahead[piece.destination] = prediction
-                continue
-            term = (prediction - target(piece.destination)).square().mean((1, 2))  # (seeds,)
-            total = total + hidden_weight * term
-            hidden[piece.destination] = term.detach()[None]
-    output = ahead[architecture.depth] if ahead else target(architecture.depth)
+        if piece.is_parallel:
+            continue
+        prediction = _chain_prediction(plan, parameters, target, x, piece)
+        if piece.last not in plan.layers:  # the output layer, which has no target
+            output = prediction
+            continue
+        term = (prediction - target(piece.last)).square().mean((1, 2))  # (seeds,)
+        total = total + hidden_weight * term
+        hidden[piece.last] = term.detach()[None]
+    output = target(architecture.depth) if output is None else output
     output_term = output_loss(output, y, architecture.output_activation, loss)
     terms = torch.cat([hidden[layer] for layer in sorted(hidden)])
     return RelaxedLoss(total + output_term, output_term.detach(), terms)
@@ -577,29 +572,25 @@ def predictions(
     They come from the very products of ``relaxed_loss``, whose arguments these are.
     """
     result = tuple(torch.empty_like(value) for value in values)
-    parameters = _by_layer(plan, weights, biases)
+    parameters, name = _by_layer(plan, weights, biases), plan.architecture.hidden_activation
+
+    def target(layer: int) -> Tensor:
+        group, position = plan.locate(layer)
+        return values[group][position]
+
     for piece in plan.pieces:
-        if isinstance(piece, _Parallel):
+        if piece.is_parallel:
             targets, weight, bias = _parallel_operands(plan, weights, biases, values, piece)
-            run, position = plan.locate(piece.first)
+            group, position = plan.locate(piece.first)
+            predicted = result[group][position : position + len(weight)]
             if by_c:
-                predicted = native.predictions(
-                    targets, weight, bias, plan.architecture.hidden_activation
-                )
-                result[run][position : position + len(predicted)] = predicted
+                predicted.copy_(native.predictions(targets, weight, bias, name))
                 continue
-            for window in _windows(weight, targets.shape[2]):
-                _, prediction = _window_predictions(
-                    targets, weight, bias, plan.architecture.hidden_activation, window
-                )
-                result[run][position + window.start : position + window.stop] = prediction
-        elif piece.destination in plan.layers:
-            below = None
-            if piece.source:
-                run, position = plan.locate(piece.source)
-                below = values[run][position]
-            run, position = plan.locate(piece.destination)
-            result[run][position] = _chain_prediction(plan, parameters, below, x, piece)
+            for window in _windows(weight, len(x)):
+                _, predicted[window] = _window_predictions(targets, weight, bias, name, window)
+        elif piece.last in plan.layers:
+            group, position = plan.locate(piece.last)
+            result[group][position] = _chain_prediction(plan, parameters, target, x, piece)
     return result
 
 
@@ -646,7 +637,6 @@ def forward_targets(model: StackedMLP, x: Tensor, plan: RelaxationPlan) -> Targe
             f"the plan must be of the model's architecture {model.architecture}, "
             f"got one of {plan.architecture}"
         )
-    check_inputs(model.architecture, x)
     z = pre_activations(model, x)
     values = tuple(torch.stack([z[layer - 1] for layer in group]) for group in plan.target_runs)
     settle_targets(plan, [*model.weights], [*model.biases], values, x)
