@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -25,12 +25,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from rai_utils.checks import LAST_SEED, number, one_of, seeded, whole_numbers
+from rai_utils.checks import LAST_SEED, number, one_of, seeded, whole_number, whole_numbers
 
 aten = torch.ops.aten
-
-
-"""A key of ``INITIALISATIONS`` and a gain."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Activation:
             not be kept; but where rounding has made h a constant, h no longer knows the slope.
         label: how text and figures call it.
         greatest_slope: the greatest |φ'|; None where units interact or the width decides.
-        initialisation: the usual one for it, a key of ``INITIALISATIONS``.
+        initialisation: the usual one for it, of ``INITIALISATIONS``.
         orthogonal_gain: of the start ``"orthogonal_centred"``, with which a layer hands a gradient
             on at about its size: 1/φ'(0) where φ is bounded, else 1/√E[φ'(Z)²] for Z standard
             normal.
@@ -431,8 +428,8 @@ class StackedMLP(nn.Module):
         chosen = list(indices)
         return StackedMLP(
             self.architecture,
-            [weight.detach()[:, chosen].clone() for weight in self.weights],
-            [bias.detach()[:, chosen].clone() for bias in self.biases],
+            [weight.detach()[:, chosen] for weight in self.weights],
+            [bias.detach()[:, chosen] for bias in self.biases],
             [self.drawn_from[index] for index in chosen] if self.drawn_from else (),
         )
 
@@ -475,55 +472,42 @@ def stack(models: Sequence[StackedMLP]) -> StackedMLP:
             raise ValueError(
                 f"all models must have the architecture {architecture}, got {model.architecture}"
             )
-    parts = zip(*([*model.weights, *model.biases] for model in models), strict=True)
+    parts = zip(*(model.parameters() for model in models), strict=True)
     stacked = [torch.cat([part.detach() for part in each], 1) for each in parts]
     runs = len(architecture.runs)
     seeds = [seed for model in models for seed in model.drawn_from]
     return StackedMLP(architecture, stacked[:runs], stacked[runs:], seeds)
 
 
-def _torch_default(
-    weight: Tensor, bias: Tensor, centre: float, gain: float, generator: torch.Generator
-) -> None:
-    nn.init.kaiming_uniform_(weight, a=5**0.5, generator=generator)
-    bound = 1 / weight.shape[1] ** 0.5
-    nn.init.uniform_(bias, -bound, bound, generator=generator)
-    weight.mul_(gain)
-
-
-def _xavier(
-    weight: Tensor, bias: Tensor, centre: float, gain: float, generator: torch.Generator
-) -> None:
-    nn.init.xavier_uniform_(weight, gain=gain, generator=generator)
-    bias.zero_()
-
-
-def _he(
-    weight: Tensor, bias: Tensor, centre: float, gain: float, generator: torch.Generator
-) -> None:
-    nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
-    weight.mul_(gain)
-    bias.zero_()
-
-
-def _orthogonal_centred(
-    weight: Tensor, bias: Tensor, centre: float, gain: float, generator: torch.Generator
-) -> None:
-    nn.init.orthogonal_(weight, gain=gain, generator=generator)
-    bias.copy_(-centre * weight.sum(1))
-
-
 DEVELOPMENT = 1000
 """The first seed of development; below it are the seeds that confirm."""
 
-Initialisation = Callable[[Tensor, Tensor, float, float, torch.Generator], None]
+INITIALISATIONS = ("torch_default", "xavier", "he", "orthogonal_centred")
 
-INITIALISATIONS: dict[str, Initialisation] = {
-    "torch_default": _torch_default,
-    "xavier": _xavier,
-    "he": _he,
-    "orthogonal_centred": _orthogonal_centred,
-}
+
+def _draw(
+    initialisation: str,
+    weight: Tensor,
+    bias: Tensor,
+    centre: float,
+    gain: float,
+    generator: torch.Generator,
+) -> None:
+    """Draw a layer, (outputs, inputs) and (outputs,), that reads ``centre`` where z below is 0."""
+    bias.zero_()
+    if initialisation == "torch_default":
+        nn.init.kaiming_uniform_(weight, a=5**0.5, generator=generator)
+        weight.mul_(gain)
+        bound = 1 / weight.shape[1] ** 0.5
+        nn.init.uniform_(bias, -bound, bound, generator=generator)
+    elif initialisation == "xavier":
+        nn.init.xavier_uniform_(weight, gain=gain, generator=generator)
+    elif initialisation == "he":
+        nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
+        weight.mul_(gain)
+    else:
+        nn.init.orthogonal_(weight, gain=gain, generator=generator)
+        bias.copy_(-centre * weight.sum(1))
 
 
 def build_mlp(
@@ -548,7 +532,7 @@ def build_mlp(
 
     Args:
         seeds: one whole number per network, 0 … 2³² − 1.
-        initialisation: a key of ``INITIALISATIONS``.
+        initialisation: one of ``INITIALISATIONS``.
         gain: factor on the weights, above 0.
         dtype: precision of the result. Numbers are drawn in float32 in any case, so that a seed
             means the same network in both.
@@ -556,7 +540,7 @@ def build_mlp(
     seeds = whole_numbers(seeds, "seeds", most=LAST_SEED)
     if not seeds:
         raise ValueError("seeds must name at least one network, got none")
-    draw = INITIALISATIONS[one_of(initialisation, INITIALISATIONS, "initialisation")]
+    draw = partial(_draw, one_of(initialisation, INITIALISATIONS, "initialisation"))
     gain = number(gain, "gain", above=0)
     count = len(seeds)
     weights = [torch.empty(r.layers, count, r.outputs, r.inputs) for r in architecture.runs]
@@ -581,8 +565,8 @@ def confirmation_seeds(count: int, first: int = 0) -> range:
     Raises:
         ValueError: ``first`` is below 0, or ``count`` is not from 1 to 1000 less ``first``.
     """
-    first = whole_numbers([first], "first", most=DEVELOPMENT - 1)[0]
-    count = whole_numbers([count], "count", least=1, most=DEVELOPMENT - first)[0]
+    first = whole_number(first, "first", most=DEVELOPMENT - 1)
+    count = whole_number(count, "count", least=1, most=DEVELOPMENT - first)
     return range(first, first + count)
 
 
@@ -592,7 +576,7 @@ def development_seeds(count: int) -> range:
     Raises:
         ValueError: ``count`` is below 1.
     """
-    return range(DEVELOPMENT, DEVELOPMENT + whole_numbers([count], "count", least=1)[0])
+    return range(DEVELOPMENT, DEVELOPMENT + whole_number(count, "count", least=1))
 
 
 def check_inputs(architecture: Architecture, x: Tensor) -> None:
