@@ -215,14 +215,8 @@ def wave(examples: int = 101, held_out: int = 1000) -> Dataset:
     x = torch.linspace(0, 1, examples, dtype=torch.float64)
     held_out_x = (torch.arange(held_out, dtype=torch.float64) + 0.5) / held_out
     y, held_out_y = (values * torch.sin(4 * torch.pi * values) for values in (x, held_out_x))
-    return Dataset(
-        "Wave",
-        "regression",
-        x[:, None].float(),
-        y.float(),
-        held_out_x[:, None].float(),
-        held_out_y.float(),
-    )
+    training, held_out_part = (x[:, None], y), (held_out_x[:, None], held_out_y)
+    return from_arrays("Wave", "regression", training, held_out_part)
 
 
 def spirals(
@@ -248,7 +242,7 @@ def spirals(
         angle = 2 * torch.pi * labels / classes + 2 * radius
         arm = torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
         points = arm + noise * torch.randn(count, 2, generator=generator)
-        return points.numpy(), labels.numpy()
+        return points, labels
 
     counts = examples, noise, seed, held_out, held_out_seed
     return _two_draws("Spirals", "multiclass", draw, *counts, least=classes)

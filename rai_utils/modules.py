@@ -492,9 +492,8 @@ class RelaxedDataset(Relaxation):
 
     def _put(self, key: str, rows: Tensor) -> None:
         target = self.targets[key].movedim(self._axis(key), 0)
-        self._open(key, target)
-        self._tables[key][0].copy_(rows.view(-1, *target.shape[1:]))
-        target.data.copy_(self._tables[key][0][self._ids])
+        table = self._tables_like(key, target)[0].copy_(rows.view(-1, *target.shape[1:]))
+        target.data.copy_(table[self._ids])
 
     @property
     def bytes(self) -> int:
@@ -513,13 +512,14 @@ class RelaxedDataset(Relaxation):
         numbers = math.prod(shape)
         return torch.from_file(str(file), shared=True, size=numbers, dtype=dtype).view(*shape)
 
-    def _open(self, key: str, rows: Tensor) -> None:
-        """Make the tables of a target, of rows like these, if there are none yet."""
+    def _tables_like(self, key: str, rows: Tensor) -> list[Tensor]:
+        """Return the tables of a target, of rows like these; they are made when first asked for."""
         if key not in self._tables:
             kinds = [self._options["dtype"] or rows.dtype, *[rows.dtype for _ in self.rule.first]]
             shape = len(self.numbered), *rows.shape[1:]
             tables = [self._table(key, place, shape, kind) for place, kind in enumerate(kinds)]
             self._tables[key] = tables
+        return self._tables[key]
 
     def step(self) -> None:
         """Move the targets of the batch, and put them back with their optimiser's state.
@@ -535,8 +535,7 @@ class RelaxedDataset(Relaxation):
             value = target.data.movedim(axis, 0)  # (batch, …)
             rates = torch.full_like(value, self.rate)
             state = self.rule.start(rates)
-            self._open(key, value)
-            values, *states = self._tables[key]
+            values, *states = self._tables_like(key, value)
             state = tuple(self._taken(*pair) for pair in zip(states, state, strict=True))
             count = updates.view(-1, *[1] * (value.dim() - 1)).to(value)
             moved = gradient.movedim(axis, 0)

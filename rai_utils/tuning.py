@@ -171,17 +171,10 @@ def search(
         grid.insert(at, beyond)
         losses = np.insert(losses, at, loss[0], 0)
         accuracies = np.insert(accuracies, at, accuracy[0], 0)
-    rate = grid[_choice(losses, tie_margin)]
-    return Search(rate, tuple(grid), losses, accuracies, at_limit)
-
-
-def _choice(losses: NDArray[np.float64], tie_margin: float | None) -> int:
-    """Return the row of ``losses``, (rates, networks), that is taken."""
     best = int(losses.mean(1).argmin())
-    if tie_margin is None:
-        return best
-    tied = _ties(losses, best, tie_margin)
-    return min(tied, key=lambda row: abs(2 * row - len(losses) + 1))
+    taken = [best] if tie_margin is None else _ties(losses, best, tie_margin)
+    rate = grid[min(taken, key=lambda row: abs(2 * row - len(grid) + 1))]
+    return Search(rate, tuple(grid), losses, accuracies, at_limit)
 
 
 def _ties(losses: NDArray[np.float64], best: int, margin: float) -> list[int]:
@@ -248,25 +241,21 @@ def fit_tuned(
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """Two ways to end one run, judged on data that neither has seen; all (seeds,).
+    """Where a run is best ended, judged on data that it has not seen; all (seeds,).
 
     Attributes:
         stopped_at: step with the lowest validation loss among the snapshots.
         stopped_loss: test loss there.
-        final_loss: test loss after the last snapshot.
         stopped_accuracy: test accuracy there.
-        final_accuracy: test accuracy after the last snapshot.
     """
 
     stopped_at: NDArray[np.int64]
     stopped_loss: NDArray[np.float64]
-    final_loss: NDArray[np.float64]
     stopped_accuracy: NDArray[np.float64]
-    final_accuracy: NDArray[np.float64]
 
 
 def stop_early(fit: Fit, x: Tensor, y: Tensor, task: Task) -> EarlyStopping:
-    """Compare the snapshot of lowest validation loss with the last one, on test data ``x``, ``y``.
+    """Judge the snapshot of lowest validation loss of each network on test data ``x``, ``y``.
 
     The held-out part of the data that the fit was given is the validation set: it chooses, so it
     may not judge. Its losses must be numbers, and snapshots must have been taken at steps where the
@@ -283,11 +272,5 @@ def stop_early(fit: Fit, x: Tensor, y: Tensor, task: Task) -> EarlyStopping:
         raise ValueError("validation losses must be numbers, got NaN: the fit failed for a seed")
     judged = np.array([evaluate(fit.snapshots[step], x, y, task) for step in steps])
     chosen = validation.argmin(0)  # (seeds,)
-    seeds = np.arange(len(chosen))
-    return EarlyStopping(
-        steps[chosen],
-        judged[chosen, 0, seeds],
-        judged[-1, 0],
-        judged[chosen, 1, seeds],
-        judged[-1, 1],
-    )
+    loss, accuracy = judged[chosen, :, np.arange(len(chosen))].T
+    return EarlyStopping(steps[chosen], loss, accuracy)
