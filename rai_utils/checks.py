@@ -41,16 +41,9 @@ def number(
     return float(plain)
 
 
-def numbers(
-    values: Any,
-    name: str,
-    *,
-    above: float | None = None,
-    least: float | None = None,
-) -> tuple[float, ...]:
+def numbers(values: Any, name: str, **limits: float) -> tuple[float, ...]:
     """Return a sequence or array of numbers as floats, each as by ``number``."""
-    items = _items(values, name)
-    return tuple(number(item, name, above=above, least=least) for item in items)
+    return tuple(number(item, name, **limits) for item in _items(values, name))
 
 
 def one_of(value: Any, known: Iterable[str], name: str) -> str:

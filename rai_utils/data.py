@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from rai_utils.checks import LAST_SEED, number, seeded, whole_number
+from rai_utils.checks import LAST_SEED, number, one_of, seeded, whole_number
 
 Task = Literal["binary", "multiclass", "regression"]
 Examples = tuple[ArrayLike, ArrayLike]
@@ -51,14 +51,20 @@ class Dataset:
     held_out_y: Tensor
 
     def __post_init__(self) -> None:
-        if self.task not in ("binary", "multiclass", "regression"):
-            raise ValueError(
-                f"task must be 'binary', 'multiclass' or 'regression', got {self.task!r}"
-            )
+        one_of(self.task, get_args(Task), "task")
         _check_examples("training", self.task, self.x, self.y)
         _check_examples("held-out", self.task, self.held_out_x, self.held_out_y)
         if self.task == "multiclass":
-            self._keep_classes()
+            for name in ("y", "held_out_y"):
+                object.__setattr__(self, name, getattr(self, name).long())
+            greatest, held_out = int(self.y.max()), int(self.held_out_y.max())
+            if greatest < 1:
+                raise ValueError("training labels must name 2 classes or more, got class 0 alone")
+            if held_out > greatest:
+                raise ValueError(
+                    f"held-out labels must be classes of the training part, 0 … {greatest}, "
+                    f"got {held_out}"
+                )
         if self.x.shape[1] != self.held_out_x.shape[1]:
             raise ValueError(
                 "training and held-out inputs must have the same number of features, "
@@ -68,18 +74,6 @@ class Dataset:
             raise ValueError(
                 "training and held-out labels must have the same number of outputs, "
                 f"got shapes {tuple(self.y.shape)} and {tuple(self.held_out_y.shape)}"
-            )
-
-    def _keep_classes(self) -> None:
-        for name in ("y", "held_out_y"):
-            object.__setattr__(self, name, getattr(self, name).long())
-        greatest, held_out = int(self.y.max()), int(self.held_out_y.max())
-        if greatest < 1:
-            raise ValueError("training labels must name 2 classes or more, got class 0 alone")
-        if held_out > greatest:
-            raise ValueError(
-                f"held-out labels must be classes of the training part, 0 … {greatest}, "
-                f"got {held_out}"
             )
 
     @property

@@ -40,8 +40,8 @@ def library() -> tuple[Any, ctypes.c_void_p] | None:
         multiply = ctypes.cast(ctypes.CDLL(str(torch_library)).sgemm_, ctypes.c_void_p)
         return ctypes.CDLL(str(_compiled())).relaxation, multiply
     except (AttributeError, OSError, StopIteration, subprocess.CalledProcessError) as error:
-        said = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
-        reason = " ".join((said or str(error)).split())[:200]
+        said = getattr(error, "stderr", None) or str(error)
+        reason = " ".join(said.split())[:200]
         warnings.warn(
             f"relaxation.c does not work here ({reason}): the step runs by torch's operations",
             stacklevel=2,

@@ -24,14 +24,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count, groupby
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from rai_utils import native
-from rai_utils.checks import LAST_SEED, number, seeded, whole_numbers
+from rai_utils.checks import LAST_SEED, number, one_of, seeded, whole_numbers
 from rai_utils.models import (
     ACTIVATIONS,
     Architecture,
@@ -65,8 +65,7 @@ def output_loss(
         output_activation: ``"sigmoid"``, ``"softmax"`` or ``"identity"``.
         loss: which error; one that is unknown or does not go with the activation, a ValueError.
     """
-    if loss not in ("cross_entropy", "squared_error"):
-        raise ValueError(f"loss must be 'cross_entropy' or 'squared_error', got {loss!r}")
+    one_of(loss, get_args(OutputLoss), "loss")
     outputs = z.shape[-1]
     several = outputs > 1 and y.ndim == 2 and y.is_floating_point()
     if several and (loss != "squared_error" or y.shape[1] != outputs):

@@ -354,9 +354,9 @@ class Watch:
     snapshot_at: Sequence[int] = ()
 
     def __post_init__(self) -> None:
-        for name in ("evaluate_at", "inspect_at", "snapshot_at"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, whole_numbers(getattr(self, name), name))
+        for name, steps in [*vars(self).items()]:
+            if steps is not None:
+                object.__setattr__(self, name, whole_numbers(steps, name))
 
 
 @dataclass(frozen=True)
@@ -829,11 +829,11 @@ def module_steps(
 
 
 def _check_fit(model: StackedMLP, watch: Watch, phase: Phase) -> None:
-    for name in ("evaluate_at", "inspect_at", "snapshot_at"):
-        whole_numbers(getattr(watch, name) or (), name, most=phase.steps)
-    for name in ("learning rate", "weight decay"):
-        if isinstance(values := getattr(phase, name.replace(" ", "_")), tuple):
-            one_each(values, model.seeds, name)
+    for name, at in vars(watch).items():
+        whole_numbers(at or (), name, most=phase.steps)
+    for name, values in vars(phase).items():
+        if isinstance(values, tuple):
+            one_each(values, model.seeds, name.replace("_", " "))
 
 
 Shapes = tuple[tuple[int, ...], ...]
