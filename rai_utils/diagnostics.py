@@ -1,7 +1,7 @@
 """What to look at in trained and untrained networks: maps, gradients, spread, references.
 
-``model`` are stacked networks, ``dataset`` and ``loss`` as in ``training``. What does not fit is
-refused with a ValueError.
+``model`` are stacked networks, ``dataset`` as in ``training``. What does not fit is refused with a
+ValueError.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from rai_utils.checks import number, whole_number
 from rai_utils.data import Dataset
 from rai_utils.models import StackedMLP, layer_norms
-from rai_utils.relaxation import OutputLoss, output_loss
+from rai_utils.relaxation import output_loss
 from rai_utils.training import loss_for
 
 Array = NDArray[np.float64]
@@ -76,23 +76,19 @@ def mean_of_pairs(distances: Array, rows: Sequence[int]) -> float | None:
     return float(chosen[np.triu_indices(len(rows), 1)].mean()) if len(rows) > 1 else None
 
 
-def loss_gradients(
-    model: StackedMLP, dataset: Dataset, loss: OutputLoss | None = None
-) -> tuple[Tensor, ...]:
+def loss_gradients(model: StackedMLP, dataset: Dataset) -> tuple[Tensor, ...]:
     """Backpropagation's gradient: of the network's own loss on the training part.
 
     Returns the gradients of ``model.weights``, then of ``model.biases``.
     """
     z = model(dataset.x)
-    total = output_loss(
-        z, dataset.y, model.architecture.output_activation, loss_for(dataset.task, loss)
-    )
+    total = output_loss(z, dataset.y, model.architecture.output_activation, loss_for(dataset.task))
     return torch.autograd.grad(total.sum(), [*model.weights, *model.biases])
 
 
-def gradient_norms(model: StackedMLP, dataset: Dataset, loss: OutputLoss | None = None) -> Array:
+def gradient_norms(model: StackedMLP, dataset: Dataset) -> Array:
     """Euclidean norm of ``loss_gradients`` per layer, weights and bias together, (T, seeds)."""
-    gradients = loss_gradients(model, dataset, loss)
+    gradients = loss_gradients(model, dataset)
     runs = len(model.architecture.runs)
     return layer_norms(gradients[:runs], gradients[runs:]).cpu().numpy()
 

@@ -14,7 +14,6 @@ contiguous in memory and is a single batched product, for one seed or for many.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -446,17 +445,17 @@ class StackedMLP(nn.Module):
         """
         if self.architecture.skip_connections:
             raise ValueError("as_module needs a plain chain, got an architecture with skips")
-        modules: OrderedDict[str, nn.Module] = OrderedDict()
+        modules = nn.Sequential()
         for layer, (weight, bias) in enumerate(self.layers(), start=1):
             outputs, inputs = weight.shape[1:]
             linear = nn.Linear(inputs, outputs).to(weight.device, weight.dtype)
             with torch.no_grad():
                 linear.weight.copy_(weight[index])
                 linear.bias.copy_(bias[index, 0])
-            modules[f"linear{layer}"] = linear
+            modules.add_module(f"linear{layer}", linear)
             if layer < self.architecture.depth:
-                modules[f"activation{layer}"] = self.architecture.activation.module()
-        return nn.Sequential(modules)
+                modules.add_module(f"activation{layer}", self.architecture.activation.module())
+        return modules
 
 
 def stack(models: Sequence[StackedMLP]) -> StackedMLP:

@@ -65,7 +65,7 @@ class Relaxation:
     ) -> None:
         self.module = module
         self.targets: dict[str, nn.Parameter] = {}
-        self._chosen, self._required, self._hidden_loss = chosen, required, hidden_loss
+        self._required, self._hidden_loss = required, hidden_loss
         self._signature = inspect.signature(module.forward)
         self._inputs: list[Any] = []
         self._keys: list[str] | None = None  # None until the first pass has shown them
@@ -194,9 +194,9 @@ class Relaxation:
             )
             read = [key for key, pull in zip(self.targets, pulls, strict=True) if pull is not None]
         must = (
-            "must run and return real or complex tensors that the module goes on with, alone or in"
+            "must run and return real or complex tensors that the module goes on with, alone or in "
+            "tuples, lists or dicts"
         )
-        must = f"{must} tuples, lists or dicts"
         if not read:
             raise ValueError(f"at least one chosen submodule {must}, got none")
         for name in self._required:
