@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,11 @@ from rai_utils.training import Fit, Phase, Watch, evaluate, fit_backprop
 
 
 @dataclass(frozen=True)
-class Tuning:
+class Search:
     """What a search over learning rates found.
 
     Attributes:
-        phase: steps, optimiser and smallest step of the search, with the rate chosen.
+        rate: the rate that is taken.
         learning_rates: the grid, with the rates by which it was widened.
         losses: mean over the tuning networks of the last held-out loss at each rate, (rates,);
             infinite where the loss of one of them was not finite.
@@ -32,11 +32,18 @@ class Tuning:
             if nothing was to be widened.
     """
 
-    phase: Phase
+    rate: float
     learning_rates: tuple[float, ...]
     losses: NDArray[np.float64]
     accuracies: NDArray[np.float64]
-    at_limit: bool | None = None
+    at_limit: bool | None
+
+
+@dataclass(frozen=True)
+class Tuning(Search):
+    """What ``tune`` found, with the phase that it tuned for: its rate is the one taken."""
+
+    phase: Phase
 
 
 def tune(
@@ -101,25 +108,7 @@ def tune(
     seeds = model.drawn_from or development_seeds(model.seeds)
     found = search(try_rates, learning_rates, seeds, tie_margin, limits)
     chosen = Phase(steps, found.rate, optimizer, smallest_step=smallest_step)
-    losses, accuracies = (each.mean(1) for each in (found.losses, found.accuracies))
-    return Tuning(chosen, found.learning_rates, losses, accuracies, found.at_limit)
-
-
-@dataclass(frozen=True)
-class Search:
-    """What ``search`` found: as in ``Tuning``, with a column for each network.
-
-    Attributes:
-        rate: the rate that is taken.
-        learning_rates, at_limit: as in ``Tuning``.
-        losses, accuracies: (rates, networks).
-    """
-
-    rate: float
-    learning_rates: tuple[float, ...]
-    losses: NDArray[np.float64]
-    accuracies: NDArray[np.float64]
-    at_limit: bool | None
+    return Tuning(**vars(found), phase=chosen)
 
 
 def search(
@@ -174,7 +163,7 @@ def search(
     best = int(losses.mean(1).argmin())
     taken = [best] if tie_margin is None else _ties(losses, best, tie_margin)
     rate = grid[min(taken, key=lambda row: abs(2 * row - len(grid) + 1))]
-    return Search(rate, tuple(grid), losses, accuracies, at_limit)
+    return Search(rate, tuple(grid), losses.mean(1), accuracies.mean(1), at_limit)
 
 
 def _ties(losses: NDArray[np.float64], best: int, margin: float) -> list[int]:
@@ -202,7 +191,7 @@ class TunedFit:
     @property
     def learning_rate(self) -> float:
         """The rate chosen."""
-        return cast(float, self.tuning.phase.learning_rate)
+        return self.tuning.rate
 
 
 def fit_tuned(

@@ -212,7 +212,8 @@ def tried(monkeypatch):
         size = model.weights[0].detach().abs().max()
         gain = 2.0 ** round(float(torch.log2(size / unit.weights[0].detach().abs().max())))
         found.append(gain)
-        return Tuning(Phase(steps, 0.1, "adam"), (0.1,), np.array([losses[gain]]), np.zeros(1))
+        phase, own = Phase(steps, 0.1, "adam"), np.array([losses[gain]])
+        return Tuning(0.1, (0.1,), own, np.zeros(1), None, phase)
 
     unit = build_mlp(Architecture((1, 3, 1), "softmax", "identity"), range(1000, 1010))
     monkeypatch.setattr(softmax_hidden_layer, "tune", tune)
@@ -277,7 +278,8 @@ def test_the_network_shown_has_the_median_error(tried):
 def test_a_usual_start_has_no_gain_and_a_failed_network_is_at_chance(monkeypatch):
     def tuned(architecture, task, optimizer, steps, *, initialisation, gains):
         assert (initialisation, gains) == ("he", (1.0,))
-        return 1.0, Tuning(Phase(steps, 1e30, "sgd"), (1e30,), np.zeros(1), np.zeros(1))
+        phase = Phase(steps, 1e30, "sgd")
+        return 1.0, Tuning(1e30, (1e30,), np.zeros(1), np.zeros(1), None, phase)
 
     monkeypatch.setattr(softmax_hidden_layer, "tune_start", tuned)
     found = depth_cell("sgd", "relu", 4, 2, "usual", 2, 3, 5)
