@@ -339,9 +339,10 @@ class Architecture:
                 runs.append(Run(layer, 1, inputs, outputs))
         return tuple(runs)
 
-    def run_of(self, layer: int) -> int:
-        """Position in ``runs`` of the run that holds ``layer`` (from 1)."""
-        return next(i for i, run in enumerate(self.runs) if layer < run.first + run.layers)
+    def locate(self, layer: int) -> tuple[int, int]:
+        """Return (which run, position in it) of a layer, from 1."""
+        place = next(i for i, run in enumerate(self.runs) if layer < run.first + run.layers)
+        return place, layer - self.runs[place].first
 
     def adds_input(self, layer: int) -> bool:
         """Whether ``layer`` (from 1) has a skip connection."""

@@ -355,8 +355,7 @@ def _parallel_operands(
     piece: _Piece,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the targets below and above a parallel piece, its weights and its biases."""
-    run = plan.architecture.run_of(piece.first)
-    start = piece.first - plan.architecture.runs[run].first
+    run, start = plan.architecture.locate(piece.first)
     group, position = plan.locate(piece.first - 1)
     layers = piece.last - piece.first + 1
     return (
@@ -381,8 +380,7 @@ def _by_layer(
     unbound: dict[int, tuple[tuple[Tensor, ...], ...]] = {}
 
     def parameters(layer: int) -> tuple[Tensor, Tensor]:
-        run = plan.architecture.run_of(layer)
-        offset = layer - plan.architecture.runs[run].first
+        run, offset = plan.architecture.locate(layer)
         if run not in unbound:
             unbound[run] = weights[run].unbind(0), biases[run].unbind(0)
         weight, bias = unbound[run]
@@ -695,16 +693,14 @@ def guided_targets(
     widest = max(widths[1:-1], default=0)
     sizes = {"path": path, "scale": scale, "offset": offset, "code": code}
     starts = [guide(x, labels, widest, seed, **sizes) for seed in seeds]
-    values = []
-    for group in plan.target_runs:
-        value = x.new_empty(len(group), len(seeds), len(x), widths[group[0]])
-        for place, layer in enumerate(group):
-            if layer == plan.architecture.depth:
-                value[place] = top.view(len(x), -1)
-            else:
-                value[place] = torch.stack([start(layer - 1, widths[layer]) for start in starts])
-        values.append(value)
-    return Targets(plan, tuple(values), x)
+
+    def at(layer: int) -> Tensor:
+        if layer == plan.architecture.depth:
+            return top.to(x).view(len(x), -1).expand(len(seeds), -1, -1)
+        return torch.stack([start(layer - 1, widths[layer]) for start in starts]).to(x)
+
+    values = tuple(torch.stack([at(layer) for layer in group]) for group in plan.target_runs)
+    return Targets(plan, values, x)
 
 
 def read_labels(labels: Tensor, units: int, output: float) -> tuple[Tensor, Tensor]:

@@ -162,8 +162,7 @@ def term_sizes(
     pulled = sizes[2 * runs :]
     h = x.expand(values[0].shape[1], *x.shape)  # (seeds, examples, l_{t−1})
     for layer, width in enumerate(architecture.widths[1:], 1):
-        run, (group, place) = architecture.run_of(layer), plan.locate(layer)
-        row = layer - architecture.runs[run].first
+        (run, row), (group, place) = architecture.locate(layer), plan.locate(layer)
         residual = residuals[group][place] * (2 / (len(x) * width))
         sizes[run][row] = residual.mT @ h.abs()
         sizes[runs + run][row] = residual.sum(1, keepdim=True)

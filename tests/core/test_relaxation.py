@@ -112,8 +112,7 @@ def test_gradients_of_more_layers_than_one_product_holds_are_those_written_out(d
         groups = ([m.weight for m in linears], [m.bias for m in linears], targets.values)
         weights, biases, values = (torch.autograd.grad(total, g, retain_graph=True) for g in groups)
         for layer in plan.layers:
-            run, group = architecture.run_of(layer), plan.locate(layer)
-            offset = layer - architecture.runs[run].first
+            (run, offset), group = architecture.locate(layer), plan.locate(layer)
             torch.testing.assert_close(found[run][offset, position], weights[layer - 1])
             torch.testing.assert_close(found[3 + run][offset, position, 0], biases[layer - 1])
             torch.testing.assert_close(

@@ -144,8 +144,7 @@ def assert_same_gradients(model, plan, values, total, twins, losses):
         for layer, target in enumerate(twin.targets, start=1):
             group, place = plan.locate(layer)
             torch.testing.assert_close(values[group].grad[place, position], target.grad)
-            run = ARCHITECTURE.run_of(layer)
-            offset = layer - ARCHITECTURE.runs[run].first
+            run, offset = ARCHITECTURE.locate(layer)
             torch.testing.assert_close(
                 model.weights[run].grad[offset, position], twin.linear[layer - 1].weight.grad
             )

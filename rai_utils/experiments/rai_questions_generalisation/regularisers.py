@@ -75,8 +75,7 @@ def residuals(
     h = x.expand(weights[0].shape[1], *x.shape)  # (seeds, examples, l₀)
     for layer in plan.layers:
         group, position = plan.locate(layer)
-        run = architecture.run_of(layer)
-        offset = layer - architecture.runs[run].first
+        run, offset = architecture.locate(layer)
         z = values[group][position]  # (seeds, examples, l_t)
         result.append(affine(h, weights[run][offset], biases[run][offset]) - z)
         h = architecture.activation.function(z)
