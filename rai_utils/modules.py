@@ -534,13 +534,11 @@ class RelaxedDataset(Relaxation):
             axis, gradient = self._axis(key), cast(Tensor, target.grad)
             value = target.data.movedim(axis, 0)  # (batch, …)
             rates = torch.full_like(value, self.rate)
-            state = self.rule.start(rates)
-            values, *states = self._tables_like(key, value)
-            state = tuple(self._taken(*pair) for pair in zip(states, state, strict=True))
+            tables, first = self._tables_like(key, value), self.rule.start(rates)
+            state = tuple(self._taken(*pair) for pair in zip(tables[1:], first, strict=True))
             count = updates.view(-1, *[1] * (value.dim() - 1)).to(value)
-            moved = gradient.movedim(axis, 0)
-            self.rule.step(value, moved, state, rates, count)
-            for table, rows in zip((values, *states), (value, *state), strict=True):
+            self.rule.step(value, gradient.movedim(axis, 0), state, rates, count)
+            for table, rows in zip(tables, (value, *state), strict=True):
                 table[self._ids] = rows.to(table)
             target.grad = None
         self.updates[self._ids] = updates

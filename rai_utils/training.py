@@ -662,11 +662,12 @@ def fit_relaxed(
     if compiled and objective is not relaxed_loss:
         raise ValueError(f"what is compiled must be relaxed_loss, got {objective}")
     hidden_weight = number(hidden_weight, "hidden weight", least=0)
-    networks = model.model if isinstance(model, Fit) else model
-    if isinstance(model, Fit):
-        if targets is not None:
-            raise ValueError("targets must be those of the fit that goes on, got others beside it")
-        targets = model.relaxed_targets
+    networks, own = (
+        (model.model, model.relaxed_targets) if isinstance(model, Fit) else (model, None)
+    )
+    if own and targets:
+        raise ValueError("targets must be those of the fit that goes on, got others beside it")
+    targets = targets or own
     plan = relaxation_plan(networks.architecture, layers)
     if targets is not None:
         if not isinstance(layers, str) and plan.layers != targets.plan.layers:
