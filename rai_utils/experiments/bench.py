@@ -33,11 +33,7 @@ from torch import Tensor, nn
 
 from rai_utils import plotting, training
 from rai_utils.data import Dataset, moons
-from rai_utils.experiments.timing import (
-    backward_over_forward,
-    interleaved,
-    steady,
-)
+from rai_utils.experiments.timing import clocked, interleaved, steady, summarise
 from rai_utils.models import Architecture, StackedMLP, build_mlp, stack
 from rai_utils.modules import relax
 from rai_utils.publishing.claims import Study, root
@@ -116,15 +112,8 @@ def _loop(
 
 
 def _clocked(work: Callable[[], object]) -> Steps:
-    def run(steps: int) -> list[float]:
-        seconds = []
-        for _ in range(steps):
-            started = perf_counter()
-            work()
-            seconds.append(perf_counter() - started)
-        return seconds
-
-    return run
+    timed = clocked(work)
+    return lambda steps: [timed() for _ in range(steps)]
 
 
 def product_steps(layers: int, examples: int, width: int, batch: int) -> Steps:
@@ -161,15 +150,7 @@ def copy_steps(numbers: int) -> Steps:
 
 
 def power_law(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
-    """Exponent a and factor c of seconds ≈ c · sizeᵃ: the line through the logarithms.
-
-    Raises:
-        ValueError: there are not two sizes or more, with one time each.
-    """
-    if len(sizes) < 2 or len(sizes) != len(seconds):
-        raise ValueError(
-            f"sizes must be two or more with one time each, got {len(sizes)} and {len(seconds)}"
-        )
+    """Exponent a and factor c of seconds ≈ c · sizeᵃ: the line through the logarithms."""
     exponent, logarithm = np.polyfit(np.log(sizes), np.log(seconds), 1)
     return float(exponent), float(np.exp(logarithm))
 
@@ -185,8 +166,8 @@ def growth(
     build: Callable[[Architecture, Sequence[int]], StackedMLP],
     rate: float,
     steps: int,
-) -> dict[str, tuple[list[int], dict[int, float]]]:
-    """Seconds a step as depth, width, examples and seeds grow from the deep circuit's."""
+) -> dict[str, dict[int, float]]:
+    """Seconds a step by size, as depth, width, examples and seeds grow from the deep circuit's."""
     cases: dict[str, dict[int, tuple[StackedMLP, Dataset]]] = {
         "depth": {n: (build(deep(n - 1), [0]), moons_of(100)) for n in (10, 30, 100, 300, 1000)},
         "width": {n: (build(deep(30, n), [0]), moons_of(100)) for n in (25, 50, 100, 200, 400)},
@@ -202,8 +183,29 @@ def growth(
             for size, (model, data) in sizes.items()
         }
         seconds = interleaved(timed, rounds=5, warm_up=0)
-        result[name] = (list(sizes), {size: float(np.median(seconds[str(size)])) for size in sizes})
+        result[name] = {size: float(np.median(seconds[str(size)])) for size in sizes}
     return result
+
+
+def backward_over_forward(width: int, rounds: int = 40) -> list[float]:
+    """Cost of a backward pass of autograd over that of the forward pass before it.
+
+    Plain torch: a ReLU network of four hidden layers as wide as its input, and gradients of all
+    weights and biases. The forward pass is timed with the graph being recorded, as training has it.
+
+    Returns:
+        Median, first and third quartile of the ratios within a round.
+    """
+    module = build_mlp(Architecture((*[width] * 5, 1), "relu"), [0]).as_module(0)
+    batch = torch.randn(256, width, generator=torch.Generator().manual_seed(0))
+    parameters = list(module.parameters())
+    losses: list[Tensor] = []  # the second pass uses up the graph that the first one made
+    passes = {
+        "forward": clocked(lambda: losses.append(module(batch).square().mean())),
+        "backward": clocked(lambda: torch.autograd.grad(losses.pop(), parameters)),
+    }
+    seconds = interleaved(passes, rounds, warm_up=5)
+    return summarise(seconds["backward"] / seconds["forward"])
 
 
 def peak_memory(way: str) -> float:
@@ -242,15 +244,17 @@ def _peak_kibibytes() -> float:
 
 def measure(study: Study, rounds: int = 6, steps: int = 10) -> None:
     """Measure everything, print it, and record it in ``study``."""
-    _compile_first()
-    data = moons_of(100)
-    _deep_and_shallow(study, data, rounds, steps)
+    started = perf_counter()
+    training.compile_rprop()  # paid for before any clock runs
+    print(f"compiled the Rprop step in {perf_counter() - started:.0f} s", flush=True)
+    _deep_and_shallow(study, moons_of(100), rounds, steps)
     _growth(study, max(2, steps // 3))
     rows, timed = [], {}
-    for timing in backward_over_forward():
-        timed[timing.name] = Estimate(timing.value, timing.interval)
-        low, high = timing.interval
-        rows.append([timing.name, f"{timing.value:.2f}", f"{low:.2f}", f"{high:.2f}"])
+    for width in (16, 64, 256, 1024):
+        name = f"backward_over_forward_width_{width}"
+        middle, low, high = backward_over_forward(width)
+        timed[name] = Estimate(middle, (low, high))
+        rows.append([name, *(f"{ratio:.2f}" for ratio in (middle, low, high))])
     _record(study, timed)
     header = ["torch's own operations", "median", "first quartile", "third quartile"]
     print("\n" + markdown_table(header, rows), flush=True)
@@ -264,16 +268,8 @@ def _record(study: Study, measured: dict[str, Any]) -> None:
     study.record(within=0.5, **measured)  # half: times are another machine's in another run
 
 
-def _compile_first() -> None:
-    """Pay for the compiled step before any clock runs, and use it throughout."""
-    started = perf_counter()
-    training.compile_rprop()
-    print(f"compiled the Rprop step in {perf_counter() - started:.0f} s", flush=True)
-
-
 def _deep_and_shallow(study: Study, data: Dataset, rounds: int, steps: int) -> None:
-    timed = _work(data)
-    timed = {name: steady(run, steps) for name, run in timed.items()}
+    timed = {name: steady(run, steps) for name, run in _work(data).items()}
     of = interleaved(timed, rounds, warm_up=0)
     for ending in ("", "_10_seeds"):
         products = (of[f"{way}{ending}"] for way in ("products_at_once", "products_in_windows"))
@@ -399,9 +395,9 @@ def _growth(study: Study, steps: int) -> None:
     for axes, quantity in zip(panels.flat, results["RAI"], strict=True):
         exponents, curves, fits = [], {}, []
         for method, result in results.items():
-            sizes, seconds = result[quantity]
-            exponent, factor = power_law(sizes, [seconds[size] for size in sizes])
-            curves[method] = [1e3 * seconds[size] for size in sizes]
+            sizes, seconds = zip(*result[quantity].items(), strict=True)
+            exponent, factor = power_law(sizes, seconds)
+            curves[method] = [1e3 * value for value in seconds]
             fits.append([1e3 * factor * size**exponent for size in sizes])
             _record(study, {f"{method.lower()}_exponent_of_{quantity}": exponent})
             exponents.append(f"{method}: {exponent:.2f}")
@@ -421,28 +417,33 @@ def _growth(study: Study, steps: int) -> None:
     print("\n" + markdown_table(header, rows), flush=True)
     words = (
         "Milliseconds of a step over depth, width, examples and seeds on logarithmic axes, each "
+        "with a fitted line: all grow about in proportion or slower."
     )
-    words += "with a fitted line: all grow about in proportion or slower."
     study.figure("growth", figure, alt=words)
     plt.close("all")
 
 
+def published(name: str, parameters: Mapping[str, Any], measure: Callable[[Study], None]) -> None:
+    """Measure, and publish ``figures/<name>/`` when all of it is done."""
+    plotting.use_style()
+    with tempfile.TemporaryDirectory() as folder:
+        study = Study(name, {**parameters, "publish_to": folder})
+        measure(study)
+        study.publish()
+        for file in (root() / "figures" / name).glob("peers.*"):  # `make peers` made them
+            shutil.copy(file, folder)
+        publish_with_index(Path(folder), root(), name)
+    print(f"\n{name}  published in figures/{name}")
+
+
 def main() -> None:
-    """Measure, print, and publish ``figures/bench/`` when all of it is done."""
+    """Measure, print, and publish ``figures/bench/``."""
     if len(sys.argv) > 1:
         _report_memory(sys.argv[1])
         return
     replace_unprintable()
     configure(threads=2)
-    plotting.use_style()
-    with tempfile.TemporaryDirectory() as folder:
-        study = Study("bench", {"threads": torch.get_num_threads(), "publish_to": folder})
-        measure(study)
-        study.publish()
-        for file in (root() / "figures" / "bench").glob("peers.*"):  # `make peers` made them
-            shutil.copy(file, folder)
-        publish_with_index(Path(folder), root(), "bench")
-    print("\nbench  published in figures/bench")
+    published("bench", {"threads": torch.get_num_threads()}, measure)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ interleaved run with warm-up; published as ``figures/bench-cuda/``.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -18,11 +16,17 @@ import torch
 from numpy.typing import NDArray
 
 from rai_utils import plotting, training
-from rai_utils.experiments.bench import NOTHING, SMALL, deep, moons_of, with_gradient
+from rai_utils.experiments.bench import (
+    NOTHING,
+    SMALL,
+    deep,
+    moons_of,
+    published,
+    with_gradient,
+)
 from rai_utils.experiments.timing import interleaved, steady
 from rai_utils.models import StackedMLP, build_mlp, stack
-from rai_utils.publishing.claims import Study, root
-from rai_utils.publishing.pipeline import publish_with_index
+from rai_utils.publishing.claims import Study
 from rai_utils.publishing.prose import markdown_table
 from rai_utils.training import Fit, Phase, configure, fit_backprop, fit_relaxed
 
@@ -66,7 +70,6 @@ def seconds_of(layers: int, networks: int) -> dict[str, NDArray[np.float64]]:
 
 def measure(study: Study) -> None:
     """Measure every case, print it, and record it in ``study``."""
-    milliseconds: dict[tuple[str, str, int, int], float] = {}
     rows, measured = [], dict[str, Any]()
     for layers, networks in CASES:
         seconds = seconds_of(layers, networks)
@@ -75,7 +78,6 @@ def measure(study: Study) -> None:
             of = {way: seconds.get(f"{method}_{way}") for way in WAYS}
             times = {w: 1e3 * float(np.median(v)) for w, v in of.items() if v is not None}
             for way, time in times.items():
-                milliseconds[method, way, layers, networks] = time
                 measured[f"{method}_{way}_{where}_milliseconds"] = time
                 if way != "recorded":
                     ratio = np.median(seconds[f"{method}_{way}"] / seconds[f"{method}_recorded"])
@@ -89,21 +91,23 @@ def measure(study: Study) -> None:
             measured[f"backprop_over_rai_{where}"] = float(ratio)
     study.record(within=0.5, **measured)  # half: times are another machine's in another run
     print("\n" + markdown_table(["one step, ms", *WAYS], rows), flush=True)
-    _draw(study, milliseconds)
+    _draw(study, measured)
 
 
-def _draw(study: Study, milliseconds: Mapping[tuple[str, str, int, int], float]) -> None:
+def _draw(study: Study, measured: Mapping[str, float]) -> None:
     figure, panels = plotting.figure(columns=2, panel_height=1.9, share_y=True)
     sides = (
-        ("1 network", "hidden layers", {n: (n, 1) for n in (100, 1000, 10_000)}),
-        ("1000 hidden layers", "networks", {n: (1000, n) for n in (1, 10, 64)}),
+        ("1 network", "hidden layers", (100, 1000, 10_000), "{}_layers_1_networks"),
+        ("1000 hidden layers", "networks", (1, 10, 64), "1000_layers_{}_networks"),
     )
-    for axes, (title, label, cases) in zip(panels.flat, sides, strict=True):
+    for axes, (title, label, sizes, where) in zip(panels.flat, sides, strict=True):
         curves = {
-            name: [milliseconds.get((method, "recorded", *case), np.nan) for case in cases.values()]
-            for name, method in (("RAI", "rai"), ("backprop", "backprop"))
+            method: [
+                measured.get(f"{method.lower()}_recorded_{where.format(n)}_milliseconds", np.nan)
+                for n in sizes
+            ]
+            for method in ("RAI", "backprop")
         }
-        sizes = list(cases)
         plotting.relation(
             axes, sizes, curves, x_label=label, label="one step, ms", log_x=True, log_y=True
         )
@@ -119,7 +123,7 @@ def _draw(study: Study, milliseconds: Mapping[tuple[str, str, int, int], float])
 
 
 def main() -> None:
-    """Measure, print, and publish ``figures/bench-cuda/`` when all of it is done.
+    """Measure, print, and publish ``figures/bench-cuda/``.
 
     Raises:
         SystemExit: there is no GPU.
@@ -127,16 +131,10 @@ def main() -> None:
     if not torch.cuda.is_available():
         raise SystemExit("bench_cuda needs a CUDA GPU, and torch sees none")
     configure(threads=torch.get_num_threads())
-    plotting.use_style()
     training.compile_rprop("cuda")
     training.compile_rprop("cpu")
-    with tempfile.TemporaryDirectory() as folder:
-        card = {"card": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
-        study = Study("bench-cuda", {**card, "publish_to": folder})
-        measure(study)
-        study.publish()
-        publish_with_index(Path(folder), root(), "bench-cuda")
-    print("\nbench_cuda  published in figures/bench-cuda")
+    card = {"card": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+    published("bench-cuda", card, measure)
 
 
 if __name__ == "__main__":

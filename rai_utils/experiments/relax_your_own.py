@@ -306,8 +306,7 @@ def cost_cell(network: str, rounds: int = 30, repeats: int = 4) -> dict[str, Any
     seconds = interleaved(
         {"hooked": hooked, "plain": lambda: steps(written_out, own.values())}, rounds
     )
-    timing = summarise("ratio", seconds["hooked"] / seconds["plain"])
-    return {"ratio": [timing.value, *timing.interval]}
+    return {"ratio": summarise(seconds["hooked"] / seconds["plain"])}
 
 
 SWEEPS = (

@@ -61,8 +61,7 @@ def cost_cell(
     ratios: dict[str, dict[str, list[float]]] = {}
     for key, each in seconds.items():
         way, _, name = key.partition(" ")
-        found = summarise(key, each / seconds[f"{way} relu"])
-        ratios.setdefault(way, {})[name] = [found.value, *found.interval]
+        ratios.setdefault(way, {})[name] = summarise(each / seconds[f"{way} relu"])
     return {"ratios": ratios}
 
 

@@ -856,8 +856,7 @@ def durations(rounds: int, work: float, batch: int, rows: list[int]) -> dict[str
     )
 
     def ratios(seconds: dict[str, NDArray[np.float64]], first: str) -> dict[str, list[float]]:
-        timings = [summarise(name, each / seconds[first]) for name, each in seconds.items()]
-        return {timing.name: [timing.value, *timing.interval] for timing in timings}
+        return {name: summarise(each / seconds[first]) for name, each in seconds.items()}
 
     return {
         "time_ratio": ratios(spent, "backprop"),
