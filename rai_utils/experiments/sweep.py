@@ -27,7 +27,7 @@ from typing import Any
 from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
-from rai_utils.publishing.claims import environment, plain, root
+from rai_utils.publishing.claims import environment, plain, root, write_whole
 from rai_utils.publishing.sources import fingerprint
 from rai_utils.training import configure
 
@@ -63,12 +63,11 @@ class Sweep:
     def __post_init__(self) -> None:
         if not self.cells:
             raise ValueError(f"sweep {self.name} must have at least one cell, got none")
-        keys = [_key(self, cell) for cell in self.cells]
-        if len(set(keys)) < len(keys):
-            twice = next(
-                cell for cell, key in zip(self.cells, keys, strict=True) if keys.count(key) > 1
-            )
-            raise ValueError(f"sweep {self.name} must have each cell once, got {twice} twice")
+        keys: set[str] = set()
+        for cell in self.cells:
+            if (key := _key(self, cell)) in keys:
+                raise ValueError(f"sweep {self.name} must have each cell once, got {cell} twice")
+            keys.add(key)
 
 
 @dataclass(frozen=True)
@@ -111,15 +110,14 @@ def run(
         replace: publish even where published settings are left out.
 
     Raises:
-        ValueError: ``jobs`` is below 1, or a result holds NaN or infinity.
+        ValueError: a result holds NaN or infinity.
         TypeError: a result that JSON cannot hold, or work that no module file defines.
     """
-    if jobs < 1:
-        raise ValueError(f"jobs must be at least 1, got {jobs}")
     place = root() if folder is None else folder
     kept = place / "build" / "study" / sweep.name
     kept.mkdir(parents=True, exist_ok=True)
-    code, machine = _code(sweep.work), _machine()
+    code = _code(sweep.work)
+    machine = {**environment(), "threads": 1, "processors": os.cpu_count()}
     published = _published_file(sweep.name, place)
     earlier = _published_records(published)
     records: dict[str, Record] = {}
@@ -174,9 +172,7 @@ def adopt(sweep: Sweep, folder: Path | None = None) -> Path:
     data = _record(file)
     if data is None:
         raise ValueError(f"published data must be at {file.name}, got none: make study")
-    command, machine, cells = data["command"], data["machine"], data["cells"]
-    code = _code(sweep.work)
-    _write(file, {"command": command, "code": code, "machine": machine, "cells": cells})
+    _write(file, data | {"code": _code(sweep.work)})
     return file
 
 
@@ -217,22 +213,14 @@ def _code(work: FunctionType) -> str:
     return fingerprint(file, work.__qualname__.partition(".")[0], [top, ROOT])
 
 
-def _machine() -> dict[str, Any]:
-    return {**environment(), "threads": 1, "processors": os.cpu_count()}
-
-
 def _is_current(record: Record, cell: Cell, code: str, machine: dict[str, Any]) -> bool:
     """Whether this code made a record, with this release of torch in whatever build."""
     return (
         record.keys() >= {"result", "seconds", "machine"}
         and record.get("parameters") == cell
         and record.get("code") == code
-        and _release(record["machine"]) == _release(machine)
+        and record["machine"]["torch"].partition("+")[0] == machine["torch"]
     )
-
-
-def _release(machine: dict[str, Any]) -> str:
-    return machine["torch"].partition("+")[0]
 
 
 def _published_file(name: str, folder: Path) -> Path:
@@ -284,7 +272,4 @@ def _prepare(thread: int) -> None:
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:
-    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -19,7 +19,13 @@ from typing import Any
 import yaml
 
 from rai_utils.publishing import prose
-from rai_utils.publishing.claims import FIGURE_SUFFIXES, METRICS_FILE, read_metrics, rule_shown
+from rai_utils.publishing.claims import (
+    FIGURE_SUFFIXES,
+    METRICS_FILE,
+    read_metrics,
+    rule_shown,
+    write_whole,
+)
 from rai_utils.publishing.intervals import Interval, Number
 
 SOURCES = {
@@ -311,6 +317,4 @@ def write_index(folder: Path) -> None:
     records = _read_sets(folder)
     texts = {"README.md": figures_index(records), "numbers.tex": numbers_tex(records)}
     for name, text in texts.items():
-        partial = folder / "figures" / f".{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(folder / "figures" / name)
+        write_whole(folder / "figures" / name, text)

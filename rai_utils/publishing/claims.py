@@ -260,10 +260,7 @@ class Study:
             "descriptions": self._descriptions,
         }
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        path = self.publish_to / METRICS_FILE
-        partial = path.with_suffix(".partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_whole(self.publish_to / METRICS_FILE, text)
 
     def verdict_lines(self) -> str:
         """Return one line a claim, ``P5  reproduced``, in the order in which they came.
@@ -310,6 +307,13 @@ class Study:
         for name in names:
             for suffix in FIGURE_SUFFIXES:
                 (self.publish_to / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that whatever ends it leaves the old text or the new one."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def save_figure(figure: Figure, path: Path, dots_per_inch: float = DOTS_PER_INCH) -> None:

@@ -33,7 +33,13 @@ from nbformat import NotebookNode
 
 from rai_utils.publishing import catalogue, prose
 from rai_utils.publishing.catalogue import aside, repair
-from rai_utils.publishing.claims import FIGURE_SUFFIXES, METRICS_FILE, read_metrics, root
+from rai_utils.publishing.claims import (
+    FIGURE_SUFFIXES,
+    METRICS_FILE,
+    read_metrics,
+    root,
+    write_whole,
+)
 from rai_utils.publishing.parameters import (
     PUBLISH_TO,
     check_ranges,
@@ -495,9 +501,7 @@ def write_back(notebook: str, folder: Path = ROOT) -> bool:
     before = run.source.stat().st_mtime
     runs = [_run_of(notebook, tree, folder).executed for tree in PROFILES]
     current = [path for path in runs if path.is_file() and path.stat().st_mtime >= before]
-    partial = run.source.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(run.source)
+    write_whole(run.source, text)
     # Only outputs and generated numbers changed, so what was up to date still is.
     for path in current:
         os.utime(path)

@@ -267,8 +267,12 @@ def test_a_sweep_refuses_what_it_cannot_run():
         of()
     with pytest.raises(ValueError, match="each cell once"):
         of(1, 2, 1)
-    with pytest.raises(ValueError, match="jobs must be at least 1"):
-        run(of(1), jobs=0)
+
+
+def test_a_run_without_a_process_is_refused(capfd):
+    with pytest.raises(SystemExit):
+        study.main(["sequential", "--jobs", "0"])
+    assert "jobs must be at least 1, got 0" in capfd.readouterr().err
 
 
 def nothing(number):
