@@ -60,20 +60,14 @@ def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> 
 
 
 def geometric_mean(ratios: Sequence[float] | np.ndarray) -> Estimate:
-    """Return the geometric mean of ratios above 0, ``(n,)``, with Student's interval of their logs.
-
-    Raises:
-        ValueError: as :func:`mean_interval`, of the logarithms.
-    """
+    """Return the geometric mean of ratios above 0, ``(n,)``, with the interval of their logs."""
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(np.asarray(ratios, dtype=float))
     low, high = np.exp(mean_interval(logs))
     return Estimate(float(np.exp(logs.mean())), (float(low), float(high)), len(logs))
 
 
-def corrected_interval(
-    values: Sequence[float] | np.ndarray, test_share: float, level: float = 0.95
-) -> Interval:
+def corrected_interval(values: Sequence[float] | np.ndarray, test_share: float) -> Interval:
     """Return the interval of a mean over K overlapping random splits of one data set.
 
     mean ± t_{K−1} · s · √(1/K + ρ/(1 − ρ)), where ρ is the share of the data that a split tests on:
@@ -83,14 +77,10 @@ def corrected_interval(
     Args:
         values: one a split, (K,) with K ≥ 2.
         test_share: ρ, in (0, 1).
-        level: in (0, 1).
-
-    Raises:
-        ValueError: as :func:`mean_interval`, or a share outside (0, 1).
     """
     if not 0 < test_share < 1:
         raise ValueError(f"test_share must be between 0 and 1, got {test_share}")
-    low, high = mean_interval(values, level)
+    low, high = mean_interval(values)
     middle, splits = (low + high) / 2, len(values)
     wider = (1 + splits * test_share / (1 - test_share)) ** 0.5
     return middle + (low - middle) * wider, middle + (high - middle) * wider
@@ -103,12 +93,11 @@ def share(successes: int, trials: int) -> Estimate:
 
 
 def bootstrap(
-    values: Sequence[float] | np.ndarray, statistic: Callable[[np.ndarray], Any], seed: int = 0
+    values: Sequence[float] | np.ndarray, statistic: Callable[[np.ndarray], Any]
 ) -> Estimate:
     """Return ``statistic`` of ``values``, shape ``(n,)``, with its percentile bootstrap interval.
 
-    Each of 2000 resamples draws ``n`` values with replacement, by a generator of its own that
-    ``seed`` starts.
+    Each of 2000 resamples draws ``n`` values with replacement, by a generator of its own.
     """
     sample = _sample(values, "values", least=2)
     low, high = scipy.stats.bootstrap(
@@ -117,7 +106,7 @@ def bootstrap(
         n_resamples=2000,
         confidence_level=0.95,
         method="percentile",
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(0),
     ).confidence_interval
     return Estimate(float(statistic(sample)), (float(low), float(high)), len(sample))
 

@@ -1,8 +1,7 @@
 """Whether a figure can be read where it is printed: at half the width of a page.
 
 Half a page is 3.25 inches (8.3 cm) wide. A figure drawn wider is shrunk to it, and its text with
-it, so what counts is not the size that a text was given but the size that is left. What is no
-`Figure` is refused with a TypeError.
+it, so what counts is not the size that a text was given but the size that is left.
 """
 
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.transforms import Bbox
 
 HALF_PAGE = 3.25
 """Width of half a page in inches."""
@@ -31,34 +29,26 @@ def drawn_texts(figure: Figure) -> list[Text]:
 
     The layout of the figure is settled by this, as drawing it would.
     """
-    if not isinstance(figure, Figure):
-        raise TypeError(f"figure must be a matplotlib Figure, got {type(figure).__name__}")
     figure.draw_without_rendering()
     return [text for text in _texts_below(figure) if text.get_text().strip()]
-
-
-def size_at_half_page(text: Text, figure: Figure) -> float:
-    """Return the size in points that a text of a figure has at half a page's width.
-
-    s · min(1, HALF_PAGE / figure width): a narrower figure is not enlarged.
-    """
-    return float(text.get_fontsize()) * min(1.0, HALF_PAGE / figure.get_size_inches()[0])
 
 
 def check_size(figure: Figure) -> None:
     """Check that no text of a figure is below `LEAST_TEXT` at half a page's width.
 
-    Else a ValueError names the smallest one, with its size there.
+    Else a ValueError names the smallest one, with its size there: s · min(1, HALF_PAGE / figure
+    width), as a narrower figure is not enlarged.
     """
-    sizes = {text: size_at_half_page(text, figure) for text in drawn_texts(figure)}
+    width = figure.get_size_inches()[0]
+    shrunk = min(1.0, HALF_PAGE / width)
+    sizes = {text: float(text.get_fontsize()) * shrunk for text in drawn_texts(figure)}
     smallest = min(sizes, key=sizes.__getitem__, default=None)
     # Sizes are set in decimal steps and a width may be one rounding off.
     if smallest is not None and sizes[smallest] < LEAST_TEXT - 1e-6:
         raise ValueError(
             f"text must be of {LEAST_TEXT:g} points or more at half a page's width "
             f"({HALF_PAGE:g} inches), got less: {smallest.get_text()!r} has "
-            f"{sizes[smallest]:.2f} there: the figure is {figure.get_size_inches()[0]:g} "
-            "inches wide"
+            f"{sizes[smallest]:.2f} there: the figure is {width:g} inches wide"
         )
 
 
@@ -67,7 +57,11 @@ def collisions(figure: Figure) -> list[str]:
     texts, edge = drawn_texts(figure), figure.bbox
     extents = [(repr(text.get_text()), text.get_window_extent()) for text in texts]
     slack = _TOUCHING * figure.dpi / 72
-    boxes = [(name, _shrunk(box, slack)) for name, box in extents]
+    # Without a rim of that many pixels, but never turned inside out.
+    boxes = [
+        (name, box.padded(-min(slack, box.width / 2), -min(slack, box.height / 2)))
+        for name, box in extents
+    ]
     return [
         f"{name} is cut off by the edge of the figure"
         for name, box in extents
@@ -103,9 +97,3 @@ def _within(axis: Axis, places: np.ndarray) -> np.ndarray:
     seen = axis.get_transform().transform(places)
     slack = 1e-6 * abs(ends[1] - ends[0])
     return (min(ends) - slack <= seen) & (seen <= max(ends) + slack)
-
-
-def _shrunk(box: Bbox, slack: float) -> Bbox:
-    """The box without a rim of this many pixels, but never turned inside out."""
-    rim_x, rim_y = min(slack, box.width / 2), min(slack, box.height / 2)
-    return Bbox.from_extents(box.x0 + rim_x, box.y0 + rim_y, box.x1 - rim_x, box.y1 - rim_y)

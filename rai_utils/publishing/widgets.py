@@ -55,12 +55,12 @@ def line(x: ArrayLike, y: ArrayLike, colour: str, width: float = 2.0) -> Mark:
     return draw
 
 
-def dots(x: ArrayLike, y: ArrayLike, colour: str, radius: float = 4.0) -> Mark:
+def dots(x: ArrayLike, y: ArrayLike, colour: str) -> Mark:
     """Points, (n,) each."""
 
     def draw(across: Scale, up: Scale) -> str:
         places = zip(across(x), up(y), strict=True)
-        circles = (f'<circle cx="{a:.1f}" cy="{b:.1f}" r="{radius:g}"/>' for a, b in places)
+        circles = (f'<circle cx="{a:.1f}" cy="{b:.1f}" r="4"/>' for a, b in places)
         return f'<g fill="{colour}">{"".join(circles)}</g>'
 
     return draw

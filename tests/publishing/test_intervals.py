@@ -46,8 +46,8 @@ def test_a_share_has_wilsons_interval(successes, trials):
 @pytest.mark.parametrize("statistic", [np.median, lambda drawn: np.ptp(drawn)])
 def test_bootstrap_is_the_percentile_bootstrap(statistic):
     values = np.random.default_rng(1).exponential(size=30)
-    found = bootstrap(values, statistic, seed=2)
-    drawn = values[np.random.default_rng(2).integers(30, size=(2000, 30))]
+    found = bootstrap(values, statistic)
+    drawn = values[np.random.default_rng(0).integers(30, size=(2000, 30))]
     ordered = sorted(float(statistic(row)) for row in drawn)
     expected = np.interp([0.025 * 1999, 0.975 * 1999], range(2000), ordered)
     assert found.interval == pytest.approx(expected)
