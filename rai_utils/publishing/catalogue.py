@@ -26,7 +26,8 @@ from rai_utils.publishing.claims import (
     rule_shown,
     write_whole,
 )
-from rai_utils.publishing.intervals import Interval, Number
+from rai_utils.publishing.intervals import Interval
+from rai_utils.publishing.prose import shown
 
 SOURCES = {
     "P": "The proposal",
@@ -119,20 +120,12 @@ def claims_by_source(records: Records) -> Iterator[tuple[str, list[Claim]]]:
     for notebook, record in records.items():
         for claim in record["claims"]:
             source, number = re.findall("[A-Z]+|[0-9]+", claim["id"])[:2]
-            claims.setdefault(source, [])
-            claims[source].append((int(number), claim["id"], {**claim, "notebook": notebook}))
-    others = sorted(claims.keys() - SOURCES.keys())
-    for source in (*SOURCES, *others):
+            own = claims.setdefault(source, [])
+            own.append((int(number), claim["id"], {**claim, "notebook": notebook}))
+    for source in (*SOURCES, *sorted(claims.keys() - SOURCES.keys())):
         if claims[source]:
             ordered = sorted(claims[source], key=lambda each: each[:2])
             yield SOURCES.get(source, f"Claims {source}"), [claim for *_, claim in ordered]
-
-
-def shown(value: Number) -> str:
-    """Return a number for a table: three significant digits, whole numbers in full."""
-    if value is None:
-        return prose.MISSING
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def shown_interval(interval: Interval | None) -> str:
@@ -269,21 +262,12 @@ def macro_name(notebook: str, name: str) -> str:
     return "".join(word[:1].upper() + word[1:] for word in spelled)
 
 
-def tex_value(value: Number | str) -> str:
-    r"""Return a number as digits that ``\num`` sets and ``\fpeval`` calculates with.
-
-    It has four significant digits: ``1.234e-05``. A number that does not exist is a dash.
-    """
-    if value is None:
-        return r"\textendash{}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def numbers_tex(records: Records) -> str:
     r"""Return ``figures/numbers.tex``: ``\newcommand{\RaiGradsPEightLow}{0.874}`` and so on.
 
-    Each line ends with the name that the number has in this study. Two numbers whose names give the
-    same macro are refused with a ValueError.
+    A number has four significant digits, ``1.234e-05``, as ``\num`` sets and ``\fpeval`` calculates
+    with; one that does not exist is a dash. Each line ends with the name that it has in this study.
+    Two numbers whose names give the same macro are refused with a ValueError.
     """
     lines = [
         "% Generated from figures/*/metrics.json: \\input this file, and siunitx for \\num. Write",
@@ -305,7 +289,8 @@ def numbers_tex(records: Records) -> str:
                     f"\\{macro}"
                 )
             taken[macro] = number
-            lines.append(rf"\newcommand{{\{macro}}}{{{tex_value(value)}}} % {number}")
+            digits = r"\textendash{}" if value is None else shown(value, 4)
+            lines.append(rf"\newcommand{{\{macro}}}{{{digits}}} % {number}")
     return "\n".join(lines) + "\n"
 
 

@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from rai_utils.publishing import legibility
 from rai_utils.publishing.intervals import Interval, Number, estimate
 from rai_utils.publishing.parameters import PUBLISH_TO, study_parameters
+from rai_utils.publishing.prose import shown
 from rai_utils.publishing.rules import ANSWERS, WIDEST, Rule, check_share, check_tolerance, ends
 from rai_utils.recording import as_json, bare, record_of, redraw
 
@@ -39,7 +40,6 @@ METRICS_KEYS = (
     "figures",
     "descriptions",
 )
-DOTS_PER_INCH = 200
 SIGNIFICANT_DIGITS = 10
 
 _SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -55,13 +55,10 @@ def root() -> Path:
     """
     here = Path.cwd()
     for folder in (Path(__file__).resolve().parents[2], here, *here.parents):
-        if (folder / "notebooks").is_dir() and _is_of_this_project(folder / "pyproject.toml"):
+        project = folder / "pyproject.toml"
+        if project.is_file() and 'name = "rai-study"' in project.read_text(encoding="utf-8"):
             return folder
     return here
-
-
-def _is_of_this_project(file: Path) -> bool:
-    return file.is_file() and 'name = "rai-study"' in file.read_text(encoding="utf-8")
 
 
 # --- the study --------------------------------------------------------------------------------
@@ -286,9 +283,9 @@ class Study:
             cells = [
                 claim["id"],
                 claim["statement"],
-                _shown(claim["measured"]),
+                shown(claim["measured"], 4),
                 "–" if ends is None else "[{:.4g}, {:.4g}]".format(*ends),
-                _shown(claim["seeds"]),
+                shown(claim["seeds"]),
                 rule_shown(claim),
                 claim["verdict"],
             ]
@@ -316,7 +313,7 @@ def write_whole(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def save_figure(figure: Figure, path: Path, dots_per_inch: float = DOTS_PER_INCH) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Save a figure in the format that the path ends in, with the same bytes in each run."""
     # A date and a version of matplotlib would change the bytes without changing the figure.
     unsaid = {
@@ -324,12 +321,12 @@ def save_figure(figure: Figure, path: Path, dots_per_inch: float = DOTS_PER_INCH
         ".pdf": ("CreationDate", "Creator", "Producer"),
         ".svg": ("Date", "Creator"),
     }[path.suffix]
-    bare(figure).savefig(path, dpi=dots_per_inch, metadata=dict.fromkeys(unsaid))
+    bare(figure).savefig(path, metadata=dict.fromkeys(unsaid))
 
 
 def rule_shown(claim: Mapping[str, Any]) -> str:
     """Return the rule of a published claim with what was measured for it, as far as it is there."""
-    numbers = [f"{name}: {_shown(number['value'])}" for name, number in claim["numbers"].items()]
+    numbers = [f"{name}: {shown(each['value'], 4)}" for name, each in claim["numbers"].items()]
     return f"{claim['rule']} [{', '.join(numbers)}]" if numbers else claim["rule"]
 
 
@@ -484,9 +481,3 @@ def _plain_number(value: Any, where: str) -> Number:
     if not math.isfinite(value):
         raise ValueError(f"{where} must be finite, or None where it does not exist, got {value}")
     return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
-
-
-def _shown(value: Number) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

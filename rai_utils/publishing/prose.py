@@ -90,6 +90,13 @@ def named_values(record: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def shown(value: Any, digits: int = 3) -> str:
+    """Return a number, or a verdict, for a table: whole numbers are shown in full."""
+    if value is None:
+        return MISSING
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
 def without_markers(text: str) -> str:
     """Return ``text`` with the comments of its markers taken out and the numbers left."""
     return _COMMENT.sub("", text)

@@ -76,7 +76,7 @@ def restyle(
         target.parent.mkdir(parents=True, exist_ok=True)
         figure = redraw(json.loads(data.read_text(encoding="utf-8")))
         figure.set_figheight(max(figure.get_figheight(), shape * figure.get_figwidth()))
-        save_figure(figure, target, mpl.rcParams["savefig.dpi"])
+        save_figure(figure, target)
         plt.close("all")
         yield target
 
