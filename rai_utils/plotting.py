@@ -387,7 +387,7 @@ def landscape(
     points: ArrayLike,
     labels: ArrayLike,
     *,
-    title: str | None = None,
+    title: str = "",
     key: bool = True,
 ) -> Axes:
     """Draw a decision map with its 0.5 contour and the training points on top.
@@ -439,10 +439,9 @@ def landscape(
         legend = axes.legend(handles=handles, loc="lower left", borderaxespad=0.3, **box, **tight)
         legend.set_in_layout(False)  # it lies inside: a small map must not shrink for it
     axes.set(xlim=x[[0, -1]], ylim=y[[0, -1]], xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+    axes.set_title(title)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    if title is not None:
-        axes.set_title(title)
     return axes
 
 
@@ -471,15 +470,15 @@ def layer_step_map(
     values: ArrayLike,
     *,
     label: str,
-    floor: float | None = None,
-    ceiling: float | None = None,
+    floor: float,
+    ceiling: float,
     front: tuple[ArrayLike, ArrayLike] | None = None,
     scale: Scale = "linear",
 ) -> Axes:
     """Draw a non-negative quantity against layer and step, in colours by its logarithm.
 
-    Exact zeros are a hatched class with its own entry in the key. Set `floor` and `ceiling`
-    to give compared maps one colour scale.
+    Exact zeros are a hatched class with its own entry in the key. Compared maps have one colour
+    scale, from `floor` to `ceiling`.
 
     Args:
         axes: The axes to draw on; a colour bar is placed beside it.
@@ -497,28 +496,22 @@ def layer_step_map(
     times, depths = _increasing("steps", steps), _increasing("layers", layers)
     shown = _array("values", values, (times.size, depths.size), least=0)
     _check_steps(times, scale)
-    given = [limit for limit in (floor, ceiling) if limit is not None]
-    if not all(below < above for below, above in pairwise([0, *given])):
-        raise ValueError(f"floor and ceiling must be above 0 and increase, got {given}")
+    if not 0 < floor < ceiling:
+        raise ValueError(f"floor and ceiling must be above 0 and increase, got {(floor, ceiling)}")
     line = None if front is None else _array("front", front, (2, None))
 
     zero = shown == 0
-    positive = shown[~zero] if not zero.all() else np.array([floor or ceiling or 1.0])
-    low = positive.min() if floor is None else floor
-    high = positive.max() if ceiling is None else ceiling
-    if not low < high:  # a single value, or all of them beyond the one limit given
-        low, high = (high / 10, high) if floor is None else (low, low * 10)
     handles: list[Artist] = [_hatch_background(axes, _ZERO)] if zero.any() else []
     _set_step_scale(axes, scale)
     time_edges, depth_edges = _edges(axes.xaxis, times), _edges(axes.yaxis, depths)
-    drawn: Style = {"norm": LogNorm(low, high), "cmap": COLOUR_MAP, "rasterized": True, "zorder": 1}
+    norm = LogNorm(floor, ceiling)
+    drawn: Style = {"norm": norm, "cmap": COLOUR_MAP, "rasterized": True, "zorder": 1}
     mesh = axes.pcolormesh(time_edges, depth_edges, np.ma.masked_array(shown, mask=zero).T, **drawn)
-    if not zero.all() or len(given) == 2:
-        beyond = (positive.min() < low) + 2 * (positive.max() > high)
-        extend = ("neither", "min", "max", "both")[beyond]
-        bar = figure_of(axes).colorbar(mesh, ax=axes, label=label, extend=extend, pad=0.02)
-        bar.ax.minorticks_off()
-        bar.outline.set_visible(False)
+    beyond = np.any(shown[~zero] < floor) + 2 * np.any(shown > ceiling)
+    extend = ("neither", "min", "max", "both")[beyond]
+    bar = figure_of(axes).colorbar(mesh, ax=axes, label=label, extend=extend, pad=0.02)
+    bar.ax.minorticks_off()
+    bar.outline.set_visible(False)
     if line is not None:
         look: Style = {"color": "white", "linestyle": _DASHED, "linewidth": 1.3, "zorder": 3}
         handles += axes.plot(*line, **look, path_effects=_DARK_HALO, label="one layer a step")
@@ -721,7 +714,8 @@ def share_heat_map(
     shown = _array("values", values, (len(rows), len(columns)), finite=False)
     if not shown.size:
         raise ValueError(f"values must have one cell or more, got the shape {shown.shape}")
-    _check_limits(limits)
+    if not limits[0] < limits[1]:
+        raise ValueError(f"colour limits must be (low, high) with low < high, got {limits}")
 
     texts = [[format.format(value) for value in row] for row in shown]
     look: Style = {"vmin": limits[0], "vmax": limits[1], "linewidths": 0.8, "cmap": COLOUR_MAP}
@@ -799,9 +793,7 @@ def relation(
 
 
 @drawing
-def signed_heat_map(
-    axes: Axes, values: ArrayLike, *, limit: float, title: str | None = None
-) -> Axes:
+def signed_heat_map(axes: Axes, values: ArrayLike, *, limit: float, title: str = "") -> Axes:
     """Draw a small matrix of signed numbers, each in its cell, extremes framed.
 
     Positive numbers are orange and negative ones blue, the more so the greater; the sign is
@@ -831,7 +823,7 @@ def signed_heat_map(
             frame = Rectangle((column + 0.05, row + 0.05), 0.9, 0.9, fill=False, linewidth=1.2)
             frame.set(edgecolor=inks[row, column], linestyle=dashes)
             axes.add_patch(frame)
-    axes.set(xlabel="input $j$", ylabel="output $i$", title=title or "")
+    axes.set(xlabel="input $j$", ylabel="output $i$", title=title)
     return axes
 
 
@@ -1075,11 +1067,6 @@ def _intervals(
         raise ValueError(f"intervals_by_name must name some of {list(curves)}, got {unknown}")
     shape = (2, next(iter(curves.values())).size)
     return _by_name("intervals_by_name", intervals, shape, **limits) if intervals else {}
-
-
-def _check_limits(limits: tuple[float, float]) -> None:
-    if len(limits) != 2 or not limits[0] < limits[1]:
-        raise ValueError(f"colour limits must be (low, high) with low < high, got {limits}")
 
 
 def _check_steps(steps: FloatArray, scale: Scale) -> None:

@@ -142,7 +142,8 @@ def drawing(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def drawn(*args: P.args, **named: P.kwargs) -> R:
-        given = next(_stand_ins([*args, *named.values()]), None)
+        leaves = _leaves([*args, *named.values()])
+        given = next((leaf for leaf in leaves if type(leaf) is Recorded), None)
         if given is None:
             return function(*args, **named)
         bound = signature.bind(*args, **named).arguments
@@ -246,10 +247,6 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 def _parts_of(value: Any) -> Iterator[Any]:
     return (leaf for leaf in _leaves(value) if _is_part(leaf))
-
-
-def _stand_ins(value: Any) -> Iterator[Recorded]:
-    return (leaf for leaf in _leaves(value) if type(leaf) is Recorded)
 
 
 def _listed(value: Any) -> Any:

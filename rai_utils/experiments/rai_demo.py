@@ -462,7 +462,7 @@ def boundaries(
     points: ArrayLike,
     labels: ArrayLike,
     *,
-    title: str | None = None,
+    title: str = "",
 ) -> Axes:
     """Draw the 0.5 contours of several networks over the share of them that say class 1.
 
