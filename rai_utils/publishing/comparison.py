@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rai_utils.publishing.intervals import Interval, Number
-
 
 def disagreements(published: Mapping[str, Any], fresh: Mapping[str, Any]) -> list[str]:
     """Return a line for each number or verdict of two sets that do not agree."""
@@ -19,40 +17,35 @@ def disagreements(published: Mapping[str, Any], fresh: Mapping[str, Any]) -> lis
     ):
         if one != other:
             lines.append(f"{what}: published {one}, computed {other}")
-    for name in published["metrics"].keys() & fresh["metrics"].keys():
-        metric, again = published["metrics"][name], fresh["metrics"][name]
-        lines += _distances(name, metric, metric["value"], again["value"], again["interval"])
     for name in ours.keys() & theirs.keys():
         claim, again = ours[name], theirs[name]
-        lines += _distances(name, claim, claim["measured"], again["measured"], again["interval"])
-        lines += _numbers_apart(name, claim["numbers"], again["numbers"])
-        for key in ("verdict", "rule", "statement"):
-            if claim[key] != again[key]:
-                lines.append(f"{name}: {key} published {claim[key]!r}, computed {again[key]!r}")
+        told = {key: (claim[key], again[key]) for key in ("verdict", "rule", "statement")}
+        told["numbers"] = sorted(claim["numbers"]), sorted(again["numbers"])
+        for key, (one, other) in told.items():
+            if one != other:
+                lines.append(f"{name}: {key} published {one!r}, computed {other!r}")
+    numbers, fresh_numbers = _numbers(published), _numbers(fresh)
+    for name in numbers.keys() & fresh_numbers.keys():
+        lines += _distances(name, numbers[name], fresh_numbers[name])
     return sorted(lines)
 
 
-def _numbers_apart(
-    name: str, published: Mapping[str, Any], computed: Mapping[str, Any]
-) -> list[str]:
-    """Return a line for each number of a claim's rule that is another one, or another number."""
-    if published.keys() != computed.keys():
-        return [f"{name}: numbers published {list(published)}, computed {list(computed)}"]
-    lines = []
-    for what, number in published.items():
-        one = number | {"interval": None}
-        lines += _distances(f"{name}, {what}", one, one["value"], computed[what]["value"], None)
-    return lines
+def _numbers(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return each number of a set: metrics, claims, and what their rules are made of."""
+    numbers = dict(record["metrics"])
+    for claim in record["claims"]:
+        numbers[claim["id"]] = claim | {"value": claim["measured"]}
+        numbers |= {f"{claim['id']}, {name}": each for name, each in claim["numbers"].items()}
+    return numbers
 
 
-def _distances(
-    name: str, published: Mapping[str, Any], value: Number, again: Number, interval: Interval | None
-) -> list[str]:
-    pairs = [("value", value, again)]
-    if (published["interval"] is None) != (interval is None):
-        return [f"{name}: interval published {published['interval']}, computed {interval}"]
-    if interval is not None:
-        pairs += zip(("low", "high"), published["interval"], interval, strict=True)
+def _distances(name: str, published: Mapping[str, Any], computed: Mapping[str, Any]) -> list[str]:
+    ours, theirs = published.get("interval"), computed.get("interval")
+    pairs = [("value", published["value"], computed["value"])]
+    if ours and theirs:
+        pairs += zip(("low", "high"), ours, theirs, strict=True)
+    elif ours or theirs:
+        return [f"{name}: interval published {ours}, computed {theirs}"]
     tolerance = published["tolerance"]
     return [
         f"{name}: {part} published {one}, computed {other}, tolerance {tolerance}"
