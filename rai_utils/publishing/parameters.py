@@ -22,7 +22,7 @@ import re
 import sys
 import tokenize
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -36,6 +36,7 @@ _RANGE = re.compile(
     r"|\{(?P<choices>[^{}]*)\})"
     r"(?:, (?P<order>ascending|distinct))?)(?=\W|$)"
 )
+_COMPARISONS = {"(": operator.gt, "[": operator.ge, ")": operator.lt, "]": operator.le}
 _LOOKS_LIKE_A_RANGE = re.compile(r"\d+ or more|[\[({]")
 _ASSIGNMENT = re.compile(r"(?:^|(?<=\s))(?=[^\W\d]\w*\s*=(?!=))")
 _LARGEST = sys.float_info.max
@@ -44,19 +45,16 @@ _YAML_TEXT = re.compile(r"[-+]?\d+e[-+]?\d+", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Range:
-    """What a parameter may be.
+    """What a parameter may be: one of some choices, or on the right side of two bounds.
 
-    ``low`` and ``high`` are numbers or names of parameters; with ``choices`` they are not used.
+    A bound is a comparison and what is compared with: a number, or the name of a parameter.
     """
 
     text: str
-    low: float | str
-    high: float | str
-    low_excluded: bool
-    high_excluded: bool
     least_entries: int
     order: str | None
-    choices: tuple[str, ...]
+    choices: Sequence[str]
+    bounds: Sequence[tuple[Callable[[Any, Any], bool], float | str]]
 
 
 # --- what a notebook declares -------------------------------------------------------------------
@@ -140,18 +138,13 @@ def _range(name: str, comment: str, names: set[str]) -> Range:
     found = _RANGE.match(comment)
     if found is None:
         raise ValueError(f"the range of {name} must be like [1, 10) or {{a, b}}, got {comment!r}")
-    choices = found["choices"]
-    low, high = ("0", "0") if choices is not None else (found["low"], found["high"])
-    return Range(
-        found["text"],
-        _bound(name, low.strip(), names),
-        _bound(name, high.strip(), names),
-        found["opening"] == "(",
-        found["closing"] == ")",
-        int(found["least"] or 1),
-        found["order"],
-        () if choices is None else tuple(choice.strip() for choice in choices.split(",")),
-    )
+    choices, bounds = [], []
+    if found["choices"] is not None:
+        choices = [choice.strip() for choice in found["choices"].split(",")]
+    else:
+        for bracket, end in (("opening", "low"), ("closing", "high")):
+            bounds.append((_COMPARISONS[found[bracket]], _bound(name, found[end].strip(), names)))
+    return Range(found["text"], int(found["least"] or 1), found["order"], choices, bounds)
 
 
 def _bound(name: str, text: str, names: set[str]) -> float | str:
@@ -227,8 +220,8 @@ def check_ranges(values: Mapping[str, Any], ranges: Mapping[str, Range]) -> None
         value = values[name]
         entries = value if isinstance(value, list | tuple) else [value]
         if not (len(entries) >= limits.least_entries and _inside(entries, limits, values)):
-            bounds = [bound for bound in (limits.low, limits.high) if isinstance(bound, str)]
-            known = ", ".join(f"{bound} = {_shown(values[bound])}" for bound in bounds)
+            named = [bound for _, bound in limits.bounds if isinstance(bound, str)]
+            known = ", ".join(f"{bound} = {_shown(values[bound])}" for bound in named)
             raise ValueError(
                 f"{name} must be {_kind(value, limits)}{limits.text}"
                 f"{f' with {known}' if known else ''}, got {_shown(value)}"
@@ -272,11 +265,10 @@ def _inside(entries: Sequence[Any], limits: Range, values: Mapping[str, Any]) ->
         return False
     if limits.choices:
         return all(entry in limits.choices for entry in entries)
-    above = operator.gt if limits.low_excluded else operator.ge
-    below = operator.lt if limits.high_excluded else operator.le
     return all(
-        all(above(entry, low) for low in _numbers(limits.low, values))
-        and all(below(entry, high) for high in _numbers(limits.high, values))
+        compare(entry, end)
+        for compare, bound in limits.bounds
+        for end in _numbers(bound, values)
         for entry in entries
     )
 
