@@ -171,8 +171,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m rai_utils.publishing.arithmetic")
     parser.add_argument("checks", nargs="*", default=["tests", "notebooks"])
     parser.add_argument("--settings", nargs="*", choices=[setting.name for setting in SETTINGS])
-    parser.add_argument("--quick", nargs="*", help="notebooks to run by the quick profile")
-    parser.add_argument("--full", nargs="*", help="notebooks to run by the full profile")
     chosen = parser.parse_args(arguments)
     folder, processor = root(), Path("/proc/cpuinfo")
     flags = processor.read_text().split() if processor.is_file() else []
@@ -185,12 +183,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wrong = check_tests(settings, folder) if "tests" in chosen.checks else []
     if "notebooks" in chosen.checks:
         every = sorted(path.stem for path in (folder / "notebooks").glob("*.ipynb"))
-        wrong += check_notebooks(
-            [setting for setting in settings if setting.name in NOTEBOOK_SETTINGS],
-            every if chosen.quick is None else chosen.quick,
-            FULL_NOTEBOOKS if chosen.full is None else chosen.full,
-            folder,
-        )
+        of_notebooks = [setting for setting in settings if setting.name in NOTEBOOK_SETTINGS]
+        wrong += check_notebooks(of_notebooks, every, FULL_NOTEBOOKS, folder)
     print("\n".join(wrong), file=sys.stderr)
     return 1 if wrong else 0
 
