@@ -146,15 +146,23 @@ def verdict_table(records: Records) -> str:
     return "\n".join(lines)
 
 
-def claims_table(claims: Sequence[Claim], address: Callable[[Claim], str]) -> str:
-    """Return Markdown: one line a claim, its id a link to the address."""
-    lines = ["| | claim | measured | 95 % interval | verdict |", "|---|---|---:|---|---|"]
+def claims_table(
+    claims: Sequence[Claim], address: Callable[[Claim], str], *, rules: bool = False
+) -> str:
+    """Return Markdown: one line a claim, its id a link to the address; ``rules`` and nulls too."""
+    header, ruler = ("rule | null | ", "---|---|") if rules else ("", "")
+    lines = [f"| | claim | measured | 95 % interval | {header}verdict |"]
+    lines.append(f"|---|---|---:|---|{ruler}---|")
     for claim in claims:
-        lines.append(
-            f"| [{claim['id']}]({address(claim)}) | {_cell(claim['statement'])} "
-            f"| {shown(claim['measured'])} | {shown_interval(claim['interval'])} "
-            f"| {claim['verdict']} |"
-        )
+        cells = [f"[{claim['id']}]({address(claim)})", claim["statement"]]
+        cells += [shown(claim["measured"]), shown_interval(claim["interval"])]
+        if rules:
+            null = claim["null"]
+            cells += [
+                rule_shown(claim),
+                f"{null['text']}: {shown(null['measured'])}" if null else "",
+            ]
+        lines.append("| " + " | ".join(map(_cell, [*cells, claim["verdict"]])) + " |")
     return "\n".join(lines)
 
 
@@ -168,22 +176,11 @@ def claims_page(records: Records) -> str:
         "published sets: `make notebooks`.",
         verdict_table(records),
     ]
-    header = "| | claim | measured | 95 % interval | rule | null | verdict |"
     for title, claims in claims_by_source(records):
-        lines = [f"## {title}\n", header, "|---|---|---:|---|---|---|---|"]
-        for claim in claims:
-            null = claim["null"]
-            cells = [
-                claim["statement"],
-                shown(claim["measured"]),
-                shown_interval(claim["interval"]),
-                rule_shown(claim),
-                "" if null is None else f"{null['text']}: {shown(null['measured'])}",
-                claim["verdict"],
-            ]
-            link = f"[{claim['id']}](notebooks/{claim['notebook']}.ipynb)"
-            lines.append("| " + " | ".join([link, *map(_cell, cells)]) + " |")
-        parts.append("\n".join(lines))
+        table = claims_table(
+            claims, lambda claim: f"notebooks/{claim['notebook']}.ipynb", rules=True
+        )
+        parts.append(f"## {title}\n\n{table}")
     return "\n\n".join(parts) + "\n"
 
 
