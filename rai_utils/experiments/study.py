@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from time import perf_counter
+from typing import Any
 
 from rai_utils.experiments import (
     rai_demo,
@@ -90,14 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run_on_cluster(sweeps: Sequence[Sweep], jobs: int, address: str, replace: bool) -> int:
     # Imported here: only a run on a cluster needs it.
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
+    where: dict[str, Any] = {"address": address, "timeout": SCHEDULER_SECONDS}
     if address == "local":
-        with LocalCluster(n_workers=jobs, threads_per_worker=1) as cluster, Client(cluster):
-            _run(sweeps, jobs, "dask", replace)
-        return 0
+        where = {"n_workers": jobs, "threads_per_worker": 1}
     try:
-        client = Client(address, timeout=SCHEDULER_SECONDS)
+        client = Client(**where)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         print(f"make study: no scheduler answers at {address}: {reason}", file=sys.stderr)
