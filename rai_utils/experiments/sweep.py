@@ -210,7 +210,7 @@ def _code(work: FunctionType) -> str:
         raise TypeError(f"the work of a sweep must be a function of a module, got {work}")
     file = Path(source).resolve()
     top = file.parents[work.__module__.count(".")]
-    return fingerprint(file, work.__qualname__.partition(".")[0], [top, ROOT])
+    return fingerprint(file, work.__qualname__.partition(".")[0], (top, ROOT))
 
 
 def _is_current(record: Record, cell: Cell, code: str, machine: dict[str, Any]) -> bool:

@@ -33,9 +33,6 @@ Verdict = Literal[
     "contradicted",
     "not measured",
 ]
-HOLDS: tuple[Verdict, ...] = ("proved", "verified", "reproduced", "partly")
-"""The verdicts that no rule may give on its null."""
-
 _FINDING = {
     "reproduced": "confirmed",
     "partly": "partly confirmed",

@@ -35,7 +35,7 @@ def notebook_sources(notebook: Path, folder: Path) -> list[Path]:
     tree = ast.parse(notebook_code(notebook))
     found = {path for name in imported(tree) for path in _files(name, (folder,))}
     data = {path for path in _data(tree, folder / "figures") if path.is_file()}
-    return sorted(module_sources(found, [folder]) | data)
+    return sorted(module_sources(found, (folder,)) | data)
 
 
 def notebook_code(notebook: Path) -> str:
@@ -46,13 +46,12 @@ def notebook_code(notebook: Path) -> str:
     return re.sub(r"^\s*[%!].*", "", "\n".join(python), flags=re.MULTILINE)
 
 
-def module_sources(files: set[Path], folders: Sequence[Path]) -> set[Path]:
+def module_sources(files: set[Path], folders: tuple[Path, ...]) -> set[Path]:
     """Return modules and all that they import, directly or not, from the folders.
 
     These are where top-level modules and packages of our own lie; others are left out.
     """
     _look_again()
-    places = tuple(folders)
     found: set[Path] = set()
     waiting = set(files)
     while waiting:
@@ -60,8 +59,8 @@ def module_sources(files: set[Path], folders: Sequence[Path]) -> set[Path]:
         found.add(file)
         if file.suffix == ".pyi":
             continue  # it says where names are from, and imports nothing
-        names = _imports(_text(file), _package(file, places))
-        waiting |= {path for name in names for path in _files(name, places)} - found
+        names = _imports(_text(file), _package(file, folders))
+        waiting |= {path for name in names for path in _files(name, folders)} - found
     return found
 
 
@@ -118,7 +117,7 @@ def _data(tree: ast.Module, figures: Path) -> Iterator[Path]:
 # --- the fingerprint of a function ----------------------------------------------------------------
 
 
-def fingerprint(file: Path, name: str, folders: Sequence[Path]) -> str:
+def fingerprint(file: Path, name: str, folders: tuple[Path, ...]) -> str:
     """Return a hash of the code that a function of a module runs, as far as it is our own.
 
     It covers the definitions and constants that the function names, those that these name, and so
@@ -128,8 +127,7 @@ def fingerprint(file: Path, name: str, folders: Sequence[Path]) -> str:
     seen. Where the name is not at the top level, all of the module counts; ``folders`` are as in
     ``module_sources``.
     """
-    places = tuple(folders)
-    modules = module_sources({file}, places)
+    modules = module_sources({file}, folders)
     found: set[str] = set()
     waiting = _parts_of(file, [name])
     for each in modules:
@@ -141,8 +139,8 @@ def fingerprint(file: Path, name: str, folders: Sequence[Path]) -> str:
             continue
         seen.add((place, part))
         names = []
-        for used in _used(part, _package(place, places)):
-            full, own = _behind(used, place, places)
+        for used in _used(part, _package(place, folders)):
+            full, own = _behind(used, place, folders)
             waiting += own
             # Our own code counts by what it says, and not by where it stands.
             names.append(" ".join(sorted(_digest(each) for _, each in own)) if own else full)

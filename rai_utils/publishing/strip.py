@@ -19,6 +19,7 @@ from rai_utils.recording import bare, redraw
 STRIPS = {"rai-mechanism/boundary-strip": "", "rai-guided-starts/maps": "guided start, "}
 """The figures whose maps are shown, and what is set before their titles."""
 
+MAP = "rai_utils.plotting.landscape"
 PICTURE = Path("figures", "boundaries.gif")
 WIDTH, DOTS_PER_INCH = 3.0, 130
 MILLISECONDS = 1100
@@ -34,14 +35,11 @@ def write_strip(folder: Path) -> None:
         use_style(WIDTH)
         for file, words in files.items():
             record = json.loads(file.read_text(encoding="utf-8"))
-            frames += [_frame(step, words) for step in record["steps"] if _is_map(step)]
+            maps = [step for step in record["steps"] if step.get("call") == MAP]
+            frames += [_frame(step, words) for step in maps]
     first, *others = frames
     loop: dict[str, Any] = {"save_all": True, "append_images": others, "loop": 0}
     first.save(folder / PICTURE, duration=MILLISECONDS, optimize=True, **loop)
-
-
-def _is_map(step: dict[str, Any]) -> bool:
-    return step.get("call") == "rai_utils.plotting.landscape"
 
 
 def _frame(step: dict[str, Any], words: str) -> Image.Image:

@@ -240,7 +240,7 @@ def registered():
 
 
 def fingerprint_of(folder, name="work"):
-    return fingerprint(folder / "package" / "work.py", name, [folder])
+    return fingerprint(folder / "package" / "work.py", name, (folder,))
 
 
 def written(folder, code):
@@ -317,10 +317,10 @@ def test_a_fingerprint_goes_with_code_that_moves(tmp_path):
     before = fingerprint_of(written(tmp_path / "before", CODE))
     place = written(tmp_path / "after", moved(CODE))
     work = place / "package" / "rooms" / "inner" / "labour.py"
-    assert fingerprint(work, "work", [place]) == before
+    assert fingerprint(work, "work", (place,)) == before
     far = place / "package" / "rooms" / "far.py"
     far.write_text(far.read_text().replace("= 2, 4", "= 3, 4"))
-    assert fingerprint(work, "work", [place]) != before
+    assert fingerprint(work, "work", (place,)) != before
 
 
 def test_a_fingerprint_sees_two_names_change_places(tmp_path):
@@ -373,7 +373,7 @@ def test_modules_of_this_checkout_are_what_python_loads():
         [sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True
     )
     experiment = ROOT / "rai_utils" / "experiments" / "rai_questions_initialisation.py"
-    listed = module_sources({experiment}, [ROOT])
+    listed = module_sources({experiment}, (ROOT,))
     paths = [path.relative_to(ROOT).with_suffix("") for path in listed]
     names = {".".join(path.parts).removesuffix(".__init__") for path in paths}
     assert names >= set(ran.stdout.split())
