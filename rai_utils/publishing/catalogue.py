@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,22 +146,21 @@ def verdict_table(records: Records) -> str:
     return "\n".join(lines)
 
 
-def claims_table(
-    claims: Sequence[Claim], address: Callable[[Claim], str], *, rules: bool = False
-) -> str:
-    """Return Markdown: one line a claim, its id a link to the address; ``rules`` and nulls too."""
+def claims_table(claims: Sequence[Claim], address: str, *, rules: bool = False) -> str:
+    """Return Markdown: one line a claim, with its rule and its null if asked.
+
+    Its id is a link to the address, ``{notebook}`` and ``{id}`` of which are the claim's.
+    """
     header, ruler = ("rule | null | ", "---|---|") if rules else ("", "")
     lines = [f"| | claim | measured | 95 % interval | {header}verdict |"]
     lines.append(f"|---|---|---:|---|{ruler}---|")
     for claim in claims:
-        cells = [f"[{claim['id']}]({address(claim)})", claim["statement"]]
+        cells = [f"[{claim['id']}]({address.format(**claim)})", claim["statement"]]
         cells += [shown(claim["measured"]), shown_interval(claim["interval"])]
         if rules:
             null = claim["null"]
-            cells += [
-                rule_shown(claim),
-                f"{null['text']}: {shown(null['measured'])}" if null else "",
-            ]
+            words = f"{null['text']}: {shown(null['measured'])}" if null else ""
+            cells += [rule_shown(claim), words]
         lines.append("| " + " | ".join(map(_cell, [*cells, claim["verdict"]])) + " |")
     return "\n".join(lines)
 
@@ -177,9 +176,7 @@ def claims_page(records: Records) -> str:
         verdict_table(records),
     ]
     for title, claims in claims_by_source(records):
-        table = claims_table(
-            claims, lambda claim: f"notebooks/{claim['notebook']}.ipynb", rules=True
-        )
+        table = claims_table(claims, "notebooks/{notebook}.ipynb", rules=True)
         parts.append(f"## {title}\n\n{table}")
     return "\n\n".join(parts) + "\n"
 

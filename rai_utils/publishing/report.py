@@ -230,8 +230,7 @@ def _summary(folder: Path, records: Records, chapters: Mapping[str, Chapter]) ->
 
 def _claims(records: Records) -> str:
     tables = [
-        f"## {title}\n\n"
-        + claims_table(claims, lambda claim: f"#{claim['notebook']}-{claim['id']}")
+        f"## {title}\n\n{claims_table(claims, '#{notebook}-{id}')}"
         for title, claims in claims_by_source(records)
     ]
     note = (
