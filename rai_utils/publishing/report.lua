@@ -49,7 +49,8 @@ function Math(math)
   return pandoc.Span(content, { class = "equation" })
 end
 
--- A table that is stacked is no table for a browser any more; its roles say that it is one.
+-- A table that is stacked is no table for a browser any more; its roles say that it is one. Pairs
+-- keep their order, or the page would have other bytes in each run.
 function Table(tab)
   local names = {}
   local function dress(part, row_heads)
@@ -59,11 +60,11 @@ function Table(tab)
       for column, cell in ipairs(row.cells) do
         if not row_heads then
           names[column] = pandoc.utils.stringify(cell.contents)
-          cell.attributes = { role = "columnheader", scope = "col" }
+          cell.attributes = { { "role", "columnheader" }, { "scope", "col" } }
         elseif column == 1 then
-          cell.attributes = { role = "rowheader", scope = "row" }
+          cell.attributes = { { "role", "rowheader" }, { "scope", "row" } }
         else
-          cell.attributes = { role = "cell", ["data-label"] = names[column] }
+          cell.attributes = { { "role", "cell" }, { "data-label", names[column] } }
         end
       end
     end
