@@ -21,7 +21,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -92,14 +92,18 @@ def make_case(architecture: Architecture, seeds: int, rate: float) -> Case:
     return Case(model, Targets(plan, tuple(values), data.x), data, rate)
 
 
+def linear_layers(model: StackedMLP, seed: int) -> list[torch.nn.Linear]:
+    """Return the layers of one network, from the input on."""
+    return [part for part in model.as_module(seed) if isinstance(part, torch.nn.Linear)]
+
+
 @torch.no_grad()
 def energies(case: Case) -> list[float]:
     """½ Σ_t ‖z_t − ẑ_t‖², a mean over examples, of each network: what the peers minimise."""
     result = []
     for seed in range(case.model.seeds):
-        linear = [m for m in case.model.as_module(seed) if isinstance(m, torch.nn.Linear)]
         h, total = case.data.x, torch.zeros(())
-        for layer, module in enumerate(linear, start=1):
+        for layer, module in enumerate(linear_layers(case.model, seed), start=1):
             z = case.targets.at(layer)[seed]  # (examples, l_t)
             total = total + (z - module(h)).square().sum() / 2
             h = case.model.architecture.activation.function(z)
@@ -111,9 +115,7 @@ def write_case(case: Case, path: Path) -> None:
     """Write a case as ``peers_jax`` reads it."""
     arrays: dict[str, Tensor] = {"x": case.data.x, "y": case.data.y[:, None]}
     for seed in range(case.model.seeds):
-        modules = case.model.as_module(seed)
-        linear = [module for module in modules if isinstance(module, torch.nn.Linear)]
-        for t, module in enumerate(linear):
+        for t, module in enumerate(linear_layers(case.model, seed)):
             arrays[f"w{seed}_{t}"], arrays[f"b{seed}_{t}"] = module.weight, module.bias
             arrays[f"z{seed}_{t}"] = case.targets.at(t + 1)[seed]
     architecture = case.model.architecture
@@ -127,36 +129,24 @@ def write_case(case: Case, path: Path) -> None:
     np.savez(path, about=json.dumps(about), **held)
 
 
-class Worker:
-    """The process of the other environment; it holds all peers and works on request."""
+def start(python: Path) -> subprocess.Popen[str]:
+    """Start the process of the other environment; it holds all peers and works on request."""
+    command = [str(python), str(Path(__file__).with_name("peers_jax.py"))]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def __init__(self, python: Path) -> None:
-        command = [str(python), str(Path(__file__).with_name("peers_jax.py"))]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
 
-    def ask(self, peer: str, case: Path, steps: int) -> dict[str, Any]:
-        """Have a peer make so many steps of a case; return what it answers.
+def ask(worker: subprocess.Popen[str], peer: str, case: Path, steps: int) -> dict[str, Any]:
+    """Have a peer make so many steps of a case; return what it answers.
 
-        Raises:
-            RuntimeError: the process ended.
-        """
-        writer, reader = (
-            cast(IO[str], stream) for stream in (self._process.stdin, self._process.stdout)
-        )
-        print(
-            json.dumps({"peer": peer, "case": str(case), "steps": steps}), file=writer, flush=True
-        )
-        line = reader.readline()
-        if not line:
-            raise RuntimeError(f"the process that times {peer} ended")
-        return json.loads(line)
-
-    def close(self) -> None:
-        """End the process."""
-        cast(IO[str], self._process.stdin).close()
-        self._process.wait()
+    Raises:
+        RuntimeError: the process ended.
+    """
+    request = json.dumps({"peer": peer, "case": str(case), "steps": steps})
+    print(request, file=worker.stdin, flush=True)
+    line = cast(IO[str], worker.stdout).readline()
+    if not line:
+        raise RuntimeError(f"the process that times {peer} ended")
+    return json.loads(line)
 
 
 def in_turn(runs: Sequence[Steps]) -> Steps:
@@ -164,7 +154,9 @@ def in_turn(runs: Sequence[Steps]) -> Steps:
     return lambda steps: np.sum([run(steps) for run in runs], 0).tolist()
 
 
-def measure(name: str, worker: Worker, folder: Path) -> dict[str, dict[str, float]]:
+def measure(
+    name: str, ask_peer: Callable[[str, Path, int], dict[str, Any]], folder: Path
+) -> dict[str, dict[str, float]]:
     """Time one case by every side; return the medians in ms, and ratios to this project's step.
 
     Raises:
@@ -183,29 +175,27 @@ def measure(name: str, worker: Worker, folder: Path) -> dict[str, dict[str, floa
         REFERENCE: in_turn([reference_steps(m, case.data, True, case.rate) for m in modules]),
     }
     for peer in PEERS:
-        answer = worker.ask(peer, path, 1)
+        answer = ask_peer(peer, path, 1)
         if "missing" in answer:
             print(f"{name}: {peer} is left out, build/peers lacks it", flush=True)
             continue
-        if not np.allclose(answer["energies"], energies(case), rtol=1e-3):
-            raise RuntimeError(
-                f"{peer} must have the energies {energies(case)}, got {answer['energies']}"
-            )
-        runs[peer] = lambda steps, peer=peer: worker.ask(peer, path, steps)["seconds"]
+        own, found = energies(case), answer["energies"]
+        if not np.allclose(found, own, rtol=1e-3):
+            raise RuntimeError(f"{peer} must have the energies {own}, got {found}")
+        runs[peer] = lambda steps, peer=peer: ask_peer(peer, path, steps)["seconds"]
     steps = STEPS[case.model.seeds]
     seconds = interleaved(
         {side: steady(run, steps, WARM_UP) for side, run in runs.items()}, ROUNDS, warm_up=1
     )
-    return {
-        side: {
-            "milliseconds": float(f"{1e3 * np.median(values):.4g}"),
-            "over_this_project": float(f"{np.median(values / seconds[OURS]):.4g}"),
-            "over_this_project_compiled": float(
-                f"{np.median(values / seconds[OURS_COMPILED]):.4g}"
-            ),
+    result = {}
+    for side, values in seconds.items():
+        of = {
+            "milliseconds": 1e3 * values,
+            "over_this_project": values / seconds[OURS],
+            "over_this_project_compiled": values / seconds[OURS_COMPILED],
         }
-        for side, values in seconds.items()
-    }
+        result[side] = {what: float(f"{np.median(each):.4g}") for what, each in of.items()}
+    return result
 
 
 def draw(results: dict[str, dict[str, dict[str, float]]], folder: Path) -> None:
@@ -233,17 +223,15 @@ def main() -> None:
     if not python.is_file():
         raise SystemExit("the peers' environment must be in build/peers: make peers")
     configure(threads=2)
-    worker = Worker(python)
     results = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with start(python) as worker, tempfile.TemporaryDirectory() as folder:
         for name in CASES:
-            results[name] = measure(name, worker, Path(folder))
+            results[name] = measure(name, partial(ask, worker), Path(folder))
             header = ["one step", "ms", "× this project", "× this project, compiled"]
             rows = [
                 [side, *(f"{v:.3g}" for v in of.values())] for side, of in results[name].items()
             ]
             print(f"\n{name}\n" + markdown_table(header, rows), flush=True)
-    worker.close()
     freeze = [str(python), "-m", "pip", "list", "--format=json"]
     listed = json.loads(subprocess.run(freeze, check=True, capture_output=True, text=True).stdout)
     wanted = ("jax", "jpc", "pcx", "optax", "equinox")

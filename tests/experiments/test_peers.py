@@ -31,19 +31,18 @@ def test_networks_one_after_the_other_are_timed_as_one_step():
     assert run(2) == [3.0, 4.0]
 
 
-class WrongWorker:
-    def ask(self, peer, case, steps):
+def test_a_peer_with_another_energy_is_not_timed(tmp_path, monkeypatch):
+    def wrong(peer, case, steps):
         return {"seconds": [1.0] * steps, "energies": [1.0]}
 
-
-def test_a_peer_with_another_energy_is_not_timed(tmp_path, monkeypatch):
     monkeypatch.setitem(peers.CASES, "tiny", (Architecture((2, 3, 1)), 1, 0.1))
     with pytest.raises(RuntimeError, match="jpc must have the energies"):
-        peers.measure("tiny", WrongWorker(), tmp_path)
+        peers.measure("tiny", wrong, tmp_path)
 
 
 def test_without_its_environment_the_process_is_missed(tmp_path):
-    worker = peers.Worker(Path(sys.executable))  # which has no jax
-    with pytest.raises((RuntimeError, BrokenPipeError)):
-        worker.ask("pcx", tmp_path / "none.npz", 1)
-    worker._process.wait()
+    with (
+        pytest.raises((RuntimeError, BrokenPipeError)),
+        peers.start(Path(sys.executable)) as worker,  # which has no jax
+    ):
+        peers.ask(worker, "pcx", tmp_path / "none.npz", 1)
