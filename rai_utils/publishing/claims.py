@@ -107,7 +107,6 @@ class Study:
         }
         self._metrics: dict[str, dict[str, Any]] = {}
         self._claims: dict[str, dict[str, Any]] = {}
-        self._figures: list[str] = []
         self._descriptions: dict[str, str] = {}
         self.publish_to.mkdir(parents=True, exist_ok=True)
         self._remove_earlier_set()
@@ -214,7 +213,7 @@ class Study:
         two what is seen and what it shows, for readers who do not see it. Names are kebab-case.
         """
         _check_name(name, _KEBAB_CASE, "a figure", "kebab-case", "deep-mlp-landscape")
-        _check_new(name, [*self._figures, Path(METRICS_FILE).stem], "figure")
+        _check_new(name, [*self._descriptions, Path(METRICS_FILE).stem], "figure")
         if not alt.strip():
             raise ValueError(f"alt of figure {name} must be a sentence, got {alt!r}")
         try:
@@ -239,7 +238,6 @@ class Study:
             save_figure(saved := drawn(width), stem.with_suffix(suffix))
             plt.close(saved)
         stem.with_suffix(".json").write_text(as_json(record), encoding="utf-8")
-        self._figures.append(name)
         self._descriptions[name] = alt
 
     def publish(self) -> None:
@@ -253,7 +251,7 @@ class Study:
             "environment": environment(),
             "metrics": self._metrics,
             "claims": list(self._claims.values()),
-            "figures": self._figures,
+            "figures": list(self._descriptions),
             "descriptions": self._descriptions,
         }
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -42,9 +42,8 @@ def without_solutions(source: Path, target: Path) -> NotebookNode | None:
     return notebook if exercises else None
 
 
-def main(folder: Path | None = None) -> int:
+def main(folder: Path) -> int:
     """Write every exercise notebook; return 0, or 2 where a notebook was refused."""
-    folder = root() if folder is None else folder
     place = folder / "build" / "exercises"
     place.mkdir(parents=True, exist_ok=True)
     for source in sorted((folder / "notebooks").glob("*.ipynb")):
@@ -61,4 +60,4 @@ def main(folder: Path | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(root()))

@@ -349,9 +349,8 @@ def print_page(page: Path, target: Path) -> None:
         raise OSError(f"{browser} did not print the page: {last}")
 
 
-def main(folder: Path | None = None) -> int:
+def main(folder: Path) -> int:
     """Build the report in ``build/report``; return 0, or 2 where it was refused."""
-    folder = root() if folder is None else folder
     start = time.monotonic()
     page = folder / "build" / "report" / "report.html"
     made = [page, page.with_suffix(".pdf")]
@@ -375,4 +374,4 @@ def main(folder: Path | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(root()))
