@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from time import perf_counter
@@ -84,31 +85,20 @@ def reference_steps(model: StackedMLP, data: Dataset, relaxed: bool, rate: float
     module = model.as_module(0)
 
     def run(steps: int) -> list[float]:
-        if not relaxed:
-            return _loop(module, data, list(module.parameters()), None, steps, rate)
-        with relax(module, data.x) as relaxation:
-            parameters = [*module.parameters(), *relaxation.targets.values()]
-            return _loop(module, data, parameters, relaxation.hidden_loss, steps, rate)
+        with relax(module, data.x) if relaxed else nullcontext() as relaxation:
+
+            def find_loss() -> Tensor:
+                loss = nn.functional.binary_cross_entropy_with_logits(module(data.x)[:, 0], data.y)
+                return loss if relaxation is None else loss + relaxation.hidden_loss()
+
+            targets = [] if relaxation is None else relaxation.targets.values()
+            optimizer = torch.optim.Rprop([*module.parameters(), *targets], lr=rate)
+            seconds: list[float] = []
+            for _ in module_steps(optimizer, find_loss, steps, seconds):
+                pass
+        return seconds
 
     return run
-
-
-def _loop(
-    module: nn.Module,
-    data: Dataset,
-    parameters: Sequence[Tensor],
-    hidden_loss: Callable[[], Tensor] | None,
-    steps: int,
-    rate: float,
-) -> list[float]:
-    def find_loss() -> Tensor:
-        loss = nn.functional.binary_cross_entropy_with_logits(module(data.x)[:, 0], data.y)
-        return loss if hidden_loss is None else loss + hidden_loss()
-
-    seconds: list[float] = []
-    for _ in module_steps(torch.optim.Rprop(parameters, lr=rate), find_loss, steps, seconds):
-        pass
-    return seconds
 
 
 def _clocked(work: Callable[[], object]) -> Steps:
