@@ -7,7 +7,7 @@ interleaved run with warm-up; published as ``figures/bench-cuda/``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -17,18 +17,19 @@ from numpy.typing import NDArray
 
 from rai_utils import plotting, training
 from rai_utils.experiments.bench import (
-    NOTHING,
     SMALL,
+    Steps,
     deep,
     moons_of,
     published,
+    stacked_steps,
     with_gradient,
 )
 from rai_utils.experiments.timing import interleaved, steady
 from rai_utils.models import StackedMLP, build_mlp, stack
 from rai_utils.publishing.claims import Study
 from rai_utils.publishing.prose import markdown_table
-from rai_utils.training import Fit, Phase, configure, fit_backprop, fit_relaxed
+from rai_utils.training import Fit, configure, fit_backprop, fit_relaxed
 
 CASES = ((100, 1), (100, 10), (100, 64), (1000, 1), (1000, 10), (10_000, 1), (1000, 64))
 # Further ways and methods where they take seconds, not minutes.
@@ -41,16 +42,14 @@ METHODS: dict[str, tuple[Callable[..., Fit], Callable[..., StackedMLP], float]] 
 }
 
 
-def run(
-    fit: Callable[..., Fit], model: StackedMLP, rate: float, way: str
-) -> Callable[[int], NDArray[np.float64]]:
+def run(fit: Callable[..., Fit], model: StackedMLP, rate: float, way: str) -> Steps:
     """Time the steps of a fit that is recorded or launched on the GPU, or made on the CPU."""
     device = "cpu" if way == "cpu" else "cuda"
+    timed = stacked_steps(fit, model, moons_of(100), rate, device=device)
 
-    def steps(count: int) -> NDArray[np.float64]:
+    def steps(count: int) -> Sequence[float] | NDArray[np.float64]:
         training.CUDA_GRAPHS = way == "recorded"
-        phase = Phase(count, rate)
-        return fit(model, moons_of(100), phase, watch=NOTHING, device=device).step_seconds
+        return timed(count)
 
     return steps
 

@@ -125,7 +125,7 @@ def run(
     for cell in sweep.cells:
         key = _key(sweep, cell)
         found = [_record(kept / f"{key}.json"), *earlier]
-        current = [each for each in found if each and _is_current(each, cell, code, machine)]
+        current = [each for each in found if _is_current(each, cell, code, machine)]
         if current:
             records[key] = current[0]
         else:
@@ -170,7 +170,7 @@ def adopt(sweep: Sweep, folder: Path | None = None) -> Path:
     """
     file = _published_file(sweep.name, root() if folder is None else folder)
     data = _record(file)
-    if data is None:
+    if not data:
         raise ValueError(f"published data must be at {file.name}, got none: make study")
     _write(file, data | {"code": _code(sweep.work)})
     return file
@@ -227,18 +227,18 @@ def _published_file(name: str, folder: Path) -> Path:
     return folder / "figures" / "study" / f"{name}.json"
 
 
-def _record(path: Path) -> Record | None:
-    """Return what a file holds, or None where there is none or it was cut off."""
+def _record(path: Path) -> Record:
+    """Return what a file holds; nothing where there is none or it was cut off."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _published_records(file: Path) -> list[Record]:
     """Return the cells of a published file as they were kept when they were made."""
-    data = _record(file) or {}
+    data = _record(file)
     shared = {"code": data.get("code"), "machine": data.get("machine")}
     return [{**shared, **cell} for cell in data.get("cells", [])]
 

@@ -281,11 +281,8 @@ def _numbers(bound: float | str, values: Mapping[str, Any]) -> list[float]:
 def _in_type_of(default: Any, value: Any, where: str) -> Any:
     if default is None:
         return value
-    if (
-        isinstance(default, float)
-        and isinstance(value, int | float)
-        and not isinstance(value, bool)
-    ):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and isinstance(default, float):
         if not abs(value) <= _LARGEST:
             raise ValueError(f"{where} must be finite, got {_shown(value)}")
         return float(value)
