@@ -23,7 +23,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,28 +65,19 @@ class NotebookError(RuntimeError):
     """A notebook stopped before its end; the message is the line that a person reads."""
 
 
-@dataclass(frozen=True)
 class _Run:
     """A run of a notebook in a tree, and where its files lie."""
 
-    notebook: str
-    tree: str
-    folder: Path
-    source: Path
-    place: Path  # build/<tree>
-    executed: Path
-    finished: Path
-    figures: Path
+    def __init__(self, notebook: str, tree: str, folder: Path) -> None:
+        self.notebook, self.tree, self.folder = notebook, tree, folder
+        self.place = folder / "build" / tree
+        self.source = folder / "notebooks" / f"{notebook}.ipynb"
+        self.executed = self.place / self.source.name
+        self.finished = self.place / "finished" / notebook
+        self.figures = (folder if tree == "full" else self.place) / "figures" / notebook
 
     def __str__(self) -> str:
         return f"{self.notebook}  {self.tree}"
-
-
-def _run_of(notebook: str, tree: str, folder: Path) -> _Run:
-    place, file = folder / "build" / tree, f"{notebook}.ipynb"
-    source, finished = folder / "notebooks" / file, place / "finished" / notebook
-    figures = (folder if tree == "full" else place) / "figures" / notebook
-    return _Run(notebook, tree, folder, source, place, place / file, finished, figures)
 
 
 def kernel_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -119,9 +109,9 @@ def kernel_environment(environment: Mapping[str, str]) -> dict[str, str]:
 def execute(
     notebook: str,
     profile: str,
-    overrides: Mapping[str, Any] | None = None,
-    folder: Path = ROOT,
-    newer: Sequence[str] | None = None,
+    overrides: Mapping[str, Any],
+    folder: Path,
+    newer: Sequence[str] | None,
 ) -> None:
     """Run ``notebooks/<notebook>.ipynb`` and publish what it made.
 
@@ -139,8 +129,8 @@ def execute(
             published could not be put in its place.
         KeyboardInterrupt: the run was interrupted.
     """
-    run = _run_of(notebook, CUSTOM if overrides else profile, folder)
-    parameters = run_parameters(run.source, profile, overrides or {}, folder)
+    run = _Run(notebook, CUSTOM if overrides else profile, folder)
+    parameters = run_parameters(run.source, profile, overrides, folder)
     with _only_run(run) as running:
         _check_room(run.figures)
         with catalogue.sets_to_itself(folder) if run.tree == "full" else contextlib.nullcontext():
@@ -463,7 +453,7 @@ def write_back(notebook: str, folder: Path = ROOT) -> bool:
     out. The executed notebooks that were up to date stay so for make. Without a full run, or with
     one of other code than the committed notebook's, a ValueError says so.
     """
-    run = _run_of(notebook, "full", folder)
+    run = _Run(notebook, "full", folder)
     for path, what in ((run.source, "a notebook"), (run.executed, "a finished full run")):
         if not path.is_file():
             raise ValueError(f"{path.relative_to(folder)} must be {what}, got none")
@@ -499,7 +489,7 @@ def write_back(notebook: str, folder: Path = ROOT) -> bool:
     if run.source.read_text(encoding="utf-8") == text:
         return False
     before = run.source.stat().st_mtime
-    runs = [_run_of(notebook, tree, folder).executed for tree in PROFILES]
+    runs = [_Run(notebook, tree, folder).executed for tree in PROFILES]
     current = [path for path in runs if path.is_file() and path.stat().st_mtime >= before]
     write_whole(run.source, text)
     # Only outputs and generated numbers changed, so what was up to date still is.
@@ -544,7 +534,7 @@ def main(arguments: Sequence[str] | None = None, folder: Path = ROOT) -> int:
                 overrides = parse_assignments(chosen.parameters)
                 execute(chosen.notebook, chosen.profile, overrides, folder, chosen.newer)
             elif chosen.command == "publish":
-                run = _run_of(chosen.notebook, chosen.tree, folder)
+                run = _Run(chosen.notebook, chosen.tree, folder)
                 with _only_run(run):
                     _publish_finished(run)
                 _say(f"{run}  published")
