@@ -23,7 +23,7 @@ from rai_utils.experiments.activation_saturation import convergence, costs, imag
 from rai_utils.experiments.network_basics import training as basics
 from rai_utils.experiments.rai_questions_generalisation import generalisation, regularisers
 from rai_utils.experiments.rai_questions_minibatches import minibatches
-from rai_utils.experiments.sweep import Sweep, adopt, run
+from rai_utils.experiments.sweep import Sweep, adopt, code_of, run
 from rai_utils.publishing.claims import root
 from rai_utils.publishing.pipeline import interruptible
 
@@ -74,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.jobs < 1:
         parser.error(f"jobs must be at least 1, got {chosen.jobs}")
     sweeps = [SWEEPS[name] for name in chosen.names or SWEEPS]
+    for sweep in sweeps:  # now, and not hours later, when a file may have been edited
+        code_of(sweep.work)
     try:
         with interruptible():
             if chosen.adopt:

@@ -116,7 +116,7 @@ def run(
     place = root() if folder is None else folder
     kept = place / "build" / "study" / sweep.name
     kept.mkdir(parents=True, exist_ok=True)
-    code = _code(sweep.work)
+    code = code_of(sweep.work)
     machine = {**environment(), "threads": 1, "processors": os.cpu_count()}
     published = _published_file(sweep.name, place)
     earlier = _published_records(published)
@@ -172,7 +172,7 @@ def adopt(sweep: Sweep, folder: Path | None = None) -> Path:
     data = _record(file)
     if not data:
         raise ValueError(f"published data must be at {file.name}, got none: make study")
-    _write(file, data | {"code": _code(sweep.work)})
+    _write(file, data | {"code": code_of(sweep.work)})
     return file
 
 
@@ -203,8 +203,12 @@ def _key(sweep: Sweep, cell: Cell) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _code(work: FunctionType) -> str:
-    """Return the fingerprint of what a cell runs: its function and all of ours that it names."""
+@cache
+def code_of(work: FunctionType) -> str:
+    """Return the fingerprint of what a cell runs: its function and all of ours that it names.
+
+    It is that of the first question: what is edited later is not what this process has loaded.
+    """
     source = inspect.getsourcefile(work)
     if source is None or not Path(source).is_file():
         raise TypeError(f"the work of a sweep must be a function of a module, got {work}")

@@ -193,6 +193,24 @@ def test_data_that_is_adopted_is_not_computed_again(times, tmp_path):
         adopt(times(10, 1), tmp_path)
 
 
+def test_code_that_is_edited_while_sweeps_run_is_not_that_of_their_numbers(
+    times, tmp_path, monkeypatch
+):
+    def run_and_edit(chosen, **options):
+        path = run(chosen, **options, folder=tmp_path)
+        (tmp_path / "code" / "made_up.py").write_text("def times(a, note):\n    return {}\n")
+        return path
+
+    later = times(10, 1)
+    loaded = sweep.code_of.__wrapped__(later.work)
+    monkeypatch.setattr(study, "SWEEPS", {"squares": of(1), "times": later})
+    monkeypatch.setattr(study, "run", run_and_edit)
+    monkeypatch.setattr(study, "root", lambda: tmp_path)
+    assert study.main(["--jobs", "1"]) == 0
+    published = json.loads((tmp_path / "figures" / "study" / "times.json").read_text())
+    assert published["code"] == loaded != sweep.code_of.__wrapped__(later.work)
+
+
 def test_cells_of_another_release_of_torch_are_computed_again(times, tmp_path):
     path = run(times(10, 1, 2), jobs=1, folder=tmp_path)
     shutil.rmtree(tmp_path / "build")
@@ -216,7 +234,7 @@ def test_the_published_sweeps_are_of_the_present_code():
     for each in SWEEPS.values():
         file = sweep._published_file(each.name, root())
         published = json.loads(file.read_text())
-        assert published["code"] == sweep._code(each.work), f"make study SWEEPS={each.name}"
+        assert published["code"] == sweep.code_of(each.work), f"make study SWEEPS={each.name}"
 
 
 @pytest.mark.slow
