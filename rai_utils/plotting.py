@@ -400,7 +400,6 @@ def landscape(
         probability: P(class 1) at (grid_x[j], grid_y[i]), shape (G_y, G_x), in [0, 1] or NaN.
         points: Training points, shape (n, 2).
         labels: Their classes, shape (n,), each 0 or 1.
-        title: Title of the panel.
         key: Whether the meaning of the markers is written into the panel.
     """
     check_axes(axes)
@@ -704,8 +703,6 @@ def share_heat_map(
         rows: What each row stands for, from the top.
         columns: What each column stands for, from the left.
         values: Numbers, shape (len(rows), len(columns)), one or more.
-        row_label: Label of the vertical axis.
-        column_label: Label of the horizontal axis.
         label: What the numbers are.
         format: How a number is written, as for `str.format`.
         limits: Values at the two ends of the colour scale, increasing.
@@ -757,8 +754,6 @@ def relation(
         label: What the vertical axis shows, with its unit.
         intervals_by_name: Name to the ends of an interval, each of shape (2, n). Names may be
             left out.
-        log_x: Whether the horizontal axis is logarithmic.
-        log_y: Whether the vertical axis is logarithmic.
         references: Name to value of horizontal lines.
         markers: Whether each position gets a marker; else some along the line.
     """
@@ -802,7 +797,6 @@ def signed_heat_map(axes: Axes, values: ArrayLike, *, limit: float, title: str =
     Args:
         values: Matrix, shape (rows, columns); row 1 is at the top.
         limit: Absolute value of the strongest colours, above 0, the same for compared matrices.
-        title: Title of the panel.
     """
     check_axes(axes)
     shown = _array("values", values, (None, None))

@@ -29,12 +29,11 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rai_utils import plotting, training
 from rai_utils.data import Dataset, moons
-from rai_utils.experiments.timing import clocked, interleaved, steady, summarise
+from rai_utils.experiments.timing import Steps, clocked, interleaved, steady, summarise
 from rai_utils.models import Architecture, StackedMLP, build_mlp, stack
 from rai_utils.modules import relax
 from rai_utils.publishing.claims import Study, root
@@ -49,8 +48,6 @@ DEEP_WIDTH = 100
 SMALL = 1e-6  # a first step that leaves backpropagation's gradient in every layer
 LARGE_PRODUCT = 2000  # rows and columns
 MOST_EXAMPLES = 10_000
-
-Steps = Callable[[int], Sequence[float] | NDArray[np.float64]]
 
 
 def deep(layers: int = 100, width: int = DEEP_WIDTH) -> Architecture:

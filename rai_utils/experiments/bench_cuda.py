@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from rai_utils import plotting, training
 from rai_utils.experiments.bench import (
     SMALL,
-    Steps,
     deep,
     moons_of,
     published,
     stacked_steps,
     with_gradient,
 )
-from rai_utils.experiments.timing import interleaved, steady
+from rai_utils.experiments.timing import Steps, interleaved, steady
 from rai_utils.models import StackedMLP, build_mlp, stack
 from rai_utils.publishing.claims import Study
 from rai_utils.publishing.prose import markdown_table

@@ -34,15 +34,8 @@ from torch import Tensor
 
 from rai_utils import plotting
 from rai_utils.data import Dataset
-from rai_utils.experiments.bench import (
-    Steps,
-    deep,
-    moons_of,
-    reference_steps,
-    shallow,
-    stacked_steps,
-)
-from rai_utils.experiments.timing import interleaved, steady
+from rai_utils.experiments.bench import deep, moons_of, reference_steps, shallow, stacked_steps
+from rai_utils.experiments.timing import Steps, interleaved, steady
 from rai_utils.models import Architecture, StackedMLP, build_mlp
 from rai_utils.publishing.claims import environment, root, save_figure
 from rai_utils.publishing.pipeline import replace_unprintable

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Clock = Callable[[], float]
 Timed = Callable[[], float]
+Steps = Callable[[int], Sequence[float] | NDArray[np.float64]]
 
 
 def interleaved(
@@ -62,9 +63,7 @@ def clocked(
     return timed
 
 
-def steady(
-    run: Callable[[int], Sequence[float] | NDArray[np.float64]], steps: int, warm_up: int = 2
-) -> Timed:
+def steady(run: Steps, steps: int, warm_up: int = 2) -> Timed:
     """Make a function that returns the median seconds of a step in a row of steps.
 
     Args:
