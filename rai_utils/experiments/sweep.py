@@ -187,7 +187,7 @@ def read(name: str, folder: Path | None = None) -> Published:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         cells, command, machine = record["cells"], record["command"], record["machine"]
-    except (json.JSONDecodeError, KeyError) as error:
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{file.name} must be a published sweep, got an error: {error}") from error
     return Published(
         tuple({**cell["parameters"], **cell["result"]} for cell in cells),

@@ -307,6 +307,7 @@ def test_only_published_data_is_read(tmp_path):
         read("squares", tmp_path)
     file = tmp_path / "figures" / "study" / "squares.json"
     file.parent.mkdir(parents=True)
-    file.write_text(json.dumps({"cells": []}))
-    with pytest.raises(ValueError, match="published sweep"):
-        read("squares", tmp_path)
+    for text in ("{", '{"cells": []}', "[]"):
+        file.write_text(text)
+        with pytest.raises(ValueError, match="published sweep"):
+            read("squares", tmp_path)
