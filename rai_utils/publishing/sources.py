@@ -59,16 +59,16 @@ def module_sources(files: set[Path], folders: tuple[Path, ...]) -> set[Path]:
         found.add(file)
         if file.suffix == ".pyi":
             continue  # it says where names are from, and imports nothing
-        names = _imports(_text(file), _package(file, folders))
+        names = _imports(_text(file))
         waiting |= {path for name in names for path in _files(name, folders)} - found
     return found
 
 
-def imported(tree: ast.AST, package: str = "") -> Iterator[str]:
+def imported(tree: ast.AST) -> Iterator[str]:
     """Yield the dotted names that a tree imports, ``rai_utils.data.moons`` for ``from … import``.
 
-    Imports within functions count, and ``import_module("…")`` does; what stands under ``if
-    TYPE_CHECKING`` does not, as it never runs. Relative imports start from ``package``.
+    Imports within functions count; what stands under ``if TYPE_CHECKING`` does not, as it never
+    runs. A relative import is refused with a ValueError.
     """
     waiting: list[ast.AST] = [tree]
     while waiting:
@@ -81,19 +81,15 @@ def imported(tree: ast.AST, package: str = "") -> Iterator[str]:
             # ``import a.b`` binds ``a``, and whatever ``a`` passes on can be had from it.
             yield from (alias.name.partition(".")[0] for alias in node.names if not alias.asname)
         elif isinstance(node, ast.ImportFrom):
-            parts = package.split(".")
-            above = parts[: len(parts) - node.level + 1] if node.level else []
-            origin = ".".join([*above, *filter(None, [node.module])])
-            yield from (f"{origin}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and _name(node.func).endswith("import_module"):
-            named = [each.value for each in node.args[:1] if isinstance(each, ast.Constant)]
-            yield from (name for name in named if isinstance(name, str))
+            if node.level:
+                raise ValueError(f"an import must be absolute, got {ast.unparse(node)!r}")
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
         waiting += reversed([*ast.iter_child_nodes(node)])
 
 
 @cache
-def _imports(text: str, package: str) -> frozenset[str]:
-    return frozenset(imported(ast.parse(text), package))
+def _imports(text: str) -> frozenset[str]:
+    return frozenset(imported(ast.parse(text)))
 
 
 def _data(tree: ast.Module, figures: Path) -> Iterator[Path]:
@@ -139,7 +135,7 @@ def fingerprint(file: Path, name: str, folders: tuple[Path, ...]) -> str:
             continue
         seen.add((place, part))
         names = []
-        for used in _used(part, _package(place, folders)):
+        for used in _used(part):
             full, own = _behind(used, place, folders)
             waiting += own
             # Our own code counts by what it says, and not by where it stands.
@@ -156,7 +152,7 @@ def _behind(
     bindings = _bindings(_text(place)).get(used.partition(".")[0], [])
     imports = [each for each in bindings if isinstance(each, ast.Import | ast.ImportFrom)]
     own = [(place, each) for each in bindings if each not in imports]
-    full = _meant(used, _meanings(imports, _package(place, folders)))
+    full = _meant(used, _meanings(imports))
     return full, own or _owned(full, folders)
 
 
@@ -251,9 +247,9 @@ def _acts(part: ast.stmt, text: str) -> bool:
 
 
 @cache
-def _used(part: ast.AST, package: str) -> list[str]:
+def _used(part: ast.AST) -> list[str]:
     """Return the names that a statement reads, dotted as far as they are."""
-    used = [] if isinstance(part, ast.Import | ast.ImportFrom) else [*imported(part, package)]
+    used = [] if isinstance(part, ast.Import | ast.ImportFrom) else [*imported(part)]
     waiting = [part]
     while waiting:
         node = waiting.pop()
@@ -329,13 +325,6 @@ def _passed_on(file: Path) -> dict[str, str]:
     return _meanings(ast.walk(ast.parse(stub.read_text(encoding="utf-8"))))
 
 
-@cache
-def _package(file: Path, folders: tuple[Path, ...]) -> str:
-    """Return the package that a module's relative imports start from."""
-    folder = next((each for each in folders if file.is_relative_to(each)), file.parent)
-    return ".".join(file.relative_to(folder).parent.parts)
-
-
 def _name(node: ast.AST) -> str:
     """Return ``a.b.c`` for such an expression, an empty text for any other."""
     if isinstance(node, ast.Attribute):
@@ -350,7 +339,7 @@ def _meant(name: str, meanings: Mapping[str, str]) -> str:
     return ".".join(filter(None, [meanings.get(first, first), rest]))
 
 
-def _meanings(nodes: Iterable[ast.AST], package: str = "") -> dict[str, str]:
+def _meanings(nodes: Iterable[ast.AST]) -> dict[str, str]:
     """Return each name that the imports among some nodes bind, with what it stands for."""
     meanings: dict[str, str] = {}
     for node in nodes:
@@ -358,7 +347,7 @@ def _meanings(nodes: Iterable[ast.AST], package: str = "") -> dict[str, str]:
             meanings |= {alias.asname: alias.name for alias in node.names if alias.asname}
         elif isinstance(node, ast.ImportFrom):
             bound = [alias.asname or alias.name for alias in node.names]
-            meanings |= zip(bound, imported(node, package), strict=True)
+            meanings |= zip(bound, imported(node), strict=True)
     return meanings
 
 

@@ -19,19 +19,18 @@ MODULES = {
     "ground": "import json\n",
     "middle": "from rai_utils.ground import x\n",
     "late": "def f():\n    from rai_utils import ground\n",
-    "relative": "from . import middle\nfrom .late import f\n",
     "circle": "import rai_utils.other\n",
     "other": "import rai_utils.circle as circle\n",
     "typed": (
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from rai_utils import circle\n"
         "else:\n    from rai_utils import late\n"
     ),
-    "dynamic": "import importlib\nimportlib.import_module('rai_utils.middle')\n",
     "experiments/__init__": "",
     "experiments/sweep": "def read(name):\n    return name\n",
     "experiments/demo/__init__": "",
     "experiments/demo/near": (
-        "from .far import f\nfrom ... import middle\nfrom ..sweep import read\n"
+        "from rai_utils.experiments.demo.far import f\nfrom rai_utils import middle\n"
+        "from rai_utils.experiments.sweep import read\n"
     ),
     "experiments/demo/far": "f = 1\n",
 }
@@ -74,10 +73,8 @@ def found(project, *cells):
         ("from rai_utils import middle as m, ground", "middle ground"),
         ("from rai_utils.middle import x", "middle ground"),
         ("from rai_utils import late", "late ground"),
-        ("from rai_utils import relative", "relative middle late ground"),
         ("from rai_utils import circle", "circle other"),
         ("from rai_utils import typed", "typed late ground"),
-        ("from rai_utils import dynamic", "dynamic middle ground"),
         ("from rai_utils import nothing_there", ""),
         ("from rai_utils.experiments.demo import far", "experiments/demo/far"),
         (
@@ -121,6 +118,11 @@ def test_a_notebook_depends_on_the_data_that_it_reads(project, code, data):
     }
 
 
+def test_a_relative_import_is_refused(project):
+    with pytest.raises(ValueError, match=r"must be absolute, got 'from \. import ground'"):
+        found(project, "from . import ground")
+
+
 @pytest.fixture
 def passing_on(project):
     (project / "rai_utils" / "__init__.pyi").write_text(
@@ -150,7 +152,6 @@ def test_a_name_that_a_package_passes_on_stands_for_its_module(passing_on, code,
     ("code", "modules"),
     [
         ("import rai_utils.ground as g", "ground"),
-        ("from rai_utils import relative", "relative middle late ground"),
         ("from rai_utils.experiments.demo import far", "experiments/demo/far"),
     ],
 )
@@ -189,7 +190,7 @@ from math import floor as down
 
 from package import tools as kit
 from package.base import Base, unused
-from . import late
+from package import late
 
 SCALE = 10  # ten times
 OTHER = 3
@@ -299,7 +300,6 @@ MOVED = {
 }
 MOVED_IMPORTS = {
     "from package import tools as kit": "from package.rooms import tools as kit",
-    "from . import late": "from ... import late",
     "from package.far import STEP": "from package.rooms.far import STEP",
 }
 
