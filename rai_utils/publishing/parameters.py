@@ -5,13 +5,12 @@ comment the range and what it is::
 
     depth = 100  # [9, 1000] hidden layers
     relaxed_steps = 200  # [1, steps) a bound may be another parameter
-    learning_rates = [0.1, 0.01]  # 2 or more of (0, 50], distinct: each entry in the range
+    widths = [8, 64]  # 2 or more of [1, 4096], ascending: each entry in the range
     problem = "diabetes"  # {diabetes, digits} one of these
 
 A square bracket includes its bound, a round one does not. A list holds one entry or more, where
-nothing else is said; a bound that names a list stands for each of its entries. A parameter without
-a range may be anything of its type. What does not fit is refused with a ValueError that names it, a
-value of another type than its default with a TypeError.
+nothing else is said. A parameter without a range may be anything of its type. What does not fit is
+refused with a ValueError that names it, a value of another type than its default with a TypeError.
 """
 
 import ast
@@ -34,7 +33,7 @@ _RANGE = re.compile(
     r"(?P<text>(?:(?P<least>\d+) or more of )?"
     r"(?:(?P<opening>[\[(])(?P<low>[^,()\[\]{}]+),(?P<high>[^,()\[\]{}]+)(?P<closing>[\])])"
     r"|\{(?P<choices>[^{}]*)\})"
-    r"(?:, (?P<order>ascending|distinct))?)(?=\W|$)"
+    r"(?P<ascending>, ascending)?)(?=\W|$)"
 )
 _COMPARISONS = {"(": operator.gt, "[": operator.ge, ")": operator.lt, "]": operator.le}
 _LOOKS_LIKE_A_RANGE = re.compile(r"\d+ or more|[\[({]")
@@ -52,7 +51,7 @@ class Range:
 
     text: str
     least_entries: int
-    order: str | None
+    ascending: bool
     choices: Sequence[str]
     bounds: Sequence[tuple[Callable[[Any, Any], bool], float | str]]
 
@@ -78,7 +77,7 @@ def declared_ranges(notebook: Mapping[str, Any]) -> dict[str, Range]:
     A comment that opens like a range must be one, with numbers or parameters as its bounds.
     """
     declarations = list(_declarations(notebook))
-    names = {name for name, _, _ in declarations}
+    names = {name for name, default, _ in declarations if isinstance(default, int | float)}
     return {
         name: _range(name, comment, names)
         for name, _, comment in declarations
@@ -111,8 +110,6 @@ def _declarations(notebook: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=expression):
                 pass
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as expression):
-                pass
             case _:
                 _refuse_statement(statement)
         try:
@@ -144,7 +141,8 @@ def _range(name: str, comment: str, names: set[str]) -> Range:
     else:
         for bracket, end in (("opening", "low"), ("closing", "high")):
             bounds.append((_COMPARISONS[found[bracket]], _bound(name, found[end].strip(), names)))
-    return Range(found["text"], int(found["least"] or 1), found["order"], choices, bounds)
+    ascending = found["ascending"] is not None
+    return Range(found["text"], int(found["least"] or 1), ascending, choices, bounds)
 
 
 def _bound(name: str, text: str, names: set[str]) -> float | str:
@@ -258,29 +256,18 @@ def _kind(value: Any, limits: Range) -> str:
 
 
 def _inside(entries: Sequence[Any], limits: Range, values: Mapping[str, Any]) -> bool:
-    distinct = sorted(set(entries))
-    if limits.order and len(distinct) < len(entries):
-        return False
-    if limits.order == "ascending" and distinct != list(entries):
+    if limits.ascending and list(entries) != sorted(set(entries)):
         return False
     if limits.choices:
         return all(entry in limits.choices for entry in entries)
     return all(
-        compare(entry, end)
+        compare(entry, values[bound] if isinstance(bound, str) else bound)
         for compare, bound in limits.bounds
-        for end in _numbers(bound, values)
         for entry in entries
     )
 
 
-def _numbers(bound: float | str, values: Mapping[str, Any]) -> list[float]:
-    value = values[bound] if isinstance(bound, str) else bound
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
 def _in_type_of(default: Any, value: Any, where: str) -> Any:
-    if default is None:
-        return value
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and isinstance(default, float):
         if not abs(value) <= _LARGEST:
