@@ -295,7 +295,7 @@ class Study:
         if not path.exists():
             return
         try:
-            names = read_metrics(path)["figures"]
+            names = read_metrics(self.publish_to)["figures"]
         except ValueError:
             names = []
         path.unlink()
@@ -328,14 +328,12 @@ def rule_shown(claim: Mapping[str, Any]) -> str:
     return f"{claim['rule']} [{', '.join(numbers)}]" if numbers else claim["rule"]
 
 
-def read_metrics(path: str | Path) -> dict[str, Any]:
-    """Return what :meth:`Study.publish` wrote; ``path`` is the file or its folder.
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Return what :meth:`Study.publish` wrote into a folder.
 
     A file that is not there, not JSON, or of other keys, is refused with a ValueError.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = file / METRICS_FILE
+    file = folder / METRICS_FILE
     if not file.is_file():
         raise ValueError(f"{file} must be a metrics file, got no such file")
     try:

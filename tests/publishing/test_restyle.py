@@ -18,7 +18,7 @@ from rai_utils.recording import as_json, bare, record_of, redraw
 DRAWN = [
     f"{path.parent.name}/{name}"
     for path in sorted(ROOT.glob("figures/*/metrics.json"))
-    for name in read_metrics(path)["figures"]
+    for name in read_metrics(path.parent)["figures"]
     if path.with_name(f"{name}.json").is_file()
 ]
 
