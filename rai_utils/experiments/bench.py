@@ -152,7 +152,6 @@ def growth(
     fit: Callable[..., training.Fit],
     build: Callable[[Architecture, Sequence[int]], StackedMLP],
     rate: float,
-    steps: int,
 ) -> dict[str, dict[int, float]]:
     """Seconds a step by size, as depth, width, examples and seeds grow from the deep circuit's."""
     cases: dict[str, dict[int, tuple[StackedMLP, Dataset]]] = {
@@ -166,7 +165,7 @@ def growth(
     result = {}
     for name, sizes in cases.items():
         timed = {
-            str(size): steady(stacked_steps(fit, model, data, rate), steps)
+            str(size): steady(stacked_steps(fit, model, data, rate), steps=3)
             for size, (model, data) in sizes.items()
         }
         seconds = interleaved(timed, rounds=5, warm_up=0)
@@ -229,13 +228,13 @@ def _peak_kibibytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # bytes on macOS
 
 
-def measure(study: Study, rounds: int = 6, steps: int = 10) -> None:
+def measure(study: Study) -> None:
     """Measure everything, print it, and record it in ``study``."""
     started = perf_counter()
     training.compile_rprop()  # paid for before any clock runs
     print(f"compiled the Rprop step in {perf_counter() - started:.0f} s", flush=True)
-    _deep_and_shallow(study, moons_of(100), rounds, steps)
-    _growth(study, max(2, steps // 3))
+    _deep_and_shallow(study)
+    _growth(study)
     rows, timed = [], {}
     for width in (16, 64, 256, 1024):
         name = f"backward_over_forward_width_{width}"
@@ -255,9 +254,9 @@ def _record(study: Study, measured: dict[str, Any]) -> None:
     study.record(within=0.5, **measured)  # half: times are another machine's in another run
 
 
-def _deep_and_shallow(study: Study, data: Dataset, rounds: int, steps: int) -> None:
-    timed = {name: steady(run, steps) for name, run in _work(data).items()}
-    of = interleaved(timed, rounds, warm_up=0)
+def _deep_and_shallow(study: Study) -> None:
+    timed = {name: steady(run, steps=10) for name, run in _work().items()}
+    of = interleaved(timed, rounds=6, warm_up=0)
     for ending in ("", "_10_seeds"):
         products = (of[f"{way}{ending}"] for way in ("products_at_once", "products_in_windows"))
         of[f"rai_floor{ending}"] = min(products, key=np.median) + of[f"copy_rai{ending}"]
@@ -303,8 +302,9 @@ RATIOS = (
 )
 
 
-def _work(data: Dataset) -> dict[str, Steps]:
+def _work() -> dict[str, Steps]:
     """Return all that is timed in the same rounds."""
+    data = moons_of(100)
     model, alive = build_mlp(deep(), [0]), with_gradient(deep())
     long, many_examples = build_mlp(deep(30), [0]), moons_of(MOST_EXAMPLES)
     weights = sum(p.numel() for p in model.parameters())
@@ -371,10 +371,10 @@ def _draw_steps(study: Study, seconds: Mapping[str, float]) -> None:
     plt.close("all")
 
 
-def _growth(study: Study, steps: int) -> None:
+def _growth(study: Study) -> None:
     results = {
-        "RAI": growth(fit_relaxed, build_mlp, 0.1, steps),
-        "backprop": growth(fit_backprop, with_gradient, SMALL, steps),
+        "RAI": growth(fit_relaxed, build_mlp, 0.1),
+        "backprop": growth(fit_backprop, with_gradient, SMALL),
     }
     plotting.use_style(plotting.PAGE)
     figure, panels = plotting.figure(columns=2, rows=2, panel_height=2.2)

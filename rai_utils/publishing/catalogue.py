@@ -26,7 +26,6 @@ from rai_utils.publishing.claims import (
     rule_shown,
     write_whole,
 )
-from rai_utils.publishing.intervals import Interval
 from rai_utils.publishing.prose import shown
 
 SOURCES = {
@@ -128,11 +127,6 @@ def claims_by_source(records: Records) -> Iterator[tuple[str, list[Claim]]]:
             yield SOURCES.get(source, f"Claims {source}"), [claim for *_, claim in ordered]
 
 
-def shown_interval(interval: Interval | None) -> str:
-    """Return an interval for a table, or an empty text."""
-    return "" if interval is None else f"{shown(interval[0])} to {shown(interval[1])}"
-
-
 # --- Markdown -----------------------------------------------------------------------------------
 
 
@@ -156,7 +150,7 @@ def claims_table(claims: Sequence[Claim], address: str, *, rules: bool = False) 
     lines.append(f"|---|---|---:|---|{ruler}---|")
     for claim in claims:
         cells = [f"[{claim['id']}]({address.format(**claim)})", claim["statement"]]
-        cells += [shown(claim["measured"]), shown_interval(claim["interval"])]
+        cells += [shown(claim["measured"]), " to ".join(map(shown, claim["interval"] or ()))]
         if rules:
             null = claim["null"]
             words = f"{null['text']}: {shown(null['measured'])}" if null else ""

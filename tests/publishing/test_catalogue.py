@@ -10,13 +10,13 @@ from rai_utils.publishing.catalogue import (
     badges,
     claims_by_source,
     claims_page,
+    claims_table,
     figures_index,
     macro_name,
     notebook_order,
     numbers_tex,
     published_sets,
     sets_to_itself,
-    shown_interval,
     write_index,
 )
 from rai_utils.publishing.claims import read_metrics
@@ -141,8 +141,9 @@ def test_numbers_are_short_and_missing_ones_are_marked():
         "10000",
         "–",
     ]
-    assert shown_interval(None) == ""
-    assert shown_interval((0.12345, 2.0)) == "0.123 to 2"
+    claim = record()["claims"][0] | {"interval": (0.12345, 2.0)}
+    rows = claims_table([claim, claim | {"interval": None}], "#{id}").splitlines()[2:]
+    assert [row.split(" | ")[3] for row in rows] == ["0.123 to 2", ""]
 
 
 def test_the_index_names_each_file_once_with_what_makes_it():
