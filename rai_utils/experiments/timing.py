@@ -66,18 +66,9 @@ def clocked(
 def steady(run: Steps, steps: int, warm_up: int = 2) -> Timed:
     """Make a function that returns the median seconds of a step in a row of steps.
 
-    Args:
-        run: runs so many steps in a row and returns the seconds of each.
-        steps: steps that count, at least 1.
-        warm_up: further steps at the start that do not count, at least 0.
-
-    Raises:
-        ValueError: a count is out of range.
+    ``run`` makes so many in a row and returns the seconds of each; the first ``warm_up`` of them
+    do not count, and the ``steps`` after these do, 1 or more.
     """
-    if steps < 1 or warm_up < 0:
-        raise ValueError(
-            f"steps must be at least 1 and the warm-up at least 0, got {steps} and {warm_up}"
-        )
     return lambda: float(np.median(run(warm_up + steps)[warm_up:]))
 
 
