@@ -704,19 +704,21 @@ def fit_handover(
     relaxed_phase: Phase,
     backprop_phase: Phase,
     *,
+    layers: Sequence[int] | Literal["all"] = "all",
+    hidden_weight: float = 1.0,
     relaxed_watch: Watch | None = None,
     backprop_watch: Watch | None = None,
     loss: OutputLoss | None = None,
     device: str = "auto",
-    **options: Any,
 ) -> HandOver:
     """Train by RAI, then by backpropagation on the very same weights, with a fresh optimiser.
 
-    The targets are dropped between the two. Each phase has a watch of its own; all else, with the
-    ``options``, is as in ``fit_relaxed``.
+    The targets are dropped between the two. Each phase has a watch of its own; all else is as in
+    ``fit_relaxed``.
     """
     both: dict[str, Any] = {"loss": loss, "device": device}
-    relaxed = fit_relaxed(model, dataset, relaxed_phase, watch=relaxed_watch, **both, **options)
+    own: dict[str, Any] = {"layers": layers, "hidden_weight": hidden_weight, **both}
+    relaxed = fit_relaxed(model, dataset, relaxed_phase, watch=relaxed_watch, **own)
     backprop = fit_backprop(relaxed.model, dataset, backprop_phase, watch=backprop_watch, **both)
     return HandOver(relaxed, backprop)
 
