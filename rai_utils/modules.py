@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any, NoReturn, cast
+from urllib.parse import quote
 from weakref import WeakSet, finalize, ref
 
 import numpy as np
@@ -508,7 +509,7 @@ class RelaxedDataset(Relaxation):
         folder = self._options["folder"]
         if folder is None:
             return torch.zeros(*shape, dtype=dtype)
-        file = Path(folder) / f"{key.replace('/', '_')}.{place}"
+        file = Path(folder) / f"{quote(key, safe='[]')}.{place}"
         numbers = math.prod(shape)
         return torch.from_file(str(file), shared=True, size=numbers, dtype=dtype).view(*shape)
 

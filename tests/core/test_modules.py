@@ -975,6 +975,22 @@ class Steps(nn.Module):
         return self.out(self.lstm(x.transpose(0, 1))[0][-1])
 
 
+def test_targets_of_any_names_have_files_of_their_own(tmp_path):
+    module = nn.Sequential()
+    for name, part in (("a/b", nn.Linear(3, 3)), ("a_b", nn.Linear(3, 3)), ("c", nn.Linear(3, 1))):
+        module.add_module(name, part)
+    x = torch.randn(5, 3)
+    dataset = TensorDataset(x, torch.zeros(5))
+    with relax_dataset(module, dataset, ["a/b", "a_b"], rate=0.1, folder=tmp_path) as relaxed:
+        relaxed.take(range(5))
+        module(x)
+        first, second = (relaxed.targets[name].detach().clone() for name in ("a/b", "a_b"))
+        assert not torch.equal(first, second)
+        relaxed.take(range(5))
+        module(x)
+        assert torch.equal(relaxed.targets["a/b"], first)
+
+
 @pytest.mark.parametrize("classes", [True, False])
 @pytest.mark.parametrize("kept", ["memory", "folder", "short"])
 @pytest.mark.parametrize("axis", [0, 1])
