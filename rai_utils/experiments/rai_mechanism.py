@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise, repeat
-from typing import Any, cast
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from rai_utils.checks import one_of, whole_number
 from rai_utils.data import Dataset, moons_draw
 from rai_utils.diagnostics import logistic_regression
+from rai_utils.experiments.rai_questions_initialisation import gradients_of
 from rai_utils.experiments.sweep import Cell, Sweep
 from rai_utils.models import (
     Architecture,
     StackedMLP,
     build_mlp,
     confirmation_seeds,
-    forward,
     pre_activations,
     stack,
 )
@@ -44,13 +44,10 @@ from rai_utils.training import (
     Fit,
     Objective,
     Phase,
-    RpropStep,
     Watch,
     compile_rprop,
-    evaluate,
+    fit_backprop,
     fit_relaxed,
-    rprop_step,
-    steps,
 )
 
 Array = NDArray[np.float64]
@@ -357,53 +354,6 @@ def common_jump(model: StackedMLP, data: Dataset, layer: int, count: int, rate: 
     return np.array(rows)
 
 
-def train_layers(
-    model: StackedMLP,
-    data: Dataset,
-    trained: Tensor,
-    phase: Phase,
-    step: RpropStep = rprop_step,
-) -> StackedMLP:
-    """Train chosen layers by backpropagation and leave the others as they are.
-
-    Args:
-        model: the networks; left as they are.
-        data: the examples.
-        trained: which layers of each network, (T, seeds), true or false.
-        phase: steps, the one learning rate and the smallest step of Rprop.
-        step: Rprop's update.
-
-    Returns:
-        The trained networks.
-    """
-    architecture = model.architecture
-    leaves = [part.detach().clone().requires_grad_() for part in (*model.weights, *model.biases)]
-    runs = len(architecture.runs)
-    weights, biases = leaves[:runs], leaves[runs:]
-    of_run = trained.split([run.layers for run in architecture.runs])
-    masks = [mask[:, :, None, None] for mask in of_run] * 2
-    rate = cast(float, phase.learning_rate)
-    state = [(torch.zeros_like(leaf), torch.full_like(leaf, rate)) for leaf in leaves]
-
-    def find_loss(_: None) -> Tensor:
-        z = forward(architecture, weights, biases, data.x)
-        return output_loss(z, data.y, architecture.output_activation)
-
-    def update(gradients: Sequence[Tensor]) -> None:
-        for leaf, gradient, mask, (previous, size) in zip(
-            leaves, gradients, masks, state, strict=True
-        ):
-            vectors = (leaf.detach(), gradient * mask, previous, size)
-            step(*(vector.view(-1) for vector in vectors), phase.smallest_step)
-
-    def find_gradients(loss: Tensor) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(loss.sum(), leaves)
-
-    for _ in steps(find_loss, find_gradients, update, repeat(None, phase.steps)):
-        pass
-    return StackedMLP(architecture, [w.detach() for w in weights], [b.detach() for b in biases])
-
-
 def network_cell(
     network: int, hidden_layers: int, width: int, rate: float, second_steps: int
 ) -> dict[str, Any]:
@@ -439,17 +389,14 @@ def network_cell(
     for name, model in (("gains_at_start", start), ("gains_after", fit.model)):
         result[name] = [float(f"{gain:.4g}") for gain in backward_gains(model, data)]
     parts = [chosen(hidden_layers + 1) for chosen in SECOND_PHASES.values()]
-    layers = range(1, hidden_layers + 2)
-    trained = torch.tensor([[layer in part for part in parts] for layer in layers])  # (T, parts)
-    second = train_layers(
+    second = fit_backprop(
         stack([fit.model] * len(parts)),
         data,
-        trained,
         Phase(second_steps, SECOND_RATE, smallest_step=1e-12),
-        compile_rprop() or rprop_step,
-    )
-    ends = (data.x, data.y), (data.held_out_x, data.held_out_y)
-    train, held_out = (evaluate(second, *end, data.task)[1].tolist() for end in ends)
+        watch=Watch(evaluate_at=(second_steps,)),
+        find=gradients_of(parts),
+    ).history
+    train, held_out = second.accuracy[-1].tolist(), second.held_out_accuracy[-1].tolist()
     line_train, line_held_out = logistic_regression(data)
     return result | {
         "train": float(fit.history.accuracy[-1, 0]),

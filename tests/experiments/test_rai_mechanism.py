@@ -14,7 +14,7 @@ from rai_utils.experiments import rai_mechanism as mechanism
 from rai_utils.experiments.activation_saturation import saturation
 from rai_utils.models import Architecture, build_mlp, pre_activations, stack
 from rai_utils.relaxation import forward_targets, relaxation_plan, relaxed_loss
-from rai_utils.training import Phase, Watch, fit_backprop, fit_relaxed
+from rai_utils.training import Phase, Watch, fit_relaxed
 
 DEEP = Architecture((2, *[30] * 16, 1))  # its examples are one point from about layer 10 on
 
@@ -215,22 +215,6 @@ def test_one_example_less_moves_all_weights_of_a_row_together():
     assert found[arrival + 1, 2] > 0.99  # along the label's own direction
     centred = mechanism.common_jump(mechanism.centred(model), data, layer, arrival + 2, rate)
     assert centred[arrival + 1, 0] < found[arrival + 1, 0] / 3
-
-
-def test_only_the_chosen_layers_are_trained():
-    start, data, phase = shallow([0, 0], 4), mechanism.draw(0), Phase(2, 0.01)
-    chosen = torch.tensor([[True, False], [True, True], [True, False], [True, True], [True, False]])
-    trained = mechanism.train_layers(start, data, chosen, phase)
-    whole = fit_backprop(start, data, phase, watch=Watch(evaluate_at=(2,))).model
-    for after, expected in zip(
-        (*trained.weights, *trained.biases), (*whole.weights, *whole.biases), strict=True
-    ):
-        torch.testing.assert_close(after[:, 0], expected[:, 0])
-    hidden = trained.weights[1][:, 1], start.weights[1][:, 1]  # layers 2 … 4
-    moved = [not torch.equal(a, b) for a, b in zip(*hidden, strict=True)]
-    assert moved == [True, False, True]
-    assert torch.equal(trained.weights[0][:, 1], start.weights[0][:, 1])
-    assert torch.equal(trained.biases[2][:, 1], start.biases[2][:, 1])
 
 
 def test_the_subsets_are_of_the_layers():

@@ -12,7 +12,6 @@ from torch import nn
 from rai_utils.data import moons, moons_draw
 from rai_utils.experiments import rai_questions_initialisation as limits
 from rai_utils.experiments import study
-from rai_utils.experiments.rai_mechanism import train_layers
 from rai_utils.experiments.rai_questions_initialisation import (
     Round,
     alternative_cell,
@@ -328,15 +327,27 @@ def test_a_second_phase_of_some_layers_leaves_the_others_as_they_were():
             if not all(torch.equal(a, b) for a, b in zip(old, new, strict=True))
         ]
         assert moved == [*layers]
-        trained = torch.tensor([[layer in layers] for layer in range(1, 6)])
-        again = train_layers(relaxed, data, trained, phase)
-        for one, other in zip(found.model.weights, again.weights, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
         best = found.history.loss[:, 0].argmin()
         # Two networks at once may round in another way than one.
         assert cell["train"][position] == pytest.approx(found.history.accuracy[best, 0], abs=0.02)
         held_out = found.history.held_out_accuracy[best, 0]
         assert cell["held_out"][position] == pytest.approx(held_out, abs=0.02)
+
+
+def test_each_network_has_chosen_layers_of_its_own_trained():
+    start, data, phase = build_mlp(Architecture((2, *[5] * 4, 1)), [0, 0]), moons(), Phase(2, 0.01)
+    watch, chosen = Watch((2,)), gradients_of([range(1, 6), (2, 4)])
+    trained = fit_backprop(start, data, phase, watch=watch, find=chosen).model
+    whole = fit_backprop(start, data, phase, watch=watch).model
+    for after, expected in zip(
+        (*trained.weights, *trained.biases), (*whole.weights, *whole.biases), strict=True
+    ):
+        torch.testing.assert_close(after[:, 0], expected[:, 0])
+    hidden = trained.weights[1][:, 1], start.weights[1][:, 1]  # layers 2 … 4
+    moved = [not torch.equal(a, b) for a, b in zip(*hidden, strict=True)]
+    assert moved == [True, False, True]
+    assert torch.equal(trained.weights[0][:, 1], start.weights[0][:, 1])
+    assert torch.equal(trained.biases[2][:, 1], start.biases[2][:, 1])
 
 
 def test_the_two_sides_of_a_comparison_of_smallest_steps_begin_alike():
