@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from rai_utils.checks import one_of, whole_number
 from rai_utils.data import Dataset, moons_draw
 from rai_utils.diagnostics import logistic_regression
-from rai_utils.experiments.rai_questions_initialisation import gradients_of
+from rai_utils.experiments.rai_questions_initialisation import backward_gains, gradients_of
 from rai_utils.experiments.sweep import Cell, Sweep
 from rai_utils.models import (
     Architecture,
@@ -34,7 +33,6 @@ from rai_utils.relaxation import (
     RelaxedLoss,
     Targets,
     forward_targets,
-    output_loss,
     predictions,
     relaxation_plan,
     relaxed_loss,
@@ -283,27 +281,6 @@ def trace(
     )
 
 
-def backward_gains(model: StackedMLP, data: Dataset) -> Array:
-    """How much of a gradient each hidden layer hands down, in float64.
-
-    Args:
-        model: one network.
-        data: the examples.
-
-    Returns:
-        Root mean square over examples and units of the gradient of the network's own loss at z_t,
-        over that at z_{t+1}, for t = 1 … T − 2, (T − 2,).
-    """
-    h, z = data.x.double(), []
-    for part in model.as_module(0).double():
-        h = part(h)
-        if isinstance(part, nn.Linear):
-            z.append(h)  # (examples, l_t)
-    loss = output_loss(h[None], data.y, "sigmoid").sum()
-    sizes = [each.square().mean().sqrt() for each in torch.autograd.grad(loss, z[:-1])]
-    return np.array([float(below / above) for below, above in pairwise(sizes)])
-
-
 def mean_field_gain(width: int) -> float:
     """Backward gain of wide sigmoid layers from torch's default start, at the fixed point.
 
@@ -387,7 +364,8 @@ def network_cell(
         known[np.isnan(values)] = None
         result[name] = known.tolist()
     for name, model in (("gains_at_start", start), ("gains_after", fit.model)):
-        result[name] = [float(f"{gain:.4g}") for gain in backward_gains(model, data)]
+        # The step below the output layer is left out: it depends on the output's width.
+        result[name] = [float(f"{gain:.4g}") for gain in backward_gains(model, data)[:-1]]
     parts = [chosen(hidden_layers + 1) for chosen in SECOND_PHASES.values()]
     second = fit_backprop(
         stack([fit.model] * len(parts)),
