@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -30,12 +29,13 @@ from rai_utils.plotting import (
     method_style,
 )
 from rai_utils.recording import drawing
-from rai_utils.relaxation import RelaxationPlan, RelaxedLoss, relaxed_loss
+from rai_utils.relaxation import resting
 from rai_utils.training import (
     Fit,
     Phase,
     Watch,
     compile_rprop,
+    evaluate,
     fit_backprop,
     fit_relaxed,
     schedule,
@@ -62,27 +62,6 @@ NEAR = 0.5
 # The training loss at which networks that learn at different speeds are compared.
 MATCHED_LOSS = 0.01
 RESOLUTION = 61
-
-
-def frozen_targets(
-    plan: RelaxationPlan,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    values: Sequence[Tensor],
-    x: Tensor,
-    y: Tensor,
-    *,
-    into: Sequence[Tensor] | None = None,
-    **options: Any,
-) -> RelaxedLoss:
-    """``relaxed_loss`` as an objective under which no target ever moves.
-
-    From targets that are the forward pass every hidden term stays 0. So where the output layer is
-    not relaxed it alone learns, on the features of the untrained layers below it.
-    """
-    held = [value.detach() for value in values]
-    parts = relaxed_loss(plan, weights, biases, held, x, y, **options)
-    return replace(parts, total=parts.total + 0 * sum(value.sum() for value in values))
 
 
 def loss_by_loops(
@@ -309,7 +288,8 @@ def draw_cell(
                 gaps = _worst_gaps(found)
     phase, hidden = Phase(steps, chosen["RAI"]), range(1, SHALLOW.depth)
     options: dict[str, Any] = {"layers": hidden, "watch": marks}
-    frozen = fit_relaxed(start, data, phase, objective=frozen_targets, **options)
+    # Targets that never move leave every hidden term at 0, so the output layer alone learns.
+    frozen = fit_relaxed(start, data, phase, objective=resting(math.inf), **options)
     groups["last layer"] = _scores(frozen)
     _, maps["end"]["last layer"] = decision_map(frozen.model, resolution=RESOLUTION)
     ablation = {
@@ -330,10 +310,9 @@ def draw_cell(
     }
     everyone = np.concatenate([own for name, own in maps["end"].items() if name != "last layer"])
     upper = np.triu_indices(len(everyone), 1)
-    end = fit_backprop(start, data, Phase(1, 1e-6), watch=Watch(evaluate_at=(0,))).history
     return {
         "logistic": logistic_regression(data)[1],
-        "untrained": end.held_out_accuracy[0].tolist(),
+        "untrained": evaluate(start, data.held_out_x, data.held_out_y, data.task)[1].tolist(),
         "groups": groups,
         "disagreement": disagreement,
         "near_share": float(near.mean()),
