@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rai_utils.checks import one_of
 from rai_utils.data import moons, moons_draw
 from rai_utils.diagnostics import decision_map, logistic_regression, mean_of_pairs
-from rai_utils.experiments.sweep import Cell, Sweep
+from rai_utils.experiments.sweep import Cell, Sweep, ends, finite
 from rai_utils.models import Architecture, build_mlp, confirmation_seeds, development_seeds
 from rai_utils.plotting import (
     INK,
@@ -227,8 +227,8 @@ def tuning_cell(
     tuning = tune(fit, start, data, steps, learning_rates, tie_margin=0.001, limits=(1e-6, 1.0))
     return {
         "tried": list(tuning.learning_rates),
-        "losses": _plain(tuning.losses),
-        "accuracies": _plain(tuning.accuracies),
+        "losses": finite(tuning.losses, 5),
+        "accuracies": finite(tuning.accuracies, 5),
         "chosen": tuning.phase.learning_rate,
         "at_limit": tuning.at_limit,
     }
@@ -326,9 +326,7 @@ def draw_cell(
             "gap_peak": _worst_gaps(frozen).max(0).tolist(),
             "gap_end": _worst_gaps(frozen)[-1].tolist(),
         },
-        "ablation": {
-            weight: fit.history.held_out_accuracy[-1].tolist() for weight, fit in ablation.items()
-        },
+        "ablation": {weight: ends(fit.history)["held_out"] for weight, fit in ablation.items()},
     }
 
 
@@ -349,11 +347,8 @@ def author_cell(number: int) -> dict[str, Any]:
         phase, watch = Phase(AUTHOR_STEPS[method], 0.1), Watch(evaluate_at=(AUTHOR_STEPS[method],))
         fit = METHODS[method](build_mlp(shape, [number]), data, phase, watch=watch)
         _, maps = decision_map(fit.model, resolution=RESOLUTION)
-        result[method] = {
-            "train": float(fit.history.accuracy[-1, 0]),
-            "held_out": float(fit.history.held_out_accuracy[-1, 0]),
-            "map": maps[0].round(3).tolist() if number == 0 else None,
-        }
+        result[method] = _end(fit)
+        result[method]["map"] = maps[0].round(3).tolist() if number == 0 else None
     return result
 
 
@@ -376,26 +371,19 @@ def forms_cell(number: int, steps: int) -> dict[str, Any]:
         "as written": {"layers": range(1, DEEP.depth), "hidden_weight": width},
         "author's code": {},
     }
-    histories = {
-        name: fit_relaxed(start, data, phase, watch=watch, **options).history
+    return {
+        name: _end(fit_relaxed(start, data, phase, watch=watch, **options))
         for name, options in fits.items()
     }
-    return {
-        name: {
-            "train": float(history.accuracy[-1, 0]),
-            "held_out": float(history.held_out_accuracy[-1, 0]),
-        }
-        for name, history in histories.items()
-    }
+
+
+def _end(fit: Fit) -> dict[str, Any]:
+    """Return ``train`` and ``held_out``: accuracy of the only network at the end."""
+    return {name: values[0] for name, values in ends(fit.history).items()}
 
 
 def _scores(fit: Fit) -> dict[str, Any]:
-    history = fit.history
-    return {
-        "held_out": history.held_out_accuracy[-1].tolist(),
-        "train": history.accuracy[-1].tolist(),
-        "loss": [float(f"{loss:.3g}") for loss in history.loss[-1]],
-    }
+    return {**ends(fit.history), "loss": finite(fit.history.loss[-1], 3)}
 
 
 def _worst_gaps(fit: Fit) -> Array:
@@ -406,10 +394,6 @@ def _worst_gaps(fit: Fit) -> Array:
     history = fit.history
     spread = np.maximum(history.target_variance, np.finfo(np.float32).tiny)
     return np.sqrt(history.hidden_terms / spread).max(1)
-
-
-def _plain(values: Array) -> list[float | None]:
-    return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values]
 
 
 def _cells(count: int, **common: Any) -> tuple[Cell, ...]:

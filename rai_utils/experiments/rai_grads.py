@@ -15,7 +15,7 @@ from torch import Tensor
 from rai_utils.checks import one_of
 from rai_utils.data import moons, moons_draw
 from rai_utils.diagnostics import decision_map, gradient_norms
-from rai_utils.experiments.sweep import Cell, Sweep
+from rai_utils.experiments.sweep import Cell, Sweep, ends, finite
 from rai_utils.models import (
     Architecture,
     StackedMLP,
@@ -104,7 +104,7 @@ def long_cell(method: str, network: int, precision: str, steps: int) -> dict[str
         "train": history.accuracy[:, 0].tolist(),
         "held_out": history.held_out_accuracy[:, 0].tolist(),
         "loss_at_end": float(history.loss[-1, 0]),
-        "gradient_norms": [float(f"{norm:.4g}") for norm in history.gradient_norms[-1, :, 0]],
+        "gradient_norms": finite(history.gradient_norms[-1, :, 0], 4),
         "map_range": float(maps.max() - maps.min()),
         "map": maps[0].round(4).tolist() if shown else None,
         "failures": len(history.failures),
@@ -199,10 +199,10 @@ def tuned_cell(
             ),
             strict=True,
         ):
-            records[name].append(_rounded(values))
+            records[name].append(finite(values, 4))
     return {
         "learning_rates": found.learning_rates,
-        "losses": _rounded(found.losses),
+        "losses": finite(found.losses, 4),
         "learning_rate": found.phase.learning_rate,
         "at_limit": found.at_limit,
         "evaluated_at": [mark + (first.steps if first else 0) for mark in marks],
@@ -228,7 +228,7 @@ def early_cell(relaxed_steps: int, steps: int, networks: int) -> dict[str, Any]:
         model = fit_relaxed(build_mlp(DEEP, [network]), moons_draw(network), first).model
         same = stack([model] * len(HANDOVER_RATES))
         history = fit_backprop(same, moons_draw(network), second, watch=Watch([steps])).history
-        held_out.append(_rounded(history.held_out_accuracy[-1]))
+        held_out.append(finite(history.held_out_accuracy[-1], 4))
     return {"learning_rates": HANDOVER_RATES, "held_out": held_out}
 
 
@@ -246,17 +246,9 @@ def activation_cell(
         start = build_mlp(architecture, [network])
         phase = Phase(steps, learning_rate)
         history = fit_relaxed(start, moons_draw(network), phase, watch=Watch([steps])).history
-        ends = (history.accuracy, history.held_out_accuracy)
-        for values, accuracies in zip(found.values(), ends, strict=True):
-            values += _rounded(accuracies[-1]) if len(accuracies) else [None]
+        for name, accuracies in ends(history, 4).items():
+            found[name] += accuracies
     return found
-
-
-def _rounded(values: Array) -> Any:
-    """Return an array as lists of numbers of four digits, None where one is not finite."""
-    if values.ndim:
-        return [_rounded(value) for value in values]
-    return float(f"{values:.4g}") if np.isfinite(values) else None
 
 
 def _long_cells() -> tuple[Cell, ...]:

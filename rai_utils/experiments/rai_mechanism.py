@@ -19,7 +19,7 @@ from rai_utils.checks import one_of, whole_number
 from rai_utils.data import Dataset, moons_draw
 from rai_utils.diagnostics import logistic_regression
 from rai_utils.experiments.rai_questions_initialisation import backward_gains, gradients_of
-from rai_utils.experiments.sweep import Cell, Sweep
+from rai_utils.experiments.sweep import Cell, Sweep, ends, finite
 from rai_utils.models import (
     Architecture,
     StackedMLP,
@@ -360,12 +360,10 @@ def network_cell(
     fit, *found = trace(start, data, Phase(count, rate), marks, shown)
     result: dict[str, Any] = {"steps": marks, "layers": shown}
     for name, values in zip(("targets", "forward"), found, strict=True):
-        known = values.round(5).astype(object)
-        known[np.isnan(values)] = None
-        result[name] = known.tolist()
+        result[name] = finite(values.round(5))
     for name, model in (("gains_at_start", start), ("gains_after", fit.model)):
         # The step below the output layer is left out: it depends on the output's width.
-        result[name] = [float(f"{gain:.4g}") for gain in backward_gains(model, data)[:-1]]
+        result[name] = finite(backward_gains(model, data)[:-1], 4)
     parts = [chosen(hidden_layers + 1) for chosen in SECOND_PHASES.values()]
     second = fit_backprop(
         stack([fit.model] * len(parts)),
@@ -443,11 +441,7 @@ def relay_cell(
         objective=with_dead_zone(threshold, is_relative) if threshold else relaxed_loss,
         watch=Watch(evaluate_at=(count,)),
     ).history
-    ends = {"train": history.accuracy, "held_out": history.held_out_accuracy}
-    return {
-        name: [float(v) if np.isfinite(v) else None for v in rows[-1]] if len(rows) else []
-        for name, rows in ends.items()
-    }
+    return ends(history)
 
 
 def _network_cells() -> tuple[Cell, ...]:

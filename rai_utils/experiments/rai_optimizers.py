@@ -21,7 +21,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similar
 
 from rai_utils.checks import one_of, seeded
 from rai_utils.data import Dataset, moons_draw
-from rai_utils.experiments.sweep import Cell, Sweep
+from rai_utils.experiments.sweep import Cell, Sweep, ends, finite
 from rai_utils.models import (
     Architecture,
     StackedMLP,
@@ -295,31 +295,22 @@ def depth_cell(
         tie_margin=TIE_MARGIN,
         limits=method.limits,
     )
-    ends: dict[str, list[Any]] = {"train": [], "held_out": [], "disturbed_held_out": []}
+    scores: dict[str, list[Any]] = {"train": [], "held_out": [], "disturbed_held_out": []}
     for network in confirmation_seeds(networks):
         start, data = build_mlp(architecture, [network]), moons_draw(network)
         history = fit(start, data, found.phase, watch=Watch([steps])).history
-        ends["train"].append(_last(history.accuracy))
-        ends["held_out"].append(_last(history.held_out_accuracy))
+        for name, values in ends(history, 4).items():
+            scores[name] += values
         if residual:
             again = fit(start, data, found.phase, residual=residual, watch=Watch([steps])).history
-            ends["disturbed_held_out"].append(_last(again.held_out_accuracy))
+            scores["disturbed_held_out"] += ends(again, 4)["held_out"]
     return {
         "learning_rates": found.learning_rates,
-        "losses": [_rounded(loss) for loss in found.losses],
+        "losses": finite(found.losses, 4),
         "learning_rate": found.phase.learning_rate,
         "at_limit": found.at_limit,
-        **ends,
+        **scores,
     }
-
-
-def _last(values: Array) -> float | None:
-    """Return the last value of one network, (evaluations, 1)."""
-    return _rounded(values[-1, 0]) if len(values) else None
-
-
-def _rounded(value: float) -> float | None:
-    return float(f"{value:.4g}") if np.isfinite(value) else None
 
 
 def trainable_depth(held_out: Mapping[int, Sequence[float | None]], limit: float) -> int:

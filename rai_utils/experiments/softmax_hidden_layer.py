@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rai_utils.checks import number, one_of, whole_number
 from rai_utils.data import Dataset, dose_response, moons, spirals
-from rai_utils.experiments.sweep import Cell, Sweep
+from rai_utils.experiments.sweep import Cell, Sweep, finite
 from rai_utils.models import (
     ACTIVATIONS,
     DEVELOPMENT,
@@ -552,7 +552,7 @@ def output_cell(
         sure, right = (torch.cat(part) for part in zip(*judged, strict=True))
         _, share, counts = reliability(sure, right)
         result |= {"calibration": errors, "outside": outside, "counts": counts.tolist()}
-        result["right"] = [None if np.isnan(each) else each for each in share.tolist()]
+        result["right"] = finite(share)
     return result
 
 

@@ -24,12 +24,13 @@ from time import perf_counter
 from types import FunctionType
 from typing import Any
 
+import numpy as np
 from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
 from rai_utils.publishing.claims import environment, plain, root, write_whole
 from rai_utils.publishing.sources import fingerprint
-from rai_utils.training import configure
+from rai_utils.training import History, configure
 
 Cell = dict[str, Any]
 Record = dict[str, Any]
@@ -40,6 +41,32 @@ def grid(**choices: Iterable[Any]) -> tuple[Cell, ...]:
     """Return a cell for every combination of the choices; the last name changes fastest."""
     names = choices.keys()
     return tuple(dict(zip(names, each, strict=True)) for each in product(*choices.values()))
+
+
+def finite(values: Any, digits: int | None = None) -> Any:
+    """Return numbers as JSON holds them, None where one is not finite.
+
+    Args:
+        values: a number, or an array, which becomes nested lists.
+        digits: significant ones to keep; None for all.
+    """
+    if np.ndim(values):
+        return [finite(value, digits) for value in values]
+    if not np.isfinite(values):
+        return None
+    return float(values if digits is None else f"{values:.{digits}g}")
+
+
+def ends(history: History, digits: int | None = None) -> dict[str, list[float | None]]:
+    """Return ``train`` and ``held_out``: accuracy of each network at a fit's last evaluation.
+
+    None where the forward pass is not finite; ``digits`` as in ``finite``.
+    """
+    parts = {"train": history.accuracy, "held_out": history.held_out_accuracy}
+    return {
+        name: finite(rows[-1], digits) if len(rows) else [None] * rows.shape[1]
+        for name, rows in parts.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,19 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from sweep_work import squares
 
+from rai_utils.data import moons
 from rai_utils.experiments import study, sweep
 from rai_utils.experiments.study import SWEEPS
-from rai_utils.experiments.sweep import Sweep, adopt, read, run
+from rai_utils.experiments.sweep import Sweep, adopt, ends, finite, read, run
+from rai_utils.models import Architecture, build_mlp
 from rai_utils.publishing.claims import root
 from rai_utils.publishing.pipeline import ROOT
+from rai_utils.training import Phase, Watch, fit_backprop
 
 
 @pytest.fixture(autouse=True)
@@ -311,3 +315,23 @@ def test_only_published_data_is_read(tmp_path):
         file.write_text(text)
         with pytest.raises(ValueError, match="published sweep"):
             read("squares", tmp_path)
+
+    file.write_text(json.dumps({"cells": []}))
+    with pytest.raises(ValueError, match="published sweep"):
+        read("squares", tmp_path)
+
+
+def test_numbers_are_none_where_they_are_not_finite():
+    values = np.array([[1.23456, np.nan], [-np.inf, 0.0]])
+    assert finite(values, 3) == [[1.23, None], [None, 0.0]]
+    assert finite(np.float32(0.5)) == 0.5 and finite(np.nan) is None
+
+
+def test_the_ends_of_a_fit_are_none_where_it_failed():
+    data, start = moons(20), build_mlp(Architecture((2, 3, 1)), [0, 1])
+    history = fit_backprop(start, data, Phase(2, 0.1), watch=Watch([0, 2])).history
+    found = ends(history)
+    assert found["train"] == history.accuracy[-1].tolist()
+    assert found["held_out"] == history.held_out_accuracy[-1].tolist()
+    nothing = replace(history, accuracy=history.accuracy[:0])
+    assert ends(nothing)["train"] == [None, None]

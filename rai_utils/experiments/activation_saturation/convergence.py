@@ -14,7 +14,7 @@ from torch.nn import functional
 from rai_utils.checks import one_of, whole_number
 from rai_utils.data import Dataset, digits, moons_draw
 from rai_utils.experiments.activation_saturation.descent import Bend, descend, race
-from rai_utils.experiments.sweep import Sweep, grid
+from rai_utils.experiments.sweep import Sweep, finite, grid
 from rai_utils.models import (
     Architecture,
     StackedMLP,
@@ -116,18 +116,15 @@ def convergence_cell(
     drawn = [draw(number) for number in reported]
     model = small(how.activation, depth, drawn[0], kind, gain, reported)
     run = descend(model, drawn, [won.rate] * networks, most_steps, goal=GOAL, **bends)
-    slopes = None
-    if run.slopes is not None:
-        slopes = [[s if np.isfinite(s) else None for s in row] for row in run.slopes.tolist()]
     at_edge = not usual and gain in (min(GAINS), max(GAINS))
     at_edge = at_edge or won.rate in (min(RATES), max(RATES))
     return {
         "steps": np.minimum(run.reached_at, most_steps).tolist(),
         "start": [kind, gain],
         "learning_rate": won.rate,
-        "tuning_steps": won.steps if np.isfinite(won.steps) else None,
+        "tuning_steps": finite(won.steps),
         "inside": not at_edge,
-        "slopes": slopes,
+        "slopes": None if run.slopes is None else finite(run.slopes),
     }
 
 

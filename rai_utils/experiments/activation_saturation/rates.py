@@ -14,7 +14,7 @@ from rai_utils.data import digits, moons_draw
 from rai_utils.experiments.activation_saturation.convergence import small
 from rai_utils.experiments.activation_saturation.descent import descend, set_intercepts
 from rai_utils.experiments.activation_saturation.saturation import silent
-from rai_utils.experiments.sweep import Sweep, grid
+from rai_utils.experiments.sweep import Sweep, finite, grid
 from rai_utils.models import confirmation_seeds, stack
 from rai_utils.training import schedule
 
@@ -91,10 +91,7 @@ def dying_cell(activation: str, number: int, steps: int) -> dict[str, Any]:
         return values.reshape(shape).tolist()
 
     return {
-        "loss": [
-            [float(v) if np.isfinite(v) else None for v in row]
-            for row in run.loss[-1].reshape(shape)
-        ],
+        "loss": finite(run.loss[-1].reshape(shape)),
         "at_start": table(off[0].mean((1, 2))),
         "died": table(died.sum((1, 2)) / (~off[0]).sum((1, 2))),
         "at_end": table(off[-1].mean((1, 2))),

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from rai_utils.checks import LAST_SEED, number, one_each, one_of, seeded, whole_number
 from rai_utils.data import Dataset, digits, spirals
-from rai_utils.experiments.sweep import Sweep, grid
+from rai_utils.experiments.sweep import Sweep, finite, grid
 from rai_utils.experiments.timing import Timed, clocked, interleaved, summarise
 from rai_utils.models import (
     Architecture,
@@ -788,16 +788,16 @@ def compare(
             tried.append(
                 {
                     **asdict(trial),
-                    "validation_loss": _number(history.held_out_loss[-1, position]),
-                    "validation_accuracy": _number(history.held_out_accuracy[-1, position]),
-                    "test_accuracy": _number(test[-1, position]),
+                    "validation_loss": finite(history.held_out_loss[-1, position]),
+                    "validation_accuracy": finite(history.held_out_accuracy[-1, position]),
+                    "test_accuracy": finite(test[-1, position]),
                 }
             )
             curves.append(
                 {
                     **shared,
-                    "test_accuracy": [_number(value) for value in test[:, position]],
-                    "train_accuracy": [_number(value) for value in history.accuracy[:, position]],
+                    "test_accuracy": finite(test[:, position]),
+                    "train_accuracy": finite(history.accuracy[:, position]),
                 }
             )
     losses = [np.inf if t["validation_loss"] is None else t["validation_loss"] for t in tried]
@@ -822,10 +822,6 @@ def chosen_rates(cells: Sequence[dict[str, Any]]) -> list[tuple[str, str, float,
                     ends.remove(1.0)
                 found.append((cell["method"], name, chosen, chosen in ends))
     return found
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def durations(rounds: int, work: float, batch: int, rows: list[int]) -> dict[str, Any]:
