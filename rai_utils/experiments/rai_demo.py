@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rai_utils.checks import one_of
 from rai_utils.data import moons, moons_draw
 from rai_utils.diagnostics import decision_map, logistic_regression, mean_of_pairs
-from rai_utils.experiments.sweep import Cell, Sweep, ends, finite
+from rai_utils.experiments.sweep import Cell, Sweep, ends, finite, grid
 from rai_utils.models import Architecture, build_mlp, confirmation_seeds, development_seeds
 from rai_utils.plotting import (
     INK,
@@ -396,20 +396,19 @@ def _worst_gaps(fit: Fit) -> Array:
     return np.sqrt(history.hidden_terms / spread).max(1)
 
 
-def _cells(count: int, **common: Any) -> tuple[Cell, ...]:
-    return tuple({"number": number, **common} for number in confirmation_seeds(count))
-
-
 _EFFORT: Cell = {"learning_rates": LEARNING_RATES, "steps": STEPS}
 SWEEPS = (
+    Sweep("demo-tuning", grid({"networks": 6, **_EFFORT}, method=METHODS), tuning_cell),
     Sweep(
-        "demo-tuning",
-        tuple({"method": method, "networks": 6, **_EFFORT} for method in METHODS),
-        tuning_cell,
+        "demo",
+        grid(
+            {"networks": NETWORKS, "chosen": CHOSEN_RATE, **_EFFORT},
+            number=confirmation_seeds(DRAWS),
+        ),
+        draw_cell,
     ),
-    Sweep("demo", _cells(DRAWS, networks=NETWORKS, chosen=CHOSEN_RATE, **_EFFORT), draw_cell),
-    Sweep("demo-author", _cells(10), author_cell),
-    Sweep("demo-forms", _cells(10, steps=220), forms_cell),
+    Sweep("demo-author", grid(number=confirmation_seeds(10)), author_cell),
+    Sweep("demo-forms", grid({"steps": 220}, number=confirmation_seeds(10)), forms_cell),
 )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from rai_utils.checks import one_of
 from rai_utils.data import moons, moons_draw
 from rai_utils.diagnostics import decision_map, gradient_norms
-from rai_utils.experiments.sweep import Cell, Sweep, ends, finite
+from rai_utils.experiments.sweep import Sweep, ends, finite, grid
 from rai_utils.models import (
     Architecture,
     StackedMLP,
@@ -251,50 +251,40 @@ def activation_cell(
     return found
 
 
-def _long_cells() -> tuple[Cell, ...]:
-    """The proposal's pair, and as control backpropagation where no gradient underflows."""
-    return tuple(
-        {"method": method, "network": network, "precision": precision, "steps": steps}
-        for method, precision, steps in (
-            ("RAI", "float32", STEPS),
-            ("backprop", "float32", STEPS),
-            ("backprop", "float64", CONTROL_STEPS),
-        )
-        for network in confirmation_seeds(NETWORKS)
-    )
-
-
+_LONG_NETWORKS = confirmation_seeds(NETWORKS)
 SWEEPS = (
-    Sweep("proposal", _long_cells(), long_cell),
+    Sweep(
+        "proposal",
+        (
+            *grid(
+                {"precision": "float32", "steps": STEPS},
+                method=["RAI", "backprop"],
+                network=_LONG_NETWORKS,
+            ),
+            # As control, backpropagation where no gradient underflows.
+            *grid(
+                {"method": "backprop", "precision": "float64", "steps": CONTROL_STEPS},
+                network=_LONG_NETWORKS,
+            ),
+        ),
+        long_cell,
+    ),
     Sweep(
         "methods",
-        tuple(
-            {
-                "method": method,
-                "steps": 400,
-                "relaxed_steps": 200,
-                "networks": NETWORKS,
-                "tuning_steps": 200,
-            }
-            for method in METHODS
+        grid(
+            {"steps": 400, "relaxed_steps": 200, "networks": NETWORKS, "tuning_steps": 200},
+            method=METHODS,
         ),
         tuned_cell,
     ),
     Sweep(
         "handover-steps",
-        tuple(
-            {"relaxed_steps": steps, "steps": 100, "networks": 5}
-            for steps in (20, 50, 100, 110, 150, 200, 400)
-        ),
+        grid({"steps": 100, "networks": 5}, relaxed_steps=(20, 50, 100, 110, 150, 200, 400)),
         early_cell,
     ),
     Sweep(
         "deep-activations",
-        tuple(
-            {"activation": activation, "learning_rate": rate, "steps": 200, "networks": 5}
-            for activation in ("tanh", "relu")
-            for rate in (0.1, 0.01)
-        ),
+        grid({"steps": 200, "networks": 5}, activation=("tanh", "relu"), learning_rate=(0.1, 0.01)),
         activation_cell,
     ),
 )

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rai_utils.checks import one_of, seeded
 from rai_utils.data import Dataset, circles, digits, dose_response, from_arrays, moons, spirals
-from rai_utils.experiments.sweep import Cell, Sweep
+from rai_utils.experiments.sweep import Cell, Sweep, grid
 from rai_utils.models import (
     Architecture,
     StackedMLP,
@@ -346,33 +346,23 @@ def _depth_cells() -> tuple[Cell, ...]:
     """The one setting over depth."""
     sizes = ((30, 10, 100, 1), (100, 10, 200, 1), (300, 5, 60, 1))
     sizes += ((1000, 5, 60, 1), (3000, 2, 60, 1), (10_000, 1, 60, 2))
-    return tuple(
-        {
-            "task": "moons",
-            "hidden_layers": depth,
-            "network": network,
-            "steps": steps,
-            "resolution": resolution,
-        }
-        for depth, networks, steps, resolution in sizes
-        for network in range(networks)
-    )
+    cells: list[Cell] = []
+    for depth, networks, steps, resolution in sizes:
+        case = {"hidden_layers": depth, "steps": steps, "resolution": resolution}
+        cells += grid({"task": "moons", **case}, network=range(networks))
+    return tuple(cells)
 
 
 def _solved_cells() -> tuple[Cell, ...]:
     """The setting for a training accuracy of 1, on networks and draws that no other sweep has."""
     setting = {"scale": 10.0, "offset": 15.0, "rest": 100, "rate": 0.05, "decay": 1e-5}
+    case = {"task": "moons", "steps": 200, **END, **setting}
     return tuple(
-        {
-            "task": "moons",
-            "hidden_layers": depth,
-            "network": network,
-            "steps": 200,
-            **END,
-            **setting,
-        }
+        cell
         for depth, networks in ((100, 10), (300, 3))
-        for network in confirmation_seeds(networks, FRESH)
+        for cell in grid(
+            {"hidden_layers": depth, **case}, network=confirmation_seeds(networks, FRESH)
+        )
     )
 
 
@@ -459,10 +449,6 @@ def _paying_cells() -> tuple[Cell, ...]:
     )
 
 
-def _spliced_cells() -> tuple[Cell, ...]:
-    return tuple({"network": network, "hidden_layers": 100, "steps": 50} for network in range(10))
-
-
 def _task_cells() -> tuple[Cell, ...]:
     """What it carries over to, and the same start in three layers."""
     cases: list[Cell] = [{"task": task} for task in ("circles", "spirals", "dose curve")]
@@ -471,10 +457,9 @@ def _task_cells() -> tuple[Cell, ...]:
         for name, rate in STEEP_RATES.items()
     ]
     cells = [
-        {**case, **END, "hidden_layers": depth, "network": network, "steps": 100}
+        cell
         for case in cases
-        for depth in (2, 100)
-        for network in range(10)
+        for cell in grid({**case, **END, "steps": 100}, hidden_layers=(2, 100), network=range(10))
     ]
     for task, depth, networks, steps in (
         ("digits", 2, 10, 150),
@@ -484,34 +469,9 @@ def _task_cells() -> tuple[Cell, ...]:
         ("MNIST-1D", 2, 5, 100),
         ("MNIST-1D", 12, 5, 100),
     ):
-        cells += [
-            {
-                "task": task,
-                "hidden_layers": depth,
-                "network": network,
-                "steps": steps,
-                **END,
-                **MANY,
-            }
-            for network in range(networks)
-        ]
+        case = {"task": task, "hidden_layers": depth, "steps": steps, **END, **MANY}
+        cells += grid(case, network=range(networks))
     return tuple(cells)
-
-
-def _digits_cells() -> tuple[Cell, ...]:
-    """The setting for a training accuracy of 1 on digits, on networks that no other sweep has."""
-    return tuple(
-        {
-            "task": "digits",
-            "hidden_layers": depth,
-            "network": network,
-            **DIGITS_SETTING,
-            **END,
-            **MANY,
-        }
-        for depth in (2, 300)
-        for network in confirmation_seeds(10, FRESH)
-    )
 
 
 def _null_cells() -> tuple[Cell, ...]:
@@ -524,31 +484,21 @@ def _null_cells() -> tuple[Cell, ...]:
 
 
 def _shallow_cells() -> tuple[Cell, ...]:
-    cells = [
-        {"task": task, "hidden_layers": 2, "network": network, "steps": 200}
-        for task in ("moons", "circles", "spirals", "dose curve", "digits", "MNIST-1D")
-        for network in range(5 if task == "MNIST-1D" else 10)
-    ]
-    # What digits are held against on the networks that judge them.
-    cells += [
-        {"task": "digits", "hidden_layers": 2, "network": network, "steps": 200}
-        for network in confirmation_seeds(10, FRESH)
-    ]
-    return tuple(cells)
-
-
-def _disturbed_cells() -> tuple[Cell, ...]:
-    changed = [{"disturbance": size} for size in (1e-8, 1e-4, 0.1, 1.0)]
-    return tuple(
-        {"task": "moons", "hidden_layers": 100, "network": network, "steps": 60, **END, **change}
-        for change in (*changed, {"precision": "float64"})
-        for network in range(10)
+    same = {"hidden_layers": 2, "steps": 200}
+    tasks = ("moons", "circles", "spirals", "dose curve", "digits")
+    return (
+        *grid(same, task=tasks, network=range(10)),
+        *grid(same, task=["MNIST-1D"], network=range(5)),
+        # What digits are held against on the networks that judge them.
+        *grid(same, task=["digits"], network=confirmation_seeds(10, FRESH)),
     )
 
 
-def _arithmetic_cells() -> tuple[Cell, ...]:
-    return tuple(
-        {"setting": name, "networks": [*range(10)], "steps": 60} for name in NOTEBOOK_SETTINGS
+def _disturbed_cells() -> tuple[Cell, ...]:
+    same: Cell = {"task": "moons", "hidden_layers": 100, "steps": 60, **END}
+    return (
+        *grid(same, disturbance=(1e-8, 1e-4, 0.1, 1.0), network=range(10)),
+        *grid(same, precision=["float64"], network=range(10)),
     )
 
 
@@ -558,11 +508,28 @@ SWEEPS = (
     Sweep("guided-controls", _control_cells(), guided_cell),
     Sweep("guided-rests", _resting_cells(), guided_cell),
     Sweep("guided-pays", _paying_cells(), guided_cell),
-    Sweep("guided-splices", _spliced_cells(), spliced_cell),
+    Sweep(
+        "guided-splices",
+        grid({"hidden_layers": 100, "steps": 50}, network=range(10)),
+        spliced_cell,
+    ),
     Sweep("guided-tasks", _task_cells(), guided_cell),
-    Sweep("guided-digits", _digits_cells(), guided_cell),
+    # The setting for a training accuracy of 1 on digits, on networks that no other sweep has.
+    Sweep(
+        "guided-digits",
+        grid(
+            {"task": "digits", **DIGITS_SETTING, **END, **MANY},
+            hidden_layers=(2, 300),
+            network=confirmation_seeds(10, FRESH),
+        ),
+        guided_cell,
+    ),
     Sweep("guided-null", _null_cells(), backprop_cell),
     Sweep("guided-shallow", _shallow_cells(), backprop_cell),
     Sweep("guided-disturbed", _disturbed_cells(), guided_cell),
-    Sweep("guided-arithmetic", _arithmetic_cells(), arithmetic_cell),
+    Sweep(
+        "guided-arithmetic",
+        grid({"networks": [0, 1, 2], "steps": 60}, setting=NOTEBOOK_SETTINGS),
+        arithmetic_cell,
+    ),
 )

@@ -19,7 +19,7 @@ from rai_utils.checks import one_of, whole_number
 from rai_utils.data import Dataset, moons_draw
 from rai_utils.diagnostics import logistic_regression
 from rai_utils.experiments.rai_questions_initialisation import backward_gains, gradients_of
-from rai_utils.experiments.sweep import Cell, Sweep, ends, finite
+from rai_utils.experiments.sweep import Cell, Sweep, ends, finite, grid
 from rai_utils.models import (
     Architecture,
     StackedMLP,
@@ -444,11 +444,6 @@ def relay_cell(
     return ends(history)
 
 
-def _network_cells() -> tuple[Cell, ...]:
-    shape = {"hidden_layers": 100, "width": 100, "rate": 0.1, "second_steps": 150}
-    return tuple({"network": network, **shape} for network in range(NETWORKS))
-
-
 # Sizes below which a gradient counts as 0; and in units of the sum of the sizes of its terms, where
 # 1 is the end: no gradient is greater.
 ABSOLUTE_THRESHOLDS = (1e-8, 1e-7, 1e-6, 1e-5)
@@ -461,10 +456,10 @@ INSIDE, OUTSIDE = (1.0, 1.4), (0.5, 4.0)
 JUDGED_UNITS = (0.5, 1.0, 1.4, 4.0)
 
 
-def _relay_cells(networks: int, first: int = 0, **changes: Any) -> list[Cell]:
+def _relay_cells(networks: int, first: int = 0, **changes: Any) -> tuple[Cell, ...]:
     """Return a cell for each of some networks, of the proposal's shape and step but for changes."""
     cell: Cell = {"hidden_layers": 100, "width": 100, "rates": [0.1], **changes}
-    return [{"network": network, **cell} for network in confirmation_seeds(networks, first)]
+    return grid(cell, network=confirmation_seeds(networks, first))
 
 
 def _in_units(width: int, units: Sequence[float]) -> list[float]:
@@ -521,40 +516,14 @@ def _balance_cells() -> tuple[Cell, ...]:
 
 
 def _residual_cells() -> tuple[Cell, ...]:
-    ways = [
-        (residual, threshold, is_centred, "float32")
-        for is_centred in (False, True)
-        for threshold in (0.0, *ABSOLUTE_THRESHOLDS)
-        for residual in (0.0, 1e-8, 1e-6)
-    ]
-    ways += [(residual, 0.0, False, "float64") for residual in (0.0, 1e-8)]
-    cells = [
-        cell
-        for residual, threshold, is_centred, precision in ways
-        for cell in _relay_cells(
-            NETWORKS,
-            hidden_layers=30,
-            residual=residual,
-            threshold=threshold,
-            is_centred=is_centred,
-            precision=precision,
-        )
-    ]
-    cells += [
-        cell
-        for is_centred in (False, True)
-        for threshold in RELATIVE_THRESHOLDS
-        for residual in (0.0, 1e-8, 1e-6)
-        for cell in _relay_cells(
-            NETWORKS,
-            hidden_layers=30,
-            residual=residual,
-            threshold=threshold,
-            is_relative=True,
-            is_centred=is_centred,
-        )
-    ]
-    return tuple(cells)
+    sizes, either = (0.0, 1e-8, 1e-6), (False, True)
+    absolute, relative = (0.0, *ABSOLUTE_THRESHOLDS), RELATIVE_THRESHOLDS
+    ways = (
+        *grid({"precision": "float32"}, is_centred=either, threshold=absolute, residual=sizes),
+        *grid({"precision": "float64", "is_centred": False, "threshold": 0.0}, residual=sizes[:2]),
+        *grid({"is_relative": True}, is_centred=either, threshold=relative, residual=sizes),
+    )
+    return tuple(cell for way in ways for cell in _relay_cells(NETWORKS, hidden_layers=30, **way))
 
 
 # What judges M4: starts of networks that no other sweep has. So many are the fewest, and one more,
@@ -595,7 +564,14 @@ def _partial_cells() -> tuple[Cell, ...]:
 
 
 SWEEPS = (
-    Sweep("mechanism-networks", _network_cells(), network_cell),
+    Sweep(
+        "mechanism-networks",
+        grid(
+            {"hidden_layers": 100, "width": 100, "rate": 0.1, "second_steps": 150},
+            network=range(NETWORKS),
+        ),
+        network_cell,
+    ),
     Sweep("mechanism-balance", _balance_cells(), relay_cell),
     Sweep("mechanism-window", _window_cells(), relay_cell),
     Sweep("mechanism-fresh-window", _fresh_window_cells(), relay_cell),

@@ -21,7 +21,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similar
 
 from rai_utils.checks import one_of, seeded
 from rai_utils.data import Dataset, moons_draw
-from rai_utils.experiments.sweep import Cell, Sweep, ends, finite
+from rai_utils.experiments.sweep import Cell, Sweep, ends, finite, grid
 from rai_utils.models import (
     Architecture,
     StackedMLP,
@@ -531,58 +531,38 @@ TARGET_RATIOS = (10.0, 100.0, 1000.0)
 LINEAR_METHODS = ("SGD", "momentum", "Nesterov")
 
 
+_SETTING: Cell = {"width": WIDTH, "steps": STEPS, "tuning_networks": 3, "networks": NETWORKS}
+
+
 def _depth_cells() -> tuple[Cell, ...]:
-    setting = {"width": WIDTH, "steps": STEPS, "tuning_networks": 3, "networks": NETWORKS}
-    return tuple(
-        {
-            "optimizer": name,
-            "objective": objective,
-            "hidden_layers": depth,
-            **setting,
-            "residual": 1e-6 if objective == "relaxed" and depth in (3, 30) else 0.0,
-        }
-        for depth, objective, methods in STAGES
-        for name in methods
-    )
+    cells: list[Cell] = []
+    for depth, objective, methods in STAGES:
+        residual = 1e-6 if objective == "relaxed" and depth in (3, 30) else 0.0
+        case = {"objective": objective, "hidden_layers": depth, "residual": residual}
+        cells += grid({**_SETTING, **case}, optimizer=methods)
+    return tuple(cells)
 
 
 def _apart_cells() -> tuple[Cell, ...]:
     """What tells the parts of Rprop's success apart, on the relaxed objective."""
+    same: Cell = {"objective": "relaxed", **_SETTING}
     # Adagrad on signs divides the rate by the root of the number of moves.
-    ways: list[tuple[str, int, Cell]] = [
-        ("Adagrad", depth, {"reads_signs": True}) for depth in (3, 10, 30, 100)
-    ]
-    ways += [
-        (name, depth, {"target_ratio": ratio})
-        for depth in (3, 10)
-        for name in LINEAR_METHODS
-        for ratio in TARGET_RATIOS
-    ]
-    setting = {"width": WIDTH, "steps": STEPS, "tuning_networks": 3, "networks": NETWORKS}
-    return tuple(
-        {"optimizer": name, "objective": "relaxed", "hidden_layers": depth, **setting, **change}
-        for name, depth, change in ways
-    )
-
-
-def _curvature_cells() -> tuple[Cell, ...]:
-    return tuple(
-        {
-            "objective": objective,
-            "hidden_layers": depth,
-            "width": 10,
-            "network": network,
-            "rate": 0.1,
-            "marks": MARKS,
-        }
-        for depth in (3, 10)
-        for objective in OBJECTIVES
-        for network in range(3)
-    )
+    signs = grid({"optimizer": "Adagrad", "reads_signs": True}, hidden_layers=(3, 10, 30, 100))
+    ratios = grid(hidden_layers=(3, 10), optimizer=LINEAR_METHODS, target_ratio=TARGET_RATIOS)
+    return tuple({**same, **cell} for cell in (*signs, *ratios))
 
 
 SWEEPS = (
     Sweep("optimizers-depths", _depth_cells(), depth_cell),
     Sweep("optimizers-apart", _apart_cells(), depth_cell),
-    Sweep("optimizers-curvature", _curvature_cells(), curvature_cell),
+    Sweep(
+        "optimizers-curvature",
+        grid(
+            {"width": 10, "rate": 0.1, "marks": MARKS},
+            hidden_layers=(3, 10),
+            objective=OBJECTIVES,
+            network=range(3),
+        ),
+        curvature_cell,
+    ),
 )

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from rai_utils.checks import number, one_of
 from rai_utils.data import Dataset, circles, moons, moons_draw, spirals
 from rai_utils.diagnostics import loss_gradients
-from rai_utils.experiments.sweep import Cell, Sweep, grid
+from rai_utils.experiments.sweep import Cell, Sweep, ends, finite, grid
 from rai_utils.models import (
     ACTIVATIONS,
     Architecture,
@@ -41,7 +41,6 @@ from rai_utils.relaxation import (
 )
 from rai_utils.training import (
     LARGEST_STEP,
-    Fit,
     History,
     Phase,
     Watch,
@@ -133,17 +132,13 @@ def handover_cell(
         relaxed_watch=Watch(evaluate_at=_tens(relaxed.steps)),
         backprop_watch=Watch(evaluate_at=_tens(backprop.steps)),
     )
-    first, second = fits.relaxed.history, fits.backprop.history
-    best = _lowest(second)
+    second = fits.backprop.history
     return {
-        "relaxed_train": _last(first.accuracy),
-        "relaxed_held_out": _last(first.held_out_accuracy),
-        "reached_at": _first_step(first.evaluated_at, first.accuracy[:, 0] >= 0.8),
-        "train": _plain(second.accuracy[best])[0],
-        "held_out": _plain(second.held_out_accuracy[best])[0],
-        "solved_at": _first_step(second.evaluated_at, second.accuracy[:, 0] == 1),
-        "relaxed_seconds_a_step": _median(fits.relaxed),
-        "backprop_seconds_a_step": _median(fits.backprop),
+        **_relaxed_scores(fits.relaxed.history),
+        **{name: values[0] for name, values in _at_lowest_loss(second).items()},
+        "solved_at": _first_step(second, 1.0),
+        "relaxed_seconds_a_step": float(np.median(fits.relaxed.step_seconds)),
+        "backprop_seconds_a_step": float(np.median(fits.backprop.step_seconds)),
     }
 
 
@@ -169,20 +164,12 @@ def smallest_step_cell(
     backprop = backprop_phase(hidden_layers, backprop_steps)
     result: dict[str, Any] = {"train": [], "held_out": [], "losses": []}
     for smallest_step in smallest_steps:
-        history = fit_backprop(
-            handed_over,
-            data,
-            replace(
-                backprop,
-                learning_rate=max(backprop.learning_rate, smallest_step),
-                smallest_step=smallest_step,
-            ),
-            watch=Watch(evaluate_at=_tens(backprop_steps)),
-        ).history
-        best = _lowest(history)
-        result["train"] += _plain(history.accuracy[best])
-        result["held_out"] += _plain(history.held_out_accuracy[best])
-        result["losses"].append(_plain(history.loss[:, 0].round(6)))
+        rate = max(backprop.learning_rate, smallest_step)
+        phase = replace(backprop, learning_rate=rate, smallest_step=smallest_step)
+        history = _second_phase(handed_over, data, phase)
+        for name, values in _at_lowest_loss(history).items():
+            result[name] += values
+        result["losses"].append(finite(history.loss[:, 0].round(6)))
     total = sum(part.abs().sum() for part in loss_gradients(handed_over, data))
     return result | {"gradient_sum": float(total)}
 
@@ -212,25 +199,15 @@ def fresh_handover_cell(
     first = fit_relaxed(
         start, data, relaxed, watch=Watch(evaluate_at=range(hidden_layers, relaxed.steps + 1, 10))
     )
-    history = first.history
-    result: dict[str, Any] = {
-        "relaxed_train": _last(history.accuracy),
-        "relaxed_held_out": _last(history.held_out_accuracy),
-        "reached_at": _first_step(history.evaluated_at, history.accuracy[:, 0] >= 0.8),
-    }
+    result = _relaxed_scores(first.history)
     result |= {name: [] for name in ("train", "held_out", "solved_at", "loss")}
     for first_step, smallest_step in second_phases:
-        history = fit_backprop(
-            first.model,
-            data,
-            Phase(backprop_steps, first_step, smallest_step=smallest_step),
-            watch=Watch(evaluate_at=_tens(backprop_steps)),
-        ).history
-        best = _lowest(history)
-        result["train"] += _plain(history.accuracy[best])
-        result["held_out"] += _plain(history.held_out_accuracy[best])
-        result["solved_at"].append(_first_step(history.evaluated_at, history.accuracy[:, 0] == 1))
-        result["loss"] += _plain(history.loss[-1])
+        phase = Phase(backprop_steps, first_step, smallest_step=smallest_step)
+        history = _second_phase(first.model, data, phase)
+        for name, values in _at_lowest_loss(history).items():
+            result[name] += values
+        result["solved_at"].append(_first_step(history, 1.0))
+        result["loss"] += finite(history.loss[-1])
     return result
 
 
@@ -254,17 +231,10 @@ def handover_parts_cell(
     relaxed = relaxed_phase(hidden_layers, "sigmoid")
     compile_rprop()
     handed_over = fit_relaxed(start, data, relaxed, watch=_end(relaxed.steps)).model
-    history = fit_backprop(
-        stack([handed_over] * len(parts)),
-        data,
-        backprop_phase(hidden_layers, backprop_steps),
-        watch=Watch(evaluate_at=_tens(backprop_steps)),
-        find=gradients_of([range(first, last + 1) for first, last in parts]),
-    ).history
-    losses = np.where(np.isfinite(history.loss), history.loss, np.inf)  # (evaluations, parts)
-    best = losses.argmin(0), np.arange(len(parts))
-    scores = {"train": history.accuracy, "held_out": history.held_out_accuracy}
-    return {name: _plain(values[best]) for name, values in scores.items()}
+    phase = backprop_phase(hidden_layers, backprop_steps)
+    find = gradients_of([range(first, last + 1) for first, last in parts])
+    history = _second_phase(stack([handed_over] * len(parts)), data, phase, find=find)
+    return _at_lowest_loss(history)
 
 
 def gradients_of(trained: Sequence[Collection[int]]) -> Callable[..., tuple[Tensor, ...]]:
@@ -429,11 +399,7 @@ def alternative_cell(
         smallest_step=SMALLEST_STEP,
     )
     fit = fit_backprop(start, data, replace(tuning.phase, steps=steps), watch=_end(steps))
-    return {
-        "learning_rate": tuning.phase.learning_rate,
-        "train": _plain(fit.history.accuracy[-1]),
-        "held_out": _plain(fit.history.held_out_accuracy[-1]),
-    }
+    return {"learning_rate": tuning.phase.learning_rate, **ends(fit.history)}
 
 
 def _batch_norm(
@@ -502,12 +468,12 @@ def start_cell(
         for seed in seeds:
             start = build_mlp(architecture, [seed], initialisation, gain)
             history = fit(start, moons_draw(seed), tuning.phase, watch=_end(steps)).history
-            held_out += _plain(history.held_out_accuracy[-1])
+            held_out += ends(history)["held_out"]
         result[f"{name}_held_out"] = held_out
         result[f"{name}_rate"] = tuning.phase.learning_rate
         result[f"{name}_at_limit"] = tuning.at_limit
         result[f"{name}_rates"] = [*tuning.learning_rates]
-        result[f"{name}_losses"] = _plain(tuning.losses)
+        result[f"{name}_losses"] = finite(tuning.losses)
     return result
 
 
@@ -545,8 +511,8 @@ def residual_cell(
         targets=Targets(plan, moved, data.x),
         watch=Watch(evaluate_at=_tens(steps)),
     ).history
-    accuracy = np.nan_to_num(history.accuracy)
-    return {"train": _plain(history.accuracy[-1]), "best": _plain(accuracy.max(0))}
+    best = np.nan_to_num(history.accuracy).max(0)
+    return {"train": ends(history)["train"], "best": finite(best)}
 
 
 @dataclass(frozen=True)
@@ -590,7 +556,7 @@ def schedule_cell(schedule: str, hidden_layers: int, width: int, seed: int) -> d
     data = moons()
     model = build_mlp(shape(hidden_layers, width, "sigmoid", data), [seed])
     compile_rprop()
-    targets, train, held_out = None, [], []
+    targets, scores = None, {"train": [], "held_out": []}
     for stretch in SCHEDULES[schedule]:
         layers = range(stretch.every, model.architecture.depth + 1, stretch.every)
         fit = fit_relaxed(
@@ -603,9 +569,9 @@ def schedule_cell(schedule: str, hidden_layers: int, width: int, seed: int) -> d
             watch=_end(stretch.steps),
         )
         model, targets = fit.model, fit.targets
-        train.append(_last(fit.history.accuracy))
-        held_out.append(_last(fit.history.held_out_accuracy))
-    return {"train": train, "held_out": held_out}
+        for name, values in ends(fit.history).items():
+            scores[name] += values
+    return scores
 
 
 def sequential_cell(hidden_layers: int, width: int, seed: int, steps: int) -> dict[str, Any]:
@@ -626,10 +592,9 @@ def sequential_cell(hidden_layers: int, width: int, seed: int, steps: int) -> di
     sequential = fit_backprop(
         relaxed.model, data, second, watch=_end(steps), find=sequential_gradients
     )
-    histories = [fit.history for fit in (relaxed, sequential)]
+    both = ends(relaxed.history), ends(sequential.history)
     return {
-        "train": [_last(history.accuracy) for history in histories],
-        "held_out": [_last(history.held_out_accuracy) for history in histories],
+        **{name: [one for each in both for one in each[name]] for name in both[0]},
         "deviation": sequential_deviation(relaxed.model, data),
     }
 
@@ -701,9 +666,30 @@ def sequential_deviation(model: StackedMLP, data: Dataset, hidden_weight: float 
     return float(difference.norm() / torch.cat([b.flatten() for b in expected]).norm())
 
 
-def _lowest(history: History) -> int:
-    """Position of the evaluation with the lowest training loss of the only seed."""
-    return int(np.where(np.isfinite(history.loss[:, 0]), history.loss[:, 0], np.inf).argmin())
+def _second_phase(model: StackedMLP, data: Dataset, phase: Phase, **options: Any) -> History:
+    """Backpropagation after a hand-over, looked at every ten steps."""
+    watch = Watch(evaluate_at=_tens(phase.steps))
+    return fit_backprop(model, data, phase, watch=watch, **options).history
+
+
+def _relaxed_scores(history: History) -> dict[str, Any]:
+    """What the cells of a hand-over say of its RAI steps, of one network."""
+    scores = {f"relaxed_{name}": values[0] for name, values in ends(history).items()}
+    return scores | {"reached_at": _first_step(history, 0.8)}
+
+
+def _at_lowest_loss(history: History) -> dict[str, list[float | None]]:
+    """Accuracies of each network at the evaluation where its training loss is lowest."""
+    losses = np.where(np.isfinite(history.loss), history.loss, np.inf)  # (evaluations, networks)
+    best = losses.argmin(0), np.arange(losses.shape[1])
+    scores = {"train": history.accuracy, "held_out": history.held_out_accuracy}
+    return {name: finite(values[best]) for name, values in scores.items()}
+
+
+def _first_step(history: History, accuracy: float) -> int | None:
+    """Evaluated step at which the only network first has this training accuracy, None if never."""
+    reached = history.accuracy[:, 0] >= accuracy
+    return int(history.evaluated_at[reached.argmax()]) if reached.any() else None
 
 
 def _tens(steps: int) -> range:
@@ -712,23 +698,6 @@ def _tens(steps: int) -> range:
 
 def _end(steps: int) -> Watch:
     return Watch(evaluate_at=(steps,))
-
-
-def _plain(values: np.ndarray) -> list[float | None]:
-    return [float(value) if np.isfinite(value) else None for value in values]
-
-
-def _last(values: np.ndarray) -> float | None:
-    """Return the last value of the only seed, None if there is none or it is not finite."""
-    return _plain(values[-1])[0] if len(values) else None
-
-
-def _first_step(steps: np.ndarray, reached: np.ndarray) -> int | None:
-    return int(steps[reached.argmax()]) if reached.any() else None
-
-
-def _median(fit: Fit) -> float:
-    return float(np.median(fit.step_seconds))
 
 
 # First of the networks and draws that confirm: on those before, the rules of this file were tried.
@@ -781,33 +750,27 @@ START_CELLS = grid(
     learning_rates=[[0.01, 0.03, 0.1, 0.3, 1.0]],
 )
 RESIDUAL_CELLS = tuple(
-    {
-        "residual": residual,
-        "optimizer": optimizer,
-        "learning_rate": rate,
-        "hidden_layers": depth,
-        "width": 100,
-        "seeds": [0, 1, 2],
-        "steps": depth + 120,
-    }
+    cell
     for optimizer, rate, depth in (
         ("rprop", 0.1, 100),
         ("rprop", 0.1, 30),
         ("adam", 0.01, 30),
         ("sgd", 0.1, 30),
     )
-    for residual in (0.0, 1e-8, 1e-6)
+    for cell in grid(
+        {"optimizer": optimizer, "learning_rate": rate, "hidden_layers": depth, "width": 100},
+        residual=(0.0, 1e-8, 1e-6),
+        seeds=[[0, 1, 2]],
+        steps=[depth + 120],
+    )
 )
 _SEVERAL, _ENDS = [1e-6, 1e-7, 1e-8, 1e-9, SMALLEST_STEP], [1e-6, SMALLEST_STEP]
 SMALLEST_STEP_CELLS = tuple(
     cell
     for depth, seeds, steps in ((1000, 1, _ENDS), (300, 10, _SEVERAL), (100, 3, _SEVERAL))
     for cell in grid(
-        hidden_layers=[depth],
-        width=[100],
+        {"hidden_layers": depth, "width": 100, "smallest_steps": steps, "backprop_steps": 400},
         seed=range(seeds),
-        smallest_steps=[steps],
-        backprop_steps=[400],
     )
 )
 
@@ -837,14 +800,12 @@ def _fresh_handover_cells() -> tuple[Cell, ...]:
 
 # Layers 1 and 2, and the relay from layer 4 to the output.
 PARTS_CELLS = tuple(
-    {
-        "hidden_layers": depth,
-        "seed": seed,
-        "parts": [[1, 2], [4, depth + 1]],
-        "backprop_steps": 300,
-    }
+    cell
     for depth, count in ((300, 10), (1000, 5))
-    for seed in confirmation_seeds(count, FRESH)
+    for cell in grid(
+        {"hidden_layers": depth, "parts": [[1, 2], [4, depth + 1]], "backprop_steps": 300},
+        seed=confirmation_seeds(count, FRESH),
+    )
 )
 _DEEP = {"hidden_layers": [100], "width": [100]}
 SWEEPS = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from rai_utils.checks import number, one_of, whole_number
 from rai_utils.data import Dataset, dose_response, moons, spirals
-from rai_utils.experiments.sweep import Cell, Sweep, finite
+from rai_utils.experiments.sweep import Cell, Sweep, finite, grid
 from rai_utils.models import (
     ACTIVATIONS,
     DEVELOPMENT,
@@ -620,34 +621,18 @@ def depth_cell(
 
 def _curve_cells() -> tuple[Cell, ...]:
     """Three doses at every width from 1 to 6, the dose curve at the last."""
-    return tuple(
-        {
-            "task": task,
-            "recipe": recipe,
-            "widths": widths,
-            "tuned_at": tuned_at,
-            "draws": draws,
-            "starts": starts,
-            "steps": 1000,
-        }
-        for task, recipes, widths, tuned_at, draws, starts in (
-            ("Three doses", RECIPES, [1, 2, 3, 4, 5, 6], 3, 1, 100),
-            ("Dose curve", RECIPES, [6], 6, 5, 20),
-        )
-        for recipe in recipes
+    widths = [*range(1, 7)]
+    cases: tuple[Cell, ...] = (
+        {"task": "Three doses", "widths": widths, "tuned_at": 3, "draws": 1, "starts": 100},
+        {"task": "Dose curve", "widths": widths[-1:], "tuned_at": 6, "draws": 5, "starts": 20},
     )
+    return tuple(cell for case in cases for cell in grid({**case, "steps": 1000}, recipe=RECIPES))
 
 
 def _output_cells() -> tuple[Cell, ...]:
+    same = {"networks": 8, "steps": 300}
     return tuple(
-        {
-            "task": task,
-            "hidden": hidden,
-            "output": output,
-            "loss": loss,
-            "networks": 8,
-            "steps": 300,
-        }
+        {"task": task, "hidden": hidden, "output": output, "loss": loss, **same}
         for task, pairings in PAIRINGS.items()
         for hidden in ("relu", "softmax")
         for output, loss in pairings
@@ -656,24 +641,19 @@ def _output_cells() -> tuple[Cell, ...]:
 
 def _depth_cells() -> tuple[Cell, ...]:
     """Every depth from both starts, and by gradient descent the controls."""
-    kinds = [
-        (optimizer, name, MIDDLE, depth, start)
+    same = {"width": MIDDLE, "draws": DEPTH_DRAWS, "networks": DEPTH_NETWORKS}
+
+    def cells(optimizer: str, names: Sequence[str], depth: int, start: str) -> tuple[Cell, ...]:
+        own = {"optimizer": optimizer, "steps": OPTIMIZERS[optimizer][0]}
+        return grid({**same, **own, "depth": depth, "start": start}, activation=names)
+
+    trained = (
+        cells(optimizer, names, depth, start)
         for start in ("usual", "tuned")
         for depth in DEPTHS
         for optimizer, names in TRAINED.items()
-        for name in names
-    ]
-    kinds += [("sgd", name, MIDDLE, 4, "usual") for name in CONTROLS]
-    names = ("optimizer", "activation", "width", "depth", "start")
-    return tuple(
-        {
-            **dict(zip(names, kind, strict=True)),
-            "draws": DEPTH_DRAWS,
-            "networks": DEPTH_NETWORKS,
-            "steps": OPTIMIZERS[kind[0]][0],
-        }
-        for kind in kinds
     )
+    return (*chain(*trained), *cells("sgd", CONTROLS, 4, "usual"))
 
 
 SWEEPS = (

@@ -37,10 +37,13 @@ Record = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def grid(**choices: Iterable[Any]) -> tuple[Cell, ...]:
-    """Return a cell for every combination of the choices; the last name changes fastest."""
-    names = choices.keys()
-    return tuple(dict(zip(names, each, strict=True)) for each in product(*choices.values()))
+def grid(same: Cell | None = None, /, **choices: Iterable[Any]) -> tuple[Cell, ...]:
+    """Return a cell for every combination of the choices; the last name changes fastest.
+
+    Each has the arguments of ``same`` too.
+    """
+    each = product(*choices.values())
+    return tuple({**(same or {}), **dict(zip(choices, chosen, strict=True))} for chosen in each)
 
 
 def finite(values: Any, digits: int | None = None) -> Any:

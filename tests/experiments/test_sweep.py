@@ -18,7 +18,7 @@ from sweep_work import squares
 from rai_utils.data import moons
 from rai_utils.experiments import study, sweep
 from rai_utils.experiments.study import SWEEPS
-from rai_utils.experiments.sweep import Sweep, adopt, ends, finite, read, run
+from rai_utils.experiments.sweep import Sweep, adopt, ends, finite, grid, read, run
 from rai_utils.models import Architecture, build_mlp
 from rai_utils.publishing.claims import root
 from rai_utils.publishing.pipeline import ROOT
@@ -335,3 +335,9 @@ def test_the_ends_of_a_fit_are_none_where_it_failed():
     assert found["held_out"] == history.held_out_accuracy[-1].tolist()
     nothing = replace(history, accuracy=history.accuracy[:0])
     assert ends(nothing)["train"] == [None, None]
+
+
+def test_a_grid_is_every_combination_with_what_all_share():
+    cells = grid({"steps": 3}, depth=(2, 5), network=range(2))
+    assert [(each["depth"], each["network"]) for each in cells] == [(2, 0), (2, 1), (5, 0), (5, 1)]
+    assert all(each.keys() == {"steps", "depth", "network"} for each in cells)
