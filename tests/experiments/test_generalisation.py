@@ -15,7 +15,6 @@ from rai_utils.experiments.rai_questions_generalisation.generalisation import (
     REFERENCES,
     STARTS,
     SWEEPS,
-    Networks,
     Trial,
     compare,
     compare_reference,
@@ -28,7 +27,7 @@ from rai_utils.experiments.rai_questions_generalisation.generalisation import (
 from rai_utils.models import Architecture, build_mlp
 from rai_utils.training import Phase, fit_backprop, fit_relaxed
 
-SMALL = Networks(2, 4, 12, (0.03, 0.01), (0.0, 0.1), seed=3)
+SMALL = (2, 4, 12, (0.03, 0.01), (0.0, 0.1), 3)
 
 
 @pytest.mark.parametrize("name", ["iris", "noisy_moons", "friedman1"])
@@ -62,7 +61,7 @@ def test_a_trial_scores_what_separate_fits_score(method, start, monkeypatch):
     drawn = benchmark("friedman1", 1, 60)
     split = Split(*(part.to("cpu", torch.float64) for part in (drawn.validation, drawn.test)))
     data = split.validation
-    trial = try_method(split, method, start, SMALL)
+    trial = try_method(split, method, start, *SMALL)
     architecture = Architecture((10, 4, 4, 1), "tanh", "identity")
     for position, setting in enumerate(trial.settings):
         phase = Phase(12, setting["learning_rate"], "adam", setting["weight_decay"])
@@ -111,9 +110,8 @@ def test_references_are_scikit_learns_with_the_penalty_that_validation_chose():
 def test_a_cell_holds_one_result_a_split():
     arguments = {"width": 3, "steps": 4, "learning_rates": [0.03], "weight_decays": [0.0, 0.1]}
     result = compare("iris", 60, [0, 1], "RAI", "Xavier", 2, **arguments)
-    first = try_method(
-        benchmark("iris", 1, 60), "RAI", "Xavier", Networks(2, 3, 4, (0.03,), (0.0, 0.1), seed=1)
-    )
+    networks = (2, 3, 4, (0.03,), (0.0, 0.1), 1)
+    first = try_method(benchmark("iris", 1, 60), "RAI", "Xavier", *networks)
     assert result["test"][1] == first.test[first.chosen]
     assert result == compare("iris", 60, [0, 1], "RAI", "Xavier", 2, **arguments)
     assert len(compare_reference("iris", 60, [0, 1], "linear model")["test"]) == 2
@@ -154,10 +152,10 @@ def test_the_sweeps_give_both_methods_every_problem_start_and_setting():
     ("call", "message"),
     [
         (
-            lambda: try_method(benchmark("iris", 0), "ADMM", "Xavier", SMALL),
+            lambda: try_method(benchmark("iris", 0), "ADMM", "Xavier", *SMALL),
             "method must be .* 'ADMM'",
         ),
-        (lambda: try_method(benchmark("iris", 0), "RAI", "He", SMALL), "start must be .* 'He'"),
+        (lambda: try_method(benchmark("iris", 0), "RAI", "He", *SMALL), "start must be .* 'He'"),
         (lambda: try_reference(benchmark("iris", 0), "SVM"), "reference must be .* 'SVM'"),
     ],
 )

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor
 
 from rai_utils.checks import one_of
-from rai_utils.data import Dataset, Task
+from rai_utils.data import Task
 from rai_utils.experiments.rai_questions_generalisation.benchmarks import (
     BENCHMARKS,
     Split,
@@ -43,15 +43,14 @@ OUTPUT_ACTIVATIONS: dict[Task, str] = {
 NOTHING = Watch(evaluate_at=())
 
 
-def r_squared(mean_squared_error: NDArray[np.float64], y: Tensor) -> NDArray[np.float64]:
-    """R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)²: 1 is perfect, 0 as good as the mean of these labels."""
-    return 1 - mean_squared_error / y.double().var(correction=0).item()
-
-
 def score(model: StackedMLP, x: Tensor, y: Tensor, task: Task) -> NDArray[np.float64]:
-    """Accuracy, or R² for regression, of the plain forward pass, (seeds,); NaN where not finite."""
+    """Accuracy of the plain forward pass, (seeds,); NaN where it is not finite.
+
+    For regression R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)²: 1 is perfect, 0 as good as the mean of these
+    labels.
+    """
     loss, accuracy = evaluate(model, x, y, task)
-    return r_squared(loss, y) if task == "regression" else accuracy
+    return 1 - loss / y.double().var(correction=0).item() if task == "regression" else accuracy
 
 
 @dataclass(frozen=True)
@@ -79,62 +78,44 @@ class Trial:
         return int(np.lexsort((self.validation_loss, -scores))[0])
 
 
-@dataclass(frozen=True)
-class Networks:
-    """The networks of a trial and what they are given.
-
-    Attributes:
-        hidden_layers: how many, at least 1.
-        width: of each.
-        steps: updates of each setting, at least 1.
-        learning_rates: rates to try with Adam.
-        weight_decays: penalties to try with each rate.
-        seed: of the one draw of weights that all settings start from.
-    """
-
-    hidden_layers: int
-    width: int
-    steps: int
-    learning_rates: tuple[float, ...]
-    weight_decays: tuple[float, ...]
-    seed: int
-
-    @property
-    def grid(self) -> tuple[tuple[float, float], ...]:
-        """Every learning rate with every weight decay."""
-        return tuple(product(self.learning_rates, self.weight_decays))
-
-    def start(self, data: Dataset, initialisation: str) -> StackedMLP:
-        """Draw one network and repeat it for every setting."""
-        hidden = (self.width,) * self.hidden_layers
-        architecture = Architecture(
-            (data.x.shape[1], *hidden, data.outputs), "tanh", OUTPUT_ACTIVATIONS[data.task]
-        )
-        return stack([build_mlp(architecture, [self.seed], initialisation)] * len(self.grid))
-
-    def phase(self) -> Phase:
-        """Return the steps of Adam, each network with its own setting."""
-        rates, decays = zip(*self.grid, strict=True)
-        return Phase(self.steps, rates, "adam", decays)
-
-
 METHODS: dict[str, Callable[..., Fit]] = {"backprop": fit_backprop, "RAI": fit_relaxed}
 # The default of torch, and the one that Glorot & Bengio (2010) derived for tanh.
 STARTS = {"default": "torch_default", "Xavier": "xavier"}
 
 
-def try_method(split: Split, method: str, start: str, networks: Networks) -> Trial:
-    """Train one network for each setting of the grid, and score all of them.
+def try_method(
+    split: Split,
+    method: str,
+    start: str,
+    hidden_layers: int,
+    width: int,
+    steps: int,
+    learning_rates: Sequence[float],
+    weight_decays: Sequence[float],
+    seed: int,
+) -> Trial:
+    """Train one network by Adam for each setting of a grid, and score all of them.
 
-    ``method`` is a key of ``METHODS`` and ``start`` one of ``STARTS``.
+    Args:
+        split: of a problem.
+        method: a key of ``METHODS``.
+        start: a key of ``STARTS``.
+        hidden_layers, width: shape, of tanh.
+        steps: updates of each setting, at least 1.
+        learning_rates, weight_decays: the grid: every rate with every decay.
+        seed: of the one draw of weights that all settings start from.
     """
     fit = METHODS[one_of(method, METHODS, "method")]
-    data = split.validation
     initialisation = STARTS[one_of(start, STARTS, "start")]
-    first, phase = networks.start(data, initialisation), networks.phase()
-    model = fit(first, data, phase, watch=NOTHING, device="cpu").model
+    data, grid = split.validation, [*product(learning_rates, weight_decays)]
+    widths = (data.x.shape[1], *[width] * hidden_layers, data.outputs)
+    architecture = Architecture(widths, "tanh", OUTPUT_ACTIVATIONS[data.task])
+    drawn = build_mlp(architecture, [seed], initialisation)
+    rates, decays = zip(*grid, strict=True)
+    phase = Phase(steps, rates, "adam", decays)
+    model = fit(stack([drawn] * len(grid)), data, phase, watch=NOTHING, device="cpu").model
     return Trial(
-        tuple({"learning_rate": rate, "weight_decay": decay} for rate, decay in networks.grid),
+        tuple({"learning_rate": rate, "weight_decay": decay} for rate, decay in grid),
         score(model, data.x, data.y, data.task),
         score(model, data.held_out_x, data.held_out_y, data.task),
         evaluate(model, data.held_out_x, data.held_out_y, data.task)[0],
@@ -218,17 +199,18 @@ def compare(
     learning_rates: Sequence[float],
     weight_decays: Sequence[float],
 ) -> dict[str, Any]:
-    """One cell of the comparison, see ``summary``: a method on splits 0 … splits − 1 of a problem.
+    """One cell of the comparison, see ``summary``: a method on splits of a problem.
 
-    Split k starts from weights of seed k; the arguments are those of ``benchmark``, ``try_method``
-    and ``Networks``.
+    Split k starts from weights of seed k; the arguments are those of ``benchmark`` and
+    ``try_method``.
     """
-    rates, decays = tuple(learning_rates), tuple(weight_decays)
-    trials = []
-    for split in splits:
-        networks = Networks(hidden_layers, width, steps, rates, decays, seed=split)
-        trials.append(try_method(benchmark(problem, split, examples), method, start, networks))
-    return summary(trials)
+    networks = (hidden_layers, width, steps, learning_rates, weight_decays)
+    return summary(
+        [
+            try_method(benchmark(problem, split, examples), method, start, *networks, seed=split)
+            for split in splits
+        ]
+    )
 
 
 def compare_reference(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -205,12 +206,8 @@ def fit_with_multipliers(
                 u + r.detach() for u, r in zip(multipliers or [0.0] * len(owed), owed, strict=True)
             ]
         objective = with_multipliers(multipliers) if multipliers else relaxed_loss
-        own: dict[str, Any] = {
-            "hidden_weight": hidden_weight,
-            "targets": targets,
-            "objective": objective,
-        }
-        fit = _fit(model, dataset, part, **own)
+        options: dict[str, Any] = {"hidden_weight": hidden_weight, "targets": targets}
+        fit = _fit(model, dataset, part, objective=objective, **options)
         model, targets = fit.model, fit.targets
     return model, fit.relaxed_targets, multipliers
 
@@ -331,12 +328,8 @@ REGULARISERS: dict[str, Regulariser] = {
 }
 
 PROBLEMS: dict[str, Callable[..., Dataset]] = {
-    "noisy moons": lambda draw, held_out, part: moons(
-        100, 0.3, draw, held_out, 1_000_000 * part + draw
-    ),
-    "noisy XOR": lambda draw, held_out, part: exclusive_or(
-        100, 0.5, draw, held_out, 1_000_000 * part + draw
-    ),
+    "noisy moons": partial(moons, 100, 0.3),
+    "noisy XOR": partial(exclusive_or, 100, 0.5),
 }
 
 
@@ -369,8 +362,8 @@ def measure(
     architecture = Architecture((2, *(width,) * hidden_layers, 1), "relu")
     rows = []
     for draw in confirmation_seeds(draws):
-        data = PROBLEMS[problem](draw, 500, 1)
-        test = PROBLEMS[problem](draw, 2000, 2)
+        data = PROBLEMS[problem](draw, 500, 1_000_000 + draw)
+        test = PROBLEMS[problem](draw, 2000, 2_000_000 + draw)
         start = build_mlp(architecture, confirmation_seeds(seeds))
         phase = Phase(steps, learning_rate, "adam")
         model = REGULARISERS[regulariser].train(start, data, phase, strength)
