@@ -160,20 +160,17 @@ def fresh_targets(
     return BatchTargets(values, states, torch.zeros(len(x), dtype=torch.int32))
 
 
-def table_bytes(
-    architecture: Architecture, examples: int, states: int = 2, bytes_of_number: int = 4
-) -> int:
-    """Bytes of a table for one network whose layers are all relaxed.
+def table_bytes(architecture: Architecture, examples: int, states: int = 2) -> int:
+    """Bytes of a table for one network whose layers are all relaxed, in float32.
 
-        bytes = b n Σ_{t=1}^{T} l_t (1 + s)
+        bytes = 4 n Σ_{t=1}^{T} l_t (1 + s)
 
-    with n ``examples``, s optimiser ``states`` for each target (2 for Adam and Rprop, 0 for
-    gradient descent) and b ``bytes_of_number``. The counter of each row, 4 bytes an example
-    whatever the network, is left out.
+    with n ``examples`` and s optimiser ``states`` for each target (2 for Adam and Rprop, 0 for
+    gradient descent). The counter of each row, 4 bytes an example whatever the network, is left
+    out.
     """
     examples, states = whole_number(examples, "examples", 1), whole_number(states, "states")
-    bytes_of_number = whole_number(bytes_of_number, "bytes_of_number", 1)
-    return bytes_of_number * examples * sum(architecture.widths[1:]) * (1 + states)
+    return 4 * examples * sum(architecture.widths[1:]) * (1 + states)
 
 
 # --- work -------------------------------------------------------------------------------------
@@ -282,36 +279,27 @@ class BatchFit:
     snapshots: tuple[StackedMLP, ...]
 
 
-@dataclass
+# Multiplications of a step, and what makes it.
+_Update = tuple[int, Callable[[], None]]
+
+
 class _Learner:
     """Networks being trained, with an optimiser state and a learning rate for each of them."""
 
-    model: StackedMLP
-    loss: OutputLoss
-    rule: UpdateRule
-    rates: Tensor
-    states: list[tuple[Tensor, ...]]
-    updates: int = 0
+    def __init__(
+        self, model: StackedMLP, dataset: Dataset, rates: Sequence[float], optimizer: str
+    ) -> None:
+        self.model, self.updates = model.select(range(model.seeds)), 0
+        self.loss, self.rule = loss_for(dataset.task), update_rule(optimizer)
+        self.rates = _spread(_rates(model, rates, "weights", optimizer))
+        self.leaves = [*self.model.weights, *self.model.biases]
+        self.states = [self.rule.start(self.rates.expand_as(leaf)) for leaf in self.leaves]
 
     @torch.no_grad()
     def advance(self, gradients: Sequence[Tensor]) -> None:
         self.updates += 1
-        for leaf, gradient, state in zip(_leaves(self.model), gradients, self.states, strict=True):
+        for leaf, gradient, state in zip(self.leaves, gradients, self.states, strict=True):
             self.rule.step(leaf, gradient, state, self.rates, self.updates)
-
-
-def _leaves(model: StackedMLP) -> list[Tensor]:
-    return [*model.weights, *model.biases]
-
-
-def _learner(
-    model: StackedMLP, dataset: Dataset, rates: Sequence[float], optimizer: str
-) -> _Learner:
-    copy = model.select(range(model.seeds))
-    rule = update_rule(optimizer)
-    spread = _spread(_rates(model, rates, "weights", optimizer))
-    states = [rule.start(spread.expand_as(leaf)) for leaf in _leaves(copy)]
-    return _Learner(copy, loss_for(dataset.task), rule, spread, states)
 
 
 def _rates(model: StackedMLP, rates: Sequence[float], name: str, optimizer: str) -> Tensor:
@@ -335,13 +323,13 @@ def fit_backprop_batches(
     optimizer: str = "adam",
 ) -> BatchFit:
     """Train by backpropagation on mini-batches; ``optimizer`` is a key of ``UPDATE_RULES``."""
-    learner = _learner(model, dataset, weight_rates, optimizer)
+    learner = _Learner(model, dataset, weight_rates, optimizer)
     architecture, work = model.architecture, work_of(model.architecture)
 
     def prepare(rows: Tensor, x: Tensor, y: Tensor, _: int) -> _Update:
         loss = output_loss(learner.model(x), y, architecture.output_activation, learner.loss)
-        trained = _leaves(learner.model)
-        return _Update(work.both * len(rows), loss.sum(), trained, learner.advance)
+        gradients = torch.autograd.grad(loss.sum(), learner.leaves)
+        return work.both * len(rows), partial(learner.advance, gradients)
 
     return _run(learner, dataset, budget, prepare)
 
@@ -369,10 +357,9 @@ def fit_table(
     """
     if renew_every is not None:
         renew_every = whole_number(renew_every, "renew_every", 1)
-    learner = _learner(model, dataset, weight_rates, optimizer)
+    learner = _Learner(model, dataset, weight_rates, optimizer)
     rates = _rates(model, target_rates, "targets", optimizer)
     plan, work = relaxation_plan(model.architecture), work_of(model.architecture)
-    joint_update = _joint_updates(learner, plan, rates)
     table = TargetTable(plan, dataset.x.to(rates.dtype), model.seeds, optimizer)
     renewed = 0
 
@@ -384,7 +371,13 @@ def fit_table(
         filled = int((table.updates[rows] < 0).sum())
         batch = table.take(rows, x, learner.model, rates)
         done = work.both * len(rows) + work.forward * filled
-        return joint_update(done, batch, x, y, lambda: table.put(rows, batch))
+        advance = _joint_update(learner, plan, rates, batch, x, y)
+
+        def update() -> None:
+            advance()
+            table.put(rows, batch)
+
+        return done, update
 
     return _run(learner, dataset, budget, prepare)
 
@@ -404,28 +397,14 @@ def fresh_gradients(
     rates of ``fit_fresh``, whose arguments the others are.
     """
     inner_steps = whole_number(inner_steps, "inner_steps", 1)
-    plan = relaxation_plan(model.architecture)
-    total = _fresh_total(model, x, y, rates, plan, inner_steps, loss)
-    return torch.autograd.grad(total, _leaves(model))
-
-
-def _fresh_total(
-    model: StackedMLP,
-    x: Tensor,
-    y: Tensor,
-    rates: Tensor,
-    plan: RelaxationPlan,
-    inner_steps: int,
-    loss: OutputLoss,
-) -> Tensor:
-    """Relaxed loss, summed over networks, after fresh targets have moved with weights fixed."""
-    rule = update_rule("sgd")
+    plan, rule = relaxation_plan(model.architecture), update_rule("sgd")
     batch = fresh_targets(model, x, plan, rule, rates)
     for _ in range(inner_steps):
         values = _trainable(batch)
         total = _relaxed_total(plan, model, values, x, y, loss)
         _advance_targets(batch, torch.autograd.grad(total, values), rule, rates * len(x))
-    return _relaxed_total(plan, model, batch.values, x, y, loss)
+    total = _relaxed_total(plan, model, batch.values, x, y, loss)
+    return torch.autograd.grad(total, [*model.weights, *model.biases])
 
 
 def fit_fresh(
@@ -451,16 +430,16 @@ def fit_fresh(
         inner_steps: K, at least 1.
         optimizer: a key of ``UPDATE_RULES``, for the weights.
     """
-    learner = _learner(model, dataset, weight_rates, optimizer)
+    learner = _Learner(model, dataset, weight_rates, optimizer)
     rates = _rates(model, target_rates, "targets", "sgd")
     work = work_of(model.architecture)
     inner_steps = whole_number(inner_steps, "inner_steps", 1)
-    plan = relaxation_plan(model.architecture)
+    options: dict[str, Any] = {"inner_steps": inner_steps, "loss": learner.loss}
 
     def prepare(rows: Tensor, x: Tensor, y: Tensor, _: int) -> _Update:
-        args = learner.model, x, y, rates, plan, inner_steps, learner.loss
+        gradients = fresh_gradients(learner.model, x, y, rates, **options)
         done = (work.forward + inner_steps * work.targets + work.weights) * len(rows)
-        return _Update(done, _fresh_total(*args), _leaves(learner.model), learner.advance)
+        return done, partial(learner.advance, gradients)
 
     return _run(learner, dataset, budget, prepare)
 
@@ -479,21 +458,20 @@ def fit_shared(
     Everything but that is as in ``fit_table``. The targets that were made for one example are
     trained on whatever example stands in its place in the next batch.
     """
-    learner = _learner(model, dataset, weight_rates, optimizer)
+    learner = _Learner(model, dataset, weight_rates, optimizer)
     rates, rule = _rates(model, target_rates, "targets", optimizer), learner.rule
     plan, work = relaxation_plan(model.architecture), work_of(model.architecture)
-    joint_update = _joint_updates(learner, plan, rates)
     batch: BatchTargets | None = None
 
     def prepare(rows: Tensor, x: Tensor, y: Tensor, _: int) -> _Update:
         nonlocal batch
         if len(rows) < budget.batch:  # the last examples of a pass are too few for the tensor
-            return _Update(0, torch.zeros(()), [], lambda _: None)
+            return 0, lambda: None
         done = work.both * len(rows)
         if batch is None:
             batch = fresh_targets(learner.model, x, plan, rule, rates)
             done += work.forward * len(rows)
-        return joint_update(done, batch, x, y)
+        return done, _joint_update(learner, plan, rates, batch, x, y)
 
     return _run(learner, dataset, budget, prepare)
 
@@ -511,47 +489,24 @@ def _relaxed_total(
     return relaxed_loss(*circuit, x, y, loss=loss).total.sum()
 
 
-@dataclass(frozen=True)
-class _Update:
-    """One step of the weights and, with targets, of theirs.
+def _joint_update(
+    learner: _Learner,
+    plan: RelaxationPlan,
+    rates: Tensor,
+    batch: BatchTargets,
+    x: Tensor,
+    y: Tensor,
+) -> Callable[[], None]:
+    """Return what makes one step of the weights and of a batch's targets, by its relaxed loss."""
+    values, count = _trainable(batch), len(learner.leaves)
+    total = _relaxed_total(plan, learner.model, values, x, y, learner.loss)
+    gradients = torch.autograd.grad(total, [*learner.leaves, *values])
 
-    Attributes:
-        work: multiplications that it takes.
-        total: loss of its batch, summed over networks.
-        trained: what the loss is differentiated by; none: there is nothing to do.
-        apply: the gradients -> None; moves what is trained.
-    """
+    def update() -> None:
+        learner.advance(gradients[:count])
+        _advance_targets(batch, gradients[count:], learner.rule, rates)
 
-    work: int
-    total: Tensor
-    trained: Sequence[Tensor]
-    apply: Callable[[Sequence[Tensor]], None]
-
-
-def _joint_updates(
-    learner: _Learner, plan: RelaxationPlan, rates: Tensor
-) -> Callable[..., _Update]:
-    """Return a function: work, a batch's targets, x, y, what follows -> one step of both."""
-    leaves = _leaves(learner.model)
-
-    def prepare(
-        work: int,
-        batch: BatchTargets,
-        x: Tensor,
-        y: Tensor,
-        follow: Callable[[], None] = lambda: None,
-    ) -> _Update:
-        values = _trainable(batch)
-        total = _relaxed_total(plan, learner.model, values, x, y, learner.loss)
-
-        def apply(gradients: Sequence[Tensor]) -> None:
-            learner.advance(gradients[: len(leaves)])
-            _advance_targets(batch, gradients[len(leaves) :], learner.rule, rates)
-            follow()
-
-        return _Update(work, total, [*leaves, *values], apply)
-
-    return prepare
+    return update
 
 
 def _trainable(batch: BatchTargets) -> list[Tensor]:
@@ -585,16 +540,11 @@ def _run(
     snapshots: list[StackedMLP] = []
     done, seen, due = 0, 0, 0.0
 
-    def find_loss(rows: Tensor) -> _Update:
+    def find_update(rows: Tensor) -> _Update:
         return prepare(rows, data.x[rows], data.y[rows], seen // examples)
 
-    def find_gradients(update: _Update) -> Callable[[], None]:
-        if not update.trained:
-            return lambda: None
-        return partial(update.apply, torch.autograd.grad(update.total, update.trained))
-
     rows = batches(examples, budget.batch, budget.order_seed)
-    for step in steps(find_loss, find_gradients, lambda apply: apply(), rows):
+    for step in steps(find_update, lambda update: update[1], lambda advance: advance(), rows):
         spent = done / unit
         if spent >= due:
             snapshots.append(learner.model.select(range(learner.model.seeds)))
@@ -604,7 +554,7 @@ def _run(
             if spent >= budget.work:
                 break
             due = min(interval * (spent // interval + 1), budget.work)
-        done += step.loss.work
+        done += step.loss[0]
         seen += len(step.rows)
     history = BatchHistory(*(np.array(column) for column in zip(*records, strict=True)))
     return BatchFit(snapshots[-1], history, tuple(snapshots))
@@ -860,11 +810,11 @@ def durations(rounds: int, work: float, batch: int, rows: list[int]) -> dict[str
     }
 
 
-def filled_table(examples: int, seed: int = 0) -> tuple[TargetTable, StackedMLP]:
+def filled_table(examples: int) -> tuple[TargetTable, StackedMLP]:
     """A table of random examples, every row filled, and the network that filled it."""
-    examples, generator = whole_number(examples, "examples", 1), seeded(seed)
-    x = torch.randn(examples, ARCHITECTURE.widths[0], generator=generator)
-    model = build_mlp(ARCHITECTURE, [seed])
+    examples = whole_number(examples, "examples", 1)
+    x = torch.randn(examples, ARCHITECTURE.widths[0], generator=seeded(0))
+    model = build_mlp(ARCHITECTURE, [0])
     table = TargetTable(relaxation_plan(ARCHITECTURE), x, 1)
     rates = torch.tensor([0.1])
     for rows in torch.arange(examples).split(10_000):
