@@ -20,14 +20,13 @@ def stacked(activation="tanh", seeds=range(3), dtype=torch.float64, depth=2):
     return build_mlp(shape, seeds, "xavier", dtype=dtype)
 
 
-def sgd(module, rate, steps, order=None, data=DATA):
+def sgd(module, rate, steps, data=DATA):
     """Train one network with torch's own optimiser; return its losses and the way it went."""
     optimiser = torch.optim.SGD(module.parameters(), lr=rate)
     x, y = data.x.double(), data.y.double()
     losses, path = [], 0.0
     for step in range(steps + 1):
-        rows = slice(None) if order is None else order[step]
-        loss = nn.functional.binary_cross_entropy_with_logits(module(x[rows])[:, 0], y[rows])
+        loss = nn.functional.binary_cross_entropy_with_logits(module(x)[:, 0], y)
         losses.append(loss.item())
         if step < steps:
             optimiser.zero_grad()
@@ -57,14 +56,6 @@ def test_each_network_descends_as_torch_does_with_its_own_rate():
     for before, now in zip(start, model.parameters(), strict=True):
         assert torch.equal(before, now)
     assert run.slopes is None and np.isinf(run.reached_at).all()
-
-
-def test_batches_take_every_example_once_a_pass():
-    order = torch.randperm(40, generator=torch.Generator().manual_seed(5)).split(8)
-    model = stacked(seeds=[0])
-    losses, _ = sgd(model.as_module(0), 0.3, 4, order)
-    run = descend(model, DATA, [0.3], 4, batch=8, order_seed=5)
-    np.testing.assert_allclose(run.loss[:, 0], losses, rtol=1e-10)
 
 
 def test_a_trained_slope_is_torchs_prelu():
@@ -135,10 +126,6 @@ def test_each_network_descends_on_its_own_draw_and_along_its_own_bend():
             np.testing.assert_allclose(run.loss[:, place], losses, rtol=1e-10)
     one = descend(model, drawn[0], RATES, 10, bend=bend)
     assert one.loss[0, 0] == pytest.approx(run.loss[0, 0])
-    batched = descend(model, drawn, RATES, 3, batch=8, order_seed=5)
-    order = torch.randperm(40, generator=torch.Generator().manual_seed(5)).split(8)
-    losses, _ = sgd(model.as_module(1), RATES[1], 3, order, drawn[1])
-    np.testing.assert_allclose(batched.loss[:, 1], losses, rtol=1e-10)
 
 
 def test_arrays_and_ranges_are_sequences_too():
@@ -171,15 +158,12 @@ def test_what_does_not_fit_is_refused():
         ({"learning_rates": (0.1, 0.1, np.inf)}, "learning rate must be finite, got inf"),
         ({"steps": 1.5}, "steps must be a whole number, got 1.5"),
         ({"goal": np.nan}, "goal must be finite, got nan"),
-        ({"batch": 2.5}, "batch must be a whole number, got 2.5"),
-        ({"order_seed": 2**32}, "order_seed must lie in 0"),
         ({"snapshot_at": (2,)}, "snapshot_at must lie in 0 … 1, got 2"),
         ({"snapshot_at": (0.5,)}, "snapshot_at must be a whole number, got 0.5"),
         ({"initial_slope": np.inf}, "initial slope must be finite"),
         ({"learning_rates": (0.1, 0.1, 0.0)}, "above 0"),
         ({"steps": 0}, "steps"),
         ({"goal": 0.0}, "goal"),
-        ({"batch": 41}, "batch"),
         ({"initial_slope": 0.1}, "leaky_relu"),
         ({"dataset": three_clusters()}, "3 output units"),
     ):

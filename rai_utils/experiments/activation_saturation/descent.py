@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from rai_utils.checks import number, numbers, one_each, whole_number, whole_numb
 from rai_utils.data import Dataset
 from rai_utils.models import Architecture, StackedMLP, affine, forward, stack
 from rai_utils.relaxation import output_loss
-from rai_utils.training import batches, check_data, loss_for, update_rule
+from rai_utils.training import check_data, loss_for, update_rule
 
 Array = NDArray[np.float64]
 Bend = Callable[[Tensor], Tensor]
@@ -33,8 +34,7 @@ class Descent:
     Attributes:
         model: the networks after the last step.
         slopes: negative slopes of each hidden layer after it, (T − 1, S); None if not trained.
-        loss: training loss before each step and after the last, (steps + 1, S); of the batch
-            that the step saw if there are batches.
+        loss: training loss before each step and after the last, (steps + 1, S).
         reached_at: first step with a loss of at most the goal, (S,); infinite where none.
         path: length of the way that all weights and biases together went so far, (steps + 1, S).
         displacement: their distance from where they began, (steps + 1, S).
@@ -59,8 +59,6 @@ def descend(
     goal: float | None = None,
     initial_slope: float | None = None,
     bend: Bend | None = None,
-    batch: int | None = None,
-    order_seed: int = 0,
     snapshot_at: Sequence[int] = (),
     enough: Callable[[Array], bool] | None = None,
 ) -> Descent:
@@ -79,9 +77,6 @@ def descend(
         initial_slope: where the trained negative slopes start, one for each hidden layer and
             network; None for the architecture's own activation. Needs ``"leaky_relu"``.
         bend: an activation in place of the architecture's, which autograd can follow.
-        batch: examples of a step, drawn without replacement in each pass over the data; None
-            for all of them.
-        order_seed: seed of that order.
         snapshot_at: steps at which the networks are kept. An early end leaves later ones out.
         enough: with a goal, ends the run too; it is given ``reached_at`` as it stands.
     """
@@ -98,7 +93,6 @@ def descend(
     steps = whole_number(steps, "steps", 1)
     snapshot_at = whole_numbers(snapshot_at, "snapshot_at", most=steps)
     goal = None if goal is None else number(goal, "goal", above=0)
-    rows = batches(len(first.x), len(first.x) if batch is None else batch, order_seed)
     dtype = model.weights[0].dtype
     x, y = first.x.to(dtype), first.y
     if len(drawn) > 1:  # (networks, examples, features) and (networks, examples)
@@ -127,10 +121,9 @@ def descend(
 
     snapshots: dict[int, StackedMLP] = {}
 
-    def find_loss(rows: Tensor) -> Tensor:
-        inputs, labels = (x, y) if batch is None else (x[..., rows, :], y[..., rows])
-        z = _outputs(architecture, leaves[:runs], leaves[runs:], slopes, inputs, bend)
-        return output_loss(z, labels, architecture.output_activation, loss_name)
+    def find_loss(_: None) -> Tensor:
+        z = _outputs(architecture, leaves[:runs], leaves[runs:], slopes, x, bend)
+        return output_loss(z, y, architecture.output_activation, loss_name)
 
     def find_gradients(loss: Tensor) -> tuple[Tensor, ...]:
         return torch.autograd.grad(loss.sum(), trained)
@@ -142,7 +135,7 @@ def descend(
         for leaf, gradient in zip(trained, gradients, strict=True):
             sgd.step(leaf, gradient, (), rates)
 
-    for step in training.steps(find_loss, find_gradients, update, rows):
+    for step in training.steps(find_loss, find_gradients, update, repeat(None)):
         if step.updates in snapshot_at:
             snapshots[step.updates] = _networks(architecture, leaves)
         losses.append(step.loss.detach())

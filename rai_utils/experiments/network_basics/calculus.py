@@ -105,17 +105,12 @@ def sigmoid_unit_gradient(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 Operation = Literal["input", "cube", "product", "triple", "sum"]
 
-_FORWARD: dict[Operation, Callable[..., float]] = {
-    "cube": lambda u: u**3,
-    "product": lambda u, v: u * v,
-    "triple": lambda u: 3 * u,
-    "sum": lambda u, v: u + v,
-}
-_LOCAL: dict[Operation, Callable[..., tuple[float, ...]]] = {
-    "cube": lambda u: (3 * u**2,),
-    "product": lambda u, v: (v, u),
-    "triple": lambda u: (3.0,),
-    "sum": lambda u, v: (1.0, 1.0),
+# What an operation makes of its inputs, and its derivative with respect to each of them.
+_OPERATIONS: dict[Operation, tuple[Callable[..., float], Callable[..., tuple[float, ...]]]] = {
+    "cube": (lambda u: u**3, lambda u: (3 * u**2,)),
+    "product": (lambda u, v: u * v, lambda u, v: (v, u)),
+    "triple": (lambda u: 3 * u, lambda u: (3.0,)),
+    "sum": (lambda u, v: u + v, lambda u, v: (1.0, 1.0)),
 }
 
 
@@ -135,13 +130,11 @@ class Edge:
     Attributes:
         source: name of the node that is read.
         target: name of the node that reads it.
-        local: derivative of the target with respect to the source along this edge.
         gradient: share of the output's gradient that comes back along it.
     """
 
     source: str
     target: str
-    local: float
     gradient: float
 
 
@@ -176,16 +169,18 @@ def backpropagate(
                 raise ValueError(f"input {node.name} needs a value, got {sorted(inputs)}")
             values[node.name] = float(inputs[node.name])
         else:
-            values[node.name] = _FORWARD[node.operation](*(values[name] for name in node.inputs))
+            function, _ = _OPERATIONS[node.operation]
+            values[node.name] = function(*(values[name] for name in node.inputs))
     gradients = dict.fromkeys(values, 0.0)
     gradients[nodes[-1].name] = 1.0
     edges: list[Edge] = []
     for node in reversed(nodes):
         if node.operation == "input":
             continue
-        slopes = _LOCAL[node.operation](*(values[name] for name in node.inputs))
+        _, derivative = _OPERATIONS[node.operation]
+        slopes = derivative(*(values[name] for name in node.inputs))
         for source, slope in zip(node.inputs, slopes, strict=True):
             carried = gradients[node.name] * slope
             gradients[source] += carried
-            edges.append(Edge(source, node.name, slope, carried))
+            edges.append(Edge(source, node.name, carried))
     return values, gradients, tuple(edges)

@@ -142,15 +142,9 @@ def quadratic_penalty(circuit: Circuit, x: Tensor, y: Tensor, penalty: float) ->
     return 0.5 * fit + 0.5 * penalty * gaps
 
 
-def implied_precisions(
-    architecture: Architecture, examples: int, hidden_weight: float = 1.0
-) -> tuple[float, ...]:
-    """Precisions with which F is RAI's relaxed loss: π_t = 2 λ / (n l_t), with λ = 1 for t = T.
-
-    n are the ``examples``, λ is the ``hidden_weight``.
-    """
-    *hidden, outputs = (2 / (examples * width) for width in architecture.widths[1:])
-    return (*(hidden_weight * precision for precision in hidden), outputs)
+def implied_precisions(architecture: Architecture, examples: int) -> tuple[float, ...]:
+    """Precisions with which F is RAI's relaxed loss at λ = 1: π_t = 2 / (n l_t), n ``examples``."""
+    return tuple(2 / (examples * width) for width in architecture.widths[1:])
 
 
 def deviations(
