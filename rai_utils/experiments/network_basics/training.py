@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rai_utils import data, tuning
 from rai_utils.checks import one_of, whole_number
@@ -245,35 +245,21 @@ def loss_plane(
     resolution = whole_number(resolution, "resolution", 2)
     if len(path) < 3:
         raise ValueError(f"path must have 3 networks or more, got {len(path)}")
-    rows = np.stack([_flat(model) for model in path])
+    flat = [nn.utils.parameters_to_vector(model.parameters()) for model in path]
+    rows = torch.stack(flat).detach().double().numpy()
     centred = rows - rows[-1]
     _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
     way = centred @ directions[:2].T  # (steps, 2)
     spread = np.ptp(way, axis=0) * margin + 1e-9
     first, second = np.linspace(way.min(0) - spread, way.max(0) + spread, resolution).T
     weights = np.stack([g.ravel() for g in np.meshgrid(first, second)], 1) @ directions[:2]
-    model = _unflat(path[-1], rows[-1] + weights)
-    loss, _ = evaluate(model, dataset.x, dataset.y, dataset.task)
+    at: list[StackedMLP] = []
+    for row in torch.from_numpy(rows[-1] + weights).to(flat[-1].dtype):
+        at.append(path[-1].select([0]))
+        nn.utils.vector_to_parameters(row, at[-1].parameters())
+    loss, _ = evaluate(stack(at), dataset.x, dataset.y, dataset.task)
     share = float((sizes[:2] ** 2).sum() / (sizes**2).sum())
     return first, second, np.reshape(loss, (resolution, resolution)), way, share
-
-
-def _flat(model: StackedMLP) -> np.ndarray:
-    parts = [p.detach().double().numpy()[:, 0].ravel() for p in model.parameters()]
-    return np.concatenate(parts)
-
-
-def _unflat(like: StackedMLP, rows: np.ndarray) -> StackedMLP:
-    """Return networks of these parameters, (networks, parameters), of the shape of ``like``."""
-    parts, used = [], 0
-    for p in like.parameters():
-        layers, _, *shape = p.shape
-        size = p[:, 0].numel()
-        block = torch.from_numpy(rows[:, used : used + size]).to(p.dtype)
-        parts.append(block.view(len(rows), layers, *shape).transpose(0, 1).contiguous())
-        used += size
-    runs = len(like.architecture.runs)
-    return StackedMLP(like.architecture, parts[:runs], parts[runs:])
 
 
 SWEEPS = (
