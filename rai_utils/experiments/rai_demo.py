@@ -264,7 +264,7 @@ def draw_cell(
     times = schedule(steps, 50)
     groups: dict[str, dict[str, Any]] = {}
     maps: dict[str, dict[str, Array]] = {"end": {}, "matched": {}}
-    gaps = np.empty(0)
+    gaps: dict[str, list[float]] = {}
     for method, fit in METHODS.items():
         for rate in learning_rates:
             watch = Watch(times, marks.inspect_at, snapshot_at=times)
@@ -285,7 +285,7 @@ def draw_cell(
                 ]
             ).reshape(-1, RESOLUTION, RESOLUTION)
             if method == "RAI" and rate == chosen["RAI"]:
-                gaps = _worst_gaps(found)
+                gaps = _gaps(found)
     phase, hidden = Phase(steps, chosen["RAI"]), range(1, SHALLOW.depth)
     options: dict[str, Any] = {"layers": hidden, "watch": marks}
     # Targets that never move leave every hidden term at 0, so the output layer alone learns.
@@ -320,12 +320,8 @@ def draw_cell(
             region: differing(everyone, regions[region])[upper].round(4).tolist()
             for region in ("whole", "near")
         },
-        "gap_peak": gaps.max(0).tolist(),
-        "gap_end": gaps[-1].tolist(),
-        "frozen": {
-            "gap_peak": _worst_gaps(frozen).max(0).tolist(),
-            "gap_end": _worst_gaps(frozen)[-1].tolist(),
-        },
+        **gaps,
+        "frozen": _gaps(frozen),
         "ablation": {weight: ends(fit.history)["held_out"] for weight, fit in ablation.items()},
     }
 
@@ -386,14 +382,16 @@ def _scores(fit: Fit) -> dict[str, Any]:
     return {**ends(fit.history), "loss": finite(fit.history.loss[-1], 3)}
 
 
-def _worst_gaps(fit: Fit) -> Array:
-    """Root mean square residual over the spread of the targets, worst layer: (records, networks).
+def _gaps(fit: Fit) -> dict[str, list[float]]:
+    """``gap_peak`` and ``gap_end`` of each network, in the layer where they are worst.
 
-    A layer whose targets all coincide, with residuals of 0, has a gap of 0.
+    A gap is the root mean square residual over the spread of the targets; 0 where all targets
+    coincide and residuals are 0.
     """
     history = fit.history
     spread = np.maximum(history.target_variance, np.finfo(np.float32).tiny)
-    return np.sqrt(history.hidden_terms / spread).max(1)
+    gaps = np.sqrt(history.hidden_terms / spread).max(1)  # (records, networks)
+    return {"gap_peak": gaps.max(0).tolist(), "gap_end": gaps[-1].tolist()}
 
 
 _EFFORT: Cell = {"learning_rates": LEARNING_RATES, "steps": STEPS}

@@ -46,7 +46,6 @@ SMALLEST_STEP = 1e-12
 TIE_MARGIN = 1e-3
 TUNING_NETWORKS = 4
 METHODS = ("backprop", "RAI", "as written", "hand-over", "orthogonal", "skips")
-RECORDS = ("train", "held_out", "gradient_norms", "spreads", "front_errors")
 HANDOVER_RATES = (0.1, 1e-3, 1e-4, 1e-5, 1e-7)
 
 
@@ -178,7 +177,7 @@ def tuned_cell(
     watch = Watch(marks, range(min(T + 20, steps - begin)), snapshot_at=[marks[-1]])
     if layers is not None:
         watch = replace(watch, snapshot_at=[relaxed_steps])
-    records: dict[str, list[Any]] = {name: [] for name in RECORDS}
+    records: dict[str, list[Any]] = {}
     for network in confirmation_seeds(networks):
         model, data = build_mlp(architecture, [network], *initialisation), moons_draw(network)
         if first is not None:
@@ -188,18 +187,14 @@ def tuned_cell(
         history = result.history
         reached = first_nonzero(history.inspected_at, history.gradient_norms)[:, 0]
         late = np.abs(np.minimum(reached, steps) - (T - np.arange(T))).max()
-        for name, values in zip(
-            RECORDS,
-            (
-                history.accuracy[:, 0],
-                history.held_out_accuracy[:, 0],
-                gradient_norms(shown, data)[:, 0],
-                spread_across_examples(shown, data.x)[:, 0],
-                np.array(late),
-            ),
-            strict=True,
-        ):
-            records[name].append(finite(values, 4))
+        for name, values in {
+            "train": history.accuracy[:, 0],
+            "held_out": history.held_out_accuracy[:, 0],
+            "gradient_norms": gradient_norms(shown, data)[:, 0],
+            "spreads": spread_across_examples(shown, data.x)[:, 0],
+            "front_errors": late,
+        }.items():
+            records.setdefault(name, []).append(finite(values, 4))
     return {
         "learning_rates": found.learning_rates,
         "losses": finite(found.losses, 4),

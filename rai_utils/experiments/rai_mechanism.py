@@ -199,7 +199,7 @@ def looking(look: Callable[..., object]) -> Objective:
     def objective(*arguments: Any, **options: Any) -> RelaxedLoss:
         nonlocal step
         step += 1
-        look(step, *(each for each in arguments[:5]))
+        look(step, *arguments[:5])
         return relaxed_loss(*arguments, **options)
 
     return objective

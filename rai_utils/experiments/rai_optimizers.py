@@ -460,9 +460,7 @@ def curvature_cell(
     ends = np.cumsum([0, *layer_sizes(architecture, len(data.x))])
     blocks = [slice(int(a), int(b)) for a, b in pairwise(ends)]
     depth = architecture.depth
-    found: dict[str, list[Any]] = {
-        name: [] for name in ("least", "greatest", "weights", "targets", "cosines", "held_out")
-    }
+    found: dict[str, list[Any]] = {}
     for mark in marks:
         model, targets = start, starting_targets(objective, start, data)
         if mark:
@@ -476,15 +474,15 @@ def curvature_cell(
             greatest_curvature(operator, part) for part in blocks[: None if targets else depth]
         ]
         _, accuracy = evaluate(model, data.held_out_x, data.held_out_y, data.task)
-        for name, values in (
-            ("least", least),
-            ("greatest", greatest),
-            ("weights", of_blocks[:depth]),
-            ("targets", of_blocks[depth:]),
-            ("cosines", [_cosine(gradient[part], plain[part]) for part in blocks[:depth]]),
-            ("held_out", accuracy[0]),
-        ):
-            found[name].append(values)
+        for name, values in {
+            "least": least,
+            "greatest": greatest,
+            "weights": of_blocks[:depth],
+            "targets": of_blocks[depth:],
+            "cosines": [_cosine(gradient[part], plain[part]) for part in blocks[:depth]],
+            "held_out": accuracy[0],
+        }.items():
+            found.setdefault(name, []).append(values)
     return found
 
 

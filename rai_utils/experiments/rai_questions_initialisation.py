@@ -21,7 +21,6 @@ from rai_utils.data import Dataset, circles, moons, moons_draw, spirals
 from rai_utils.diagnostics import loss_gradients
 from rai_utils.experiments.sweep import Cell, Sweep, ends, finite, grid
 from rai_utils.models import (
-    ACTIVATIONS,
     Architecture,
     StackedMLP,
     affine,
@@ -62,10 +61,6 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 # Of every backpropagation here. With torch's own 1e-6 Rprop stalls in a deep network
 # (``smallest_step_cell``).
 SMALLEST_STEP = 1e-12
-
-# The networks and the data that learning rates are chosen on; no reported number uses them.
-TUNING_SEEDS = development_seeds(1)
-TUNING_DATA = {"seed": 7, "held_out_seed": 1007}
 
 
 def shape(
@@ -273,7 +268,7 @@ def layer_sequential(model: StackedMLP, x: Tensor) -> StackedMLP:
     orthonormal weights and no biases).
     """
     scaled = model.select(range(model.seeds))
-    activation = ACTIVATIONS[model.architecture.hidden_activation].function
+    activation = model.architecture.activation.function
     with torch.no_grad():
         h = x.expand(model.seeds, *x.shape)
         for weight, bias in scaled.layers():
@@ -383,10 +378,10 @@ def alternative_cell(
         ``learning_rate`` chosen; ``train`` and ``held_out``, accuracies of each seed.
     """
     one_of(way, WAYS, "way")
-    data, tuning_data = moons(), moons(**TUNING_DATA)
+    data, tuning_data = moons(), moons(seed=7, held_out_seed=1007)
     architecture = shape(hidden_layers, width, activation, data, way == "skip")
     start = _start(way, architecture, data, seeds)
-    trial = _start(way, architecture, tuning_data, TUNING_SEEDS)
+    trial = _start(way, architecture, tuning_data, development_seeds(1))
     if way == "batch_norm":
         return _batch_norm(start, trial, data, tuning_data, learning_rates, tuning_steps, steps)
     compile_rprop()
