@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rai_utils.checks import one_of, whole_number
+from rai_utils.checks import one_of, seeded, whole_number
 from rai_utils.data import Dataset, moons_draw
 from rai_utils.diagnostics import logistic_regression
 from rai_utils.experiments.rai_questions_initialisation import backward_gains, gradients_of
@@ -424,13 +424,10 @@ def relay_cell(
     plan = relaxation_plan(start.architecture, SUBSETS[relaxed](shape.depth))
     targets = forward_targets(start, data.x.to(start.weights[0].dtype), plan)
     if residual:
-        generator = torch.Generator().manual_seed(network)
-        # One draw for all rates, (layers, 1, examples, width).
-        moved = [
-            v + residual * torch.randn(v[:, :1].shape, dtype=v.dtype, generator=generator)
-            for v in targets.values
-        ]
-        targets = Targets(plan, tuple(moved), targets.x)
+        generator = seeded(network)
+        for value in targets.values:
+            one_draw = value[:, :1].shape  # for all rates, (layers, 1, examples, width)
+            value += residual * torch.randn(one_draw, dtype=value.dtype, generator=generator)
     compile_rprop()
     count = hidden_layers + AFTER_FRONT
     history = fit_relaxed(
@@ -468,20 +465,18 @@ def _in_units(width: int, units: Sequence[float]) -> list[float]:
 
 
 def _window_cells() -> tuple[Cell, ...]:
-    shapes = [
-        *((100, width, False, networks) for width, networks in ((20, 10), (50, 10), (100, 5))),
-        *(
-            (30, width, False, networks)
-            for width, networks in ((20, 10), (50, 10), (100, 10), (200, 4))
-        ),
-        *((10, width, False, 5) for width in (20, 50, 100)),
-        *((30, width, True, 3) for width in (20, 50, 100)),
-    ]
+    shapes = (
+        (100, False, {20: 10, 50: 10, 100: 5}),
+        (30, False, {20: 10, 50: 10, 100: 10, 200: 4}),
+        (10, False, {20: 5, 50: 5, 100: 5}),
+        (30, True, {20: 3, 50: 3, 100: 3}),
+    )  # hidden layers, whether it is centred, and how many networks each width has
     return tuple(
         cell
-        for depth, width, is_centred, networks in shapes
+        for depth, is_centred, networks in shapes
+        for width, count in networks.items()
         for cell in _relay_cells(
-            networks,
+            count,
             hidden_layers=depth,
             width=width,
             rates=_in_units(width, UNITS),

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rai_utils.checks import number, one_of
+from rai_utils.checks import number, one_of, seeded
 from rai_utils.data import Dataset, circles, moons, moons_draw, spirals
 from rai_utils.diagnostics import loss_gradients
 from rai_utils.experiments.sweep import Cell, Sweep, ends, finite, grid
@@ -33,7 +33,6 @@ from rai_utils.models import (
 )
 from rai_utils.relaxation import (
     OutputLoss,
-    Targets,
     forward_targets,
     output_loss,
     relaxation_plan,
@@ -491,19 +490,16 @@ def residual_cell(
     """
     data = moons()
     start = build_mlp(shape(hidden_layers, width, "sigmoid", data), seeds)
-    plan = relaxation_plan(start.architecture)
-    settled = forward_targets(start, data.x, plan)
-    generator = torch.Generator().manual_seed(0)
-    moved = tuple(
-        value + residual * torch.randn(value.shape, generator=generator) if residual else value
-        for value in settled.values
-    )
+    targets = forward_targets(start, data.x, relaxation_plan(start.architecture))
+    generator = seeded(0)
+    for value in targets.values if residual else ():
+        value += residual * torch.randn(value.shape, generator=generator)
     compile_rprop()
     history = fit_relaxed(
         start,
         data,
         Phase(steps, learning_rate, optimizer),
-        targets=Targets(plan, moved, data.x),
+        targets=targets,
         watch=Watch(evaluate_at=_tens(steps)),
     ).history
     best = np.nan_to_num(history.accuracy).max(0)
