@@ -75,20 +75,16 @@ def noisy_moons(share: float, **draw: int) -> Dataset:
     return replace(data, name="Moons, noisy labels", y=turned)
 
 
-def mnist_1d(examples: int = 1000, held_out: int = 1000, seed: int = 42) -> Dataset:
+def mnist_1d(seed: int) -> Dataset:
     """Digits as curves of 40 points, shifted and disturbed (Greydanus & Kobak 2024), drawn anew.
 
-    Args:
-        examples: training examples.
-        held_out: held-out examples; as many of each of the ten classes over both parts.
-        seed: of the draw.
+    1000 to train on and 1000 held out, as many of each of the ten classes over both parts.
     """
     # Imported here: it brings matplotlib, and one task alone needs it.
     from mnist1d.data import get_dataset_args, make_dataset
 
     options = get_dataset_args()
-    options.seed, options.num_samples = seed, examples + held_out
-    options.train_split = examples / options.num_samples
+    options.seed, options.num_samples, options.train_split = seed, 2000, 0.5
     made = make_dataset(options)
     parts = (made["x"], made["y"]), (made["x_test"], made["y_test"])
     return from_arrays("MNIST-1D", "multiclass", *parts)
@@ -105,7 +101,7 @@ TASKS: dict[str, Callable[[int], Dataset]] = {
     "spirals": _drawn(partial(spirals, held_out=1000)),
     "digits": lambda network: digits(seed=42 + network),
     "digits, 100 examples": lambda network: digits(100, seed=42 + network),
-    "MNIST-1D": lambda network: mnist_1d(seed=42 + network),
+    "MNIST-1D": lambda network: mnist_1d(42 + network),
     "dose curve": lambda network: dose_response(100, seed=42 + network),
 }
 

@@ -104,9 +104,7 @@ def centred(model: StackedMLP) -> StackedMLP:
 
     A gradient of W_t is then a sum of residuals times σ(z) − ½, which has either sign, where it was
     one of residuals times σ(z) > 0 (Schraudolph 1998, *Centering neural network gradient factors*).
-
-    Raises:
-        ValueError: the hidden activation is not the sigmoid.
+    Networks of another hidden activation are refused with a ValueError.
     """
     if model.architecture.hidden_activation != "sigmoid":
         raise ValueError(
@@ -138,13 +136,11 @@ def term_sizes(
         2/(n l_t) Σ_i |r_tij h_ik|,    2/(n l_t) Σ_i |r_tij|,
         2/(n l_t) |r_tik| + 2/(n l_{t+1}) |φ'(z_tik)| Σ_j |r_{t+1,ij} W_{t+1,jk}|,
 
-    and |σ(z_T) − y|/n more for a target of the output. Arguments as of ``relaxed_loss``.
+    and |σ(z_T) − y|/n more for a target of the output. Arguments as of ``relaxed_loss``; a layer
+    that is not relaxed is refused with a ValueError.
 
     Returns:
         Sizes of the shapes of weights, biases and values, in this order.
-
-    Raises:
-        ValueError: a layer that is not relaxed.
     """
     architecture = plan.architecture
     if len(plan.layers) < architecture.depth:

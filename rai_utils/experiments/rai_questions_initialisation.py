@@ -6,7 +6,6 @@ sweep calls it for each cell (``make study``). Accuracies are those of the plain
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -409,9 +408,8 @@ def _batch_norm(
     for rate in learning_rates:
         module = with_batch_norm(trial, 0)
         fit_module(module, tuning_data, tuning_steps, rate)
-        loss, _ = _module_scores(module, tuning_data.held_out_x, tuning_data.held_out_y)
-        losses.append(loss if math.isfinite(loss) else math.inf)
-    rate = learning_rates[int(np.argmin(losses))]
+        losses.append(_module_scores(module, tuning_data.held_out_x, tuning_data.held_out_y)[0])
+    rate = learning_rates[int(np.argmin(np.nan_to_num(losses, nan=np.inf)))]
     train, held_out = [], []
     for index in range(start.seeds):
         module = with_batch_norm(start, index)
@@ -644,14 +642,14 @@ def sequential_gradients(
     return tuple(gradients)
 
 
-def sequential_deviation(model: StackedMLP, data: Dataset, hidden_weight: float = 1.0) -> float:
+def sequential_deviation(model: StackedMLP, data: Dataset) -> float:
     """Distance of the gradient by sequential targets from backpropagation's, relative, in float64.
 
     It is ‖g − g'‖/‖g'‖ over all weights and biases of one or more networks.
     """
     exact = model.select(range(model.seeds)).double()
     examples = data.to(torch.device("cpu"), torch.float64)
-    found = sequential_gradients(exact, examples.x, examples.y, hidden_weight=hidden_weight)
+    found = sequential_gradients(exact, examples.x, examples.y)
     expected = loss_gradients(exact, examples)
     difference = torch.cat([(a - b).flatten() for a, b in zip(found, expected, strict=True)])
     return float(difference.norm() / torch.cat([b.flatten() for b in expected]).norm())

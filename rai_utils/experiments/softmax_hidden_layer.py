@@ -1,4 +1,8 @@
-"""Softmax as a hidden layer and as an output: its Jacobian, its gains, its calibration."""
+"""Softmax as a hidden layer and as an output: its Jacobian, its gains, its calibration.
+
+A name that is unknown, a number out of range, or arrays that do not fit are refused with a
+ValueError.
+"""
 
 from __future__ import annotations
 
@@ -70,14 +74,7 @@ PAIRINGS = {
 def softmax_jacobian(s: Tensor) -> Tensor:
     """Jacobian of the softmax from its output, J_ij = ∂S_i/∂z_j = S_i (δ_ij − S_j).
 
-    Args:
-        s: softmax outputs, (…, k).
-
-    Returns:
-        (…, k, k), symmetric.
-
-    Raises:
-        ValueError: there is no axis of units.
+    The outputs s are (…, k), with one unit at least; the result is (…, k, k), symmetric.
     """
     if s.ndim < 1 or s.shape[-1] < 1:
         raise ValueError(f"softmax outputs must have shape (…, k), got {tuple(s.shape)}")
@@ -103,9 +100,6 @@ def jacobian_deviations(width: int, draws: int, generator: torch.Generator) -> d
         width: units k, at least 2.
         draws: random outputs, at least 1.
         generator: of the logits.
-
-    Raises:
-        ValueError: a number is out of range.
     """
     width, draws = whole_number(width, "width", 2), whole_number(draws, "draws", 1)
     scale = 10 ** (2 * torch.rand(draws, 1, generator=generator, dtype=torch.float64) - 1)
@@ -151,9 +145,6 @@ def small_signal_gain(activation: str, width: int, weight_variance: float) -> fl
             second factor that its orthogonal start makes up for.
         width: units k that the layer reads and writes.
         weight_variance: v.
-
-    Raises:
-        ValueError: another activation, or a number that is not above 0.
     """
     one_of(activation, ("softmax", *compared_activations()), "activation")
     width = whole_number(width, "width", 1)
@@ -178,9 +169,6 @@ def backward_norms(model: StackedMLP, x: Tensor, generator: torch.Generator) -> 
     Returns:
         Euclidean norm over examples and units, (T − 1, seeds), input to output. The ratio of
         neighbours is the backward gain of a layer.
-
-    Raises:
-        ValueError: there is no hidden layer, or the inputs do not fit.
     """
     architecture = model.architecture
     if architecture.depth < 2:
@@ -244,9 +232,6 @@ def reliability(
     Returns:
         Mean confidence, share of right predictions (both NaN in an empty bin) and number of
         examples, (bins,) each.
-
-    Raises:
-        ValueError: shapes differ, there is no bin, or a confidence is outside [0, 1].
     """
     if confidences.shape != right.shape or confidences.ndim != 1:
         raise ValueError(
@@ -268,13 +253,7 @@ def reliability(
 def expected_calibration_error(confidences: Tensor, right: Tensor, bins: int = 10) -> float:
     """Expected calibration error, Σ_b n_b/n |share right − mean confidence| (Guo et al. 2017).
 
-    Args:
-        confidences: (examples,), in [0, 1].
-        right: booleans, (examples,).
-        bins: bins of equal width.
-
-    Raises:
-        ValueError: as ``reliability``.
+    Arguments as of ``reliability``.
     """
     mean, share, counts = reliability(confidences, right, bins)
     return float(np.nansum(counts * np.abs(share - mean)) / counts.sum())
@@ -284,16 +263,8 @@ def output_gradient(z: Tensor, y: Tensor, output_activation: str, loss: OutputLo
     """Gradient of one output unit's error with respect to its pre-activation z, in closed form.
 
     With ŷ the output: cross-entropy on a sigmoid gives ŷ − y, squared error on a sigmoid
-    2 (ŷ − y) ŷ (1 − ŷ), squared error without an activation 2 (z − y).
-
-    Args:
-        z: pre-activations, any shape.
-        y: labels, same shape.
-        output_activation: ``"sigmoid"`` or ``"identity"``.
-        loss: which error.
-
-    Raises:
-        ValueError: a pairing that does not exist.
+    2 (ŷ − y) ŷ (1 − ŷ), squared error without an activation (``"identity"``) 2 (z − y). Labels y
+    have the shape of z, whatever it is.
     """
     if (output_activation, loss) == ("sigmoid", "cross_entropy"):
         return torch.sigmoid(z) - y
@@ -325,9 +296,6 @@ def placed_network(activation: str, width: int, x: Tensor, y: Tensor) -> Stacked
 
     Returns:
         One network in float64, with no output activation.
-
-    Raises:
-        ValueError: another activation or a width below 2.
     """
     if activation not in ("softmax", "sigmoid"):
         raise ValueError(f"activation must be softmax or sigmoid, got {activation!r}")
@@ -463,9 +431,6 @@ def curve_cell(
         each width ``errors`` and ``largest``, root mean square and largest error on the held-out
         part, (draws, starts), and ``shown``: slopes, offsets and output weights of the hidden units
         and the output's offset, of the network whose error is the median.
-
-    Raises:
-        ValueError: a name is unknown or a number out of range.
     """
     hidden, output = RECIPES[one_of(recipe, RECIPES, "recipe")]
     shapes = {width: Architecture((1, width, 1), hidden, output) for width in (*widths, tuned_at)}
@@ -520,9 +485,6 @@ def output_cell(
         ``calibration``: expected calibration error, (networks,); ``outside``: share of outputs
         outside [0, 1] before the output's activation; ``right`` and ``counts``: share of right
         predictions and their number in ten bins of confidence, over all networks.
-
-    Raises:
-        ValueError: a name is unknown or a number out of range.
     """
     first = draw(one_of(task, PAIRINGS, "task"), 0)
     width = 6 if first.task == "regression" else 12
@@ -587,9 +549,6 @@ def depth_cell(
     Returns:
         ``gain``, ``learning_rate`` and ``at_limit``: as ``tune_start`` chose them; ``accuracy``:
         held out, after the last step, (draws, networks), chance where a network failed.
-
-    Raises:
-        ValueError: a name is unknown or a number out of range.
     """
     one_of(optimizer, OPTIMIZERS, "optimizer")
     depth = whole_number(depth, "depth", 1)

@@ -97,9 +97,6 @@ def convergence_cell(
         got there; ``inside``: whether none of what was tuned is the lowest or highest that was
         tried; ``slopes``: learned ones of each hidden layer and network, None where they are
         not finite, or None for all.
-
-    Raises:
-        ValueError: a name is unknown or a number out of range.
     """
     draw = PROBLEMS[one_of(problem, PROBLEMS, "problem")]
     how = RECIPES[one_of(recipe, RECIPES, "recipe")]

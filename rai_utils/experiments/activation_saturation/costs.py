@@ -43,9 +43,6 @@ def cost_cell(
     Returns:
         ``ratios``: pass (``forward`` and ``backward``, or ``step``) and activation, to median and
         quartiles over the rounds.
-
-    Raises:
-        ValueError: the place is unknown, or there are no rounds.
     """
     one_of(place, PLACES, "place")
     rounds = whole_number(rounds, "rounds", 1)

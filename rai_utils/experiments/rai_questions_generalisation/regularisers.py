@@ -234,7 +234,6 @@ def fit_stopped(model: StackedMLP, dataset: Dataset, phase: Phase, points: int) 
     return stack([fit.snapshots[int(step)].select([i]) for i, step in enumerate(stopped)])
 
 
-Train = Callable[[StackedMLP, Dataset, Phase, float], StackedMLP]
 GROWTH_ROUNDS = 5
 
 
@@ -249,7 +248,7 @@ class Regulariser:
         ends: strengths beyond which there is nothing more to try of this regulariser.
     """
 
-    train: Train
+    train: Callable[[StackedMLP, Dataset, Phase, float], StackedMLP]
     strengths: tuple[float, ...]
     meaning: str
     ends: tuple[float, ...] = ()
