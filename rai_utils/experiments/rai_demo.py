@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.contour import ContourSet
 from matplotlib.patches import Circle, FancyArrowPatch, Polygon, Rectangle
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import squareform
 from torch import Tensor, nn
 
 from rai_utils.checks import one_of
@@ -153,9 +154,7 @@ def disagreements(
     return within, within_other, between
 
 
-def energy_test(
-    distances: Array, permutations: int = 999, seed: int = 0
-) -> tuple[float, float, float]:
+def energy_test(distances: Array, permutations: int = 999) -> tuple[float, float, float]:
     """Two-sample test on decision maps by two methods that share their starts.
 
     The statistic is 2 E d(X, Y) − E d(X, X′) − E d(Y, Y′), mean over draws, between networks of
@@ -167,7 +166,6 @@ def energy_test(
     Args:
         distances: as in ``disagreements``.
         permutations: how many times the places are dealt anew.
-        seed: of the permutations.
 
     Returns:
         The statistic; its p-value, (1 + permutations that reach it) / (1 + permutations); and the
@@ -178,7 +176,7 @@ def energy_test(
         within, within_other, between = disagreements(distances, swapped)
         return float((2 * between - within - within_other).mean())
 
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     shape = len(distances), distances.shape[1] // 2
     dealt = np.array([statistic(generator.random(shape) < 0.5) for _ in range(permutations + 1)])
     values = []
@@ -200,12 +198,9 @@ def pair_distances(cells: Sequence[Cell], region: str, first: str, second: str) 
     found = []
     for cell in cells:
         groups, networks = [*cell["groups"]], cell["networks"]
-        size = networks * (len(groups) - 1)  # all but the last layer alone
-        matrix = np.zeros((size, size))
-        matrix[np.triu_indices(size, 1)] = cell["distances"][region]
         starts = networks * np.array([[groups.index(first)], [groups.index(second)]])
         rows = (starts + np.arange(networks)).ravel()
-        found.append((matrix + matrix.T)[np.ix_(rows, rows)])
+        found.append(squareform(cell["distances"][region])[np.ix_(rows, rows)])
     return np.array(found)
 
 
