@@ -691,22 +691,23 @@ def _end(steps: int) -> Watch:
 
 # First of the networks and draws that confirm: on those before, the rules of this file were tried.
 FRESH = 10
-_MOONS: dict[str, Any] = {"width": [100], "dataset": ["moons"], "backprop_steps": [400]}
-_SIGMOID = {"activation": ["sigmoid"]}
-_DEEP_SIGMOID = {"hidden_layers": [100], "backprop_steps": [400], **_SIGMOID}
+_MOONS: Cell = {"width": 100, "dataset": "moons", "backprop_steps": 400}
+_SIGMOID: Cell = {"activation": "sigmoid", "backprop_steps": 400}
 # The longest first: beside it the others fill the second processor.
 HANDOVER_CELLS = (
-    *grid(hidden_layers=(1000, 300), seed=range(5), **_SIGMOID, **_MOONS),
-    *grid(hidden_layers=(100, 30, 10), seed=range(10), **_SIGMOID, **_MOONS),
-    *grid(activation=("tanh", "relu"), hidden_layers=(10, 30, 100), seed=range(3), **_MOONS),
-    *grid(dataset=("circles", "spirals"), seed=range(3), width=[100], **_DEEP_SIGMOID),
+    *grid({**_SIGMOID, **_MOONS}, hidden_layers=(1000, 300), seed=range(5)),
+    *grid({**_SIGMOID, **_MOONS}, hidden_layers=(100, 30, 10), seed=range(10)),
+    *grid(_MOONS, activation=("tanh", "relu"), hidden_layers=(10, 30, 100), seed=range(3)),
     *grid(
+        {**_SIGMOID, "hidden_layers": 100, "width": 100},
+        dataset=("circles", "spirals"),
+        seed=range(3),
+    ),
+    *grid(
+        {**_SIGMOID, "dataset": "moons"},
         hidden_layers=(100, 30, 10),
         width=(20, 50, 200),
         seed=range(3),
-        dataset=["moons"],
-        backprop_steps=[400],
-        **_SIGMOID,
     ),
 )
 _REMEDIES = ("default", "orthogonal", "layer_sequential", "skip", "batch_norm")
@@ -774,6 +775,7 @@ def _fresh_handover_cells() -> tuple[Cell, ...]:
         (300, 10, 300, 10),
         (1000, 5, 300, 2),
     ):
+        case = {"hidden_layers": depth, "backprop_steps": steps}
         first = backprop_phase(depth, steps).learning_rate
         # Both sides of the comparison of smallest steps begin with the same step.
         same = max(first, 1e-6)
@@ -782,9 +784,8 @@ def _fresh_handover_cells() -> tuple[Cell, ...]:
             if place < compared:
                 phases += [(same, SMALLEST_STEP), (same, 1e-6)]
             phases = [list(phase) for phase in dict.fromkeys(phases)]
-            cells.append((depth, seed, phases, steps))
-    names = ("hidden_layers", "seed", "second_phases", "backprop_steps")
-    return tuple(dict(zip(names, cell, strict=True)) for cell in cells)
+            cells.append({**case, "seed": seed, "second_phases": phases})
+    return tuple(cells)
 
 
 # Layers 1 and 2, and the relay from layer 4 to the output.

@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rai_utils.data import Dataset, three_clusters
+from rai_utils.data import three_clusters
 from rai_utils.models import ACTIVATIONS, Architecture, StackedMLP, build_mlp
 from rai_utils.relaxation import Targets, forward_targets, relaxation_plan, relaxed_loss
 from rai_utils.training import Phase, fit_relaxed
@@ -182,8 +182,10 @@ def deviations(
     options: dict[str, Any] = {"layers": hidden, "loss": "squared_error", "device": "cpu"}
     options["hidden_weight"] = hidden_weight
     fit = fit_relaxed(model, data, Phase(steps, learning_rate, "sgd"), **options)
-    ours = circuit_of(fit.model, fit.relaxed_targets)
-    loss = _relaxed_total(fit.model, fit.relaxed_targets, data)
+    targets = fit.relaxed_targets
+    ours = circuit_of(fit.model, targets)
+    parts = targets.plan, [*fit.model.weights], [*fit.model.biases], targets.values
+    loss = relaxed_loss(*parts, data.x, data.y, loss="squared_error").total[0]
     found = {
         "weights": _deviation((*circuit.weights, *circuit.biases), (*ours.weights, *ours.biases)),
         "values": _deviation(circuit.values, ours.values),
@@ -193,11 +195,6 @@ def deviations(
         scaled = precisions[0] * quadratic_penalty(ours, data.x, labels, 1.0)
         found["penalty"] = _deviation((scaled,), (loss,))
     return found
-
-
-def _relaxed_total(model: StackedMLP, targets: Targets, data: Dataset) -> Tensor:
-    circuit = targets.plan, [*model.weights], [*model.biases], targets.values
-    return relaxed_loss(*circuit, data.x, data.y, loss="squared_error").total[0]
 
 
 def _deviation(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
