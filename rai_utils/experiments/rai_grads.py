@@ -235,15 +235,13 @@ def activation_cell(
     Network k learns draw k. Returns ``train`` and ``held_out``, (network,): accuracy at the end,
     None where the forward pass is not finite.
     """
-    found: dict[str, list[Any]] = {"train": [], "held_out": []}
     architecture = replace(DEEP, hidden_activation=activation)
-    for network in confirmation_seeds(networks):
-        start = build_mlp(architecture, [network])
-        phase = Phase(steps, learning_rate)
-        history = fit_relaxed(start, moons_draw(network), phase, watch=Watch([steps])).history
-        for name, accuracies in ends(history, 4).items():
-            found[name] += accuracies
-    return found
+    phase, watch = Phase(steps, learning_rate), Watch([steps])
+    fits = (
+        fit_relaxed(build_mlp(architecture, [network]), moons_draw(network), phase, watch=watch)
+        for network in confirmation_seeds(networks)
+    )
+    return ends(*(fit.history for fit in fits), digits=4)
 
 
 _LONG_NETWORKS = confirmation_seeds(NETWORKS)

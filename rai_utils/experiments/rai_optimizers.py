@@ -295,21 +295,22 @@ def depth_cell(
         tie_margin=TIE_MARGIN,
         limits=method.limits,
     )
-    scores: dict[str, list[Any]] = {"train": [], "held_out": [], "disturbed_held_out": []}
+    histories: list[History] = []
+    disturbed: list[History] = []
+    watch = Watch([steps])
     for network in confirmation_seeds(networks):
         start, data = build_mlp(architecture, [network]), moons_draw(network)
-        history = fit(start, data, found.phase, watch=Watch([steps])).history
-        for name, values in ends(history, 4).items():
-            scores[name] += values
+        histories.append(fit(start, data, found.phase, watch=watch).history)
         if residual:
-            again = fit(start, data, found.phase, residual=residual, watch=Watch([steps])).history
-            scores["disturbed_held_out"] += ends(again, 4)["held_out"]
+            again = fit(start, data, found.phase, residual=residual, watch=watch)
+            disturbed.append(again.history)
     return {
         "learning_rates": found.learning_rates,
         "losses": finite(found.losses, 4),
         "learning_rate": found.phase.learning_rate,
         "at_limit": found.at_limit,
-        **scores,
+        **ends(*histories, digits=4),
+        "disturbed_held_out": ends(*disturbed, digits=4)["held_out"],
     }
 
 

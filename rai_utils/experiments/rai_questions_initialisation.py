@@ -545,7 +545,7 @@ def schedule_cell(schedule: str, hidden_layers: int, width: int, seed: int) -> d
     data = moons()
     model = build_mlp(shape(hidden_layers, width, "sigmoid", data), [seed])
     compile_rprop()
-    targets, scores = None, {"train": [], "held_out": []}
+    targets, histories = None, []
     for stretch in SCHEDULES[schedule]:
         layers = range(stretch.every, model.architecture.depth + 1, stretch.every)
         fit = fit_relaxed(
@@ -558,9 +558,8 @@ def schedule_cell(schedule: str, hidden_layers: int, width: int, seed: int) -> d
             watch=_end(stretch.steps),
         )
         model, targets = fit.model, fit.targets
-        for name, values in ends(fit.history).items():
-            scores[name] += values
-    return scores
+        histories.append(fit.history)
+    return ends(*histories)
 
 
 def sequential_cell(hidden_layers: int, width: int, seed: int, steps: int) -> dict[str, Any]:
@@ -581,9 +580,8 @@ def sequential_cell(hidden_layers: int, width: int, seed: int, steps: int) -> di
     sequential = fit_backprop(
         relaxed.model, data, second, watch=_end(steps), find=sequential_gradients
     )
-    both = ends(relaxed.history), ends(sequential.history)
     return {
-        **{name: [one for each in both for one in each[name]] for name in both[0]},
+        **ends(relaxed.history, sequential.history),
         "deviation": sequential_deviation(relaxed.model, data),
     }
 

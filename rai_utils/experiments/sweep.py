@@ -60,16 +60,18 @@ def finite(values: Any, digits: int | None = None) -> Any:
     return float(values if digits is None else f"{values:.{digits}g}")
 
 
-def ends(history: History, digits: int | None = None) -> dict[str, list[float | None]]:
-    """Return ``train`` and ``held_out``: accuracy of each network at a fit's last evaluation.
+def ends(*histories: History, digits: int | None = None) -> dict[str, list[float | None]]:
+    """Return ``train`` and ``held_out``: accuracy of each network at its fit's last evaluation.
 
-    None where the forward pass is not finite; ``digits`` as in ``finite``.
+    The networks of one fit come after those of another. None where the forward pass is not finite;
+    ``digits`` as in ``finite``.
     """
-    parts = {"train": history.accuracy, "held_out": history.held_out_accuracy}
-    return {
-        name: finite(rows[-1], digits) if len(rows) else [None] * rows.shape[1]
-        for name, rows in parts.items()
-    }
+    found: dict[str, list[float | None]] = {"train": [], "held_out": []}
+    for history in histories:
+        parts = history.accuracy, history.held_out_accuracy  # (evaluations, networks) each
+        for values, rows in zip(found.values(), parts, strict=True):
+            values += finite(rows[-1], digits) if len(rows) else [None] * rows.shape[1]
+    return found
 
 
 @dataclass(frozen=True)

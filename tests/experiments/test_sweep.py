@@ -335,6 +335,7 @@ def test_the_ends_of_a_fit_are_none_where_it_failed():
     assert found["held_out"] == history.held_out_accuracy[-1].tolist()
     nothing = replace(history, accuracy=history.accuracy[:0])
     assert ends(nothing)["train"] == [None, None]
+    assert ends(history, nothing, digits=2)["train"][2:] == [None, None]
 
 
 def test_a_grid_is_every_combination_with_what_all_share():
