@@ -33,15 +33,7 @@ from rai_utils.models import (
 )
 from rai_utils.publishing.settings import NOTEBOOK_SETTINGS, SETTINGS
 from rai_utils.relaxation import guided_targets, resting
-from rai_utils.training import (
-    Fit,
-    Phase,
-    Watch,
-    compile_rprop,
-    evaluate,
-    fit_backprop,
-    fit_relaxed,
-)
+from rai_utils.training import Fit, Phase, Watch, compile_rprop, evaluate, fit_backprop, fit_relaxed
 
 # Number of the first network that confirms what others have suggested.
 FRESH = 100

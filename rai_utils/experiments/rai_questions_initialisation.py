@@ -30,12 +30,7 @@ from rai_utils.models import (
     pre_activations,
     stack,
 )
-from rai_utils.relaxation import (
-    OutputLoss,
-    forward_targets,
-    output_loss,
-    relaxation_plan,
-)
+from rai_utils.relaxation import OutputLoss, forward_targets, output_loss, relaxation_plan
 from rai_utils.training import (
     LARGEST_STEP,
     History,

@@ -13,11 +13,7 @@ from torch import Tensor
 
 from rai_utils.checks import number, whole_number
 from rai_utils.data import Dataset
-from rai_utils.models import (
-    ACTIVATIONS,
-    StackedMLP,
-    pre_activations,
-)
+from rai_utils.models import ACTIVATIONS, StackedMLP, pre_activations
 from rai_utils.relaxation import output_loss
 from rai_utils.training import loss_for
 

@@ -8,10 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from rai_utils.data import Dataset
-from rai_utils.models import (
-    StackedMLP,
-    pre_activations,
-)
+from rai_utils.models import StackedMLP, pre_activations
 
 Array = NDArray[np.float64]
 

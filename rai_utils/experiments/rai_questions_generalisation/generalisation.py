@@ -26,14 +26,7 @@ from rai_utils.experiments.rai_questions_generalisation.benchmarks import (
 )
 from rai_utils.experiments.sweep import Sweep
 from rai_utils.models import Architecture, StackedMLP, build_mlp, confirmation_seeds, stack
-from rai_utils.training import (
-    Fit,
-    Phase,
-    Watch,
-    evaluate,
-    fit_backprop,
-    fit_relaxed,
-)
+from rai_utils.training import Fit, Phase, Watch, evaluate, fit_backprop, fit_relaxed
 
 OUTPUT_ACTIVATIONS: dict[Task, str] = {
     "binary": "sigmoid",

@@ -23,14 +23,7 @@ from rai_utils.checks import number, one_of, seeded, whole_number
 from rai_utils.data import Dataset, exclusive_or, moons
 from rai_utils.diagnostics import decision_map, disagreement, mean_of_pairs
 from rai_utils.experiments.sweep import Sweep
-from rai_utils.models import (
-    Architecture,
-    StackedMLP,
-    affine,
-    build_mlp,
-    confirmation_seeds,
-    stack,
-)
+from rai_utils.models import Architecture, StackedMLP, affine, build_mlp, confirmation_seeds, stack
 from rai_utils.relaxation import (
     OutputLoss,
     RelaxationPlan,

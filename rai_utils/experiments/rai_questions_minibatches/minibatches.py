@@ -36,13 +36,7 @@ from rai_utils.checks import LAST_SEED, number, one_each, one_of, seeded, whole_
 from rai_utils.data import Dataset, digits, spirals
 from rai_utils.experiments.sweep import Sweep, finite, grid
 from rai_utils.experiments.timing import Timed, clocked, interleaved, summarise
-from rai_utils.models import (
-    Architecture,
-    StackedMLP,
-    build_mlp,
-    check_inputs,
-    confirmation_seeds,
-)
+from rai_utils.models import Architecture, StackedMLP, build_mlp, check_inputs, confirmation_seeds
 from rai_utils.relaxation import (
     OutputLoss,
     RelaxationPlan,
