@@ -66,12 +66,7 @@ RESOLUTION = 61
 
 
 def loss_by_loops(
-    layers: Sequence[nn.Linear],
-    targets: Sequence[Tensor],
-    x: Tensor,
-    y: Tensor,
-    *,
-    written: bool,
+    layers: Sequence[nn.Linear], targets: Sequence[Tensor], x: Tensor, y: Tensor, *, written: bool
 ) -> float:
     """Relaxed loss of a ReLU circuit with one sigmoid output, one number at a time.
 

@@ -497,9 +497,7 @@ SWEEPS = (
     Sweep("guided-rests", _resting_cells(), guided_cell),
     Sweep("guided-pays", _paying_cells(), guided_cell),
     Sweep(
-        "guided-splices",
-        grid({"hidden_layers": 100, "steps": 50}, network=range(10)),
-        spliced_cell,
+        "guided-splices", grid({"hidden_layers": 100, "steps": 50}, network=range(10)), spliced_cell
     ),
     Sweep("guided-tasks", _task_cells(), guided_cell),
     # The setting for a training accuracy of 1 on digits, on networks that no other sweep has.

@@ -57,11 +57,7 @@ SMALLEST_STEP = 1e-12
 
 
 def shape(
-    hidden_layers: int,
-    width: int,
-    activation: str,
-    data: Dataset,
-    skip_connections: bool = False,
+    hidden_layers: int, width: int, activation: str, data: Dataset, skip_connections: bool = False
 ) -> Architecture:
     """Return ``hidden_layers`` layers of one width, with the output that the task needs."""
     output = "softmax" if data.task == "multiclass" else "sigmoid"
@@ -90,12 +86,7 @@ def backprop_phase(hidden_layers: int, steps: int) -> Phase:
 
 
 def handover_cell(
-    hidden_layers: int,
-    activation: str,
-    width: int,
-    dataset: str,
-    seed: int,
-    backprop_steps: int,
+    hidden_layers: int, activation: str, width: int, dataset: str, seed: int, backprop_steps: int
 ) -> dict[str, Any]:
     """Hand over from torch's default initialisation, one network.
 
@@ -379,12 +370,7 @@ def alternative_cell(
         return _batch_norm(start, trial, data, tuning_data, learning_rates, tuning_steps, steps)
     compile_rprop()
     tuning = tune(
-        fit_backprop,
-        trial,
-        tuning_data,
-        tuning_steps,
-        learning_rates,
-        smallest_step=SMALLEST_STEP,
+        fit_backprop, trial, tuning_data, tuning_steps, learning_rates, smallest_step=SMALLEST_STEP
     )
     fit = fit_backprop(start, data, replace(tuning.phase, steps=steps), watch=_end(steps))
     return {"learning_rate": tuning.phase.learning_rate, **ends(fit.history)}

@@ -832,11 +832,7 @@ SEEDS = confirmation_seeds(10)
 WORK = 30
 BATCH = 32
 SWEEPS = (
-    Sweep(
-        "minibatches",
-        grid(seed=SEEDS, method=METHODS, work=[WORK], batch=[BATCH]),
-        compare,
-    ),
+    Sweep("minibatches", grid(seed=SEEDS, method=METHODS, work=[WORK], batch=[BATCH]), compare),
     Sweep(
         "minibatches-spirals",
         grid(seed=SEEDS, method=WIDER, work=[WORK], batch=[BATCH], problem=["spirals"]),
