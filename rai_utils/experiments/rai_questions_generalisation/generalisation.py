@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -116,29 +117,26 @@ def try_method(
     )
 
 
-Estimator = Ridge | LogisticRegression | GradientBoostingRegressor | GradientBoostingClassifier
+# An estimator of scikit-learn, and the settings to try.
+Reference = tuple[Callable[..., Any], list[dict[str, float]]]
 INVERSE_PENALTIES = tuple(float(c) for c in np.logspace(-3, 3, 7))
 SHRINKAGES, TREE_DEPTHS = (0.03, 0.1, 0.3), (1, 3)
 
 
-def _linear(task: Task) -> list[tuple[dict[str, float], Estimator]]:
+def _linear(task: Task) -> Reference:
     if task == "regression":
-        return [({"alpha": 1 / c}, Ridge(alpha=1 / c)) for c in INVERSE_PENALTIES]
-    return [({"C": c}, LogisticRegression(C=c, max_iter=1000)) for c in INVERSE_PENALTIES]
+        return Ridge, [{"alpha": 1 / c} for c in INVERSE_PENALTIES]
+    return partial(LogisticRegression, max_iter=1000), [{"C": c} for c in INVERSE_PENALTIES]
 
 
-def _boosting(task: Task) -> list[tuple[dict[str, float], Estimator]]:
+def _boosting(task: Task) -> Reference:
     kind = GradientBoostingRegressor if task == "regression" else GradientBoostingClassifier
-    return [
-        (
-            {"learning_rate": rate, "max_depth": depth},
-            kind(n_estimators=50, learning_rate=rate, max_depth=depth, random_state=0),
-        )
-        for rate, depth in product(SHRINKAGES, TREE_DEPTHS)
-    ]
+    settings = product(SHRINKAGES, TREE_DEPTHS)
+    grid = [{"learning_rate": rate, "max_depth": depth} for rate, depth in settings]
+    return partial(kind, n_estimators=50, random_state=0), grid
 
 
-REFERENCES: dict[str, Callable[[Task], list[tuple[dict[str, float], Estimator]]]] = {
+REFERENCES: dict[str, Callable[[Task], Reference]] = {
     "linear model": _linear,
     "gradient boosting": _boosting,
 }
@@ -154,18 +152,17 @@ def try_reference(split: Split, reference: str) -> Trial:
     """
     one_of(reference, REFERENCES, "reference")
     data, test = split.validation, split.test
-    grid = REFERENCES[reference](data.task)
+    make, grid = REFERENCES[reference](data.task)
     examples = (
         (data.x, data.y),
         (data.held_out_x, data.held_out_y),
         (test.held_out_x, test.held_out_y),
     )
     parts = [(x.numpy(), y.numpy()) for x, y in examples]
-    fitted = [estimator.fit(*parts[0]) for _, estimator in grid]
+    fitted = [make(**setting).fit(*parts[0]) for setting in grid]
     scores = np.array([[model.score(x, y) for x, y in parts] for model in fitted])
     training, validation, judged = scores.T  # each (settings,)
-    settings = tuple(setting for setting, _ in grid)
-    return Trial(settings, training, validation, np.zeros(len(settings)), judged)
+    return Trial(tuple(grid), training, validation, np.zeros(len(grid)), judged)
 
 
 def summary(trials: Sequence[Trial]) -> dict[str, Any]:
