@@ -6,17 +6,18 @@ ValueError.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from rai_utils.checks import number, whole_number
 from rai_utils.data import Dataset
-from rai_utils.models import StackedMLP, layer_norms
-from rai_utils.relaxation import output_loss
+from rai_utils.models import StackedMLP, forward, layer_norms
+from rai_utils.relaxation import OutputLoss, output_loss
 from rai_utils.training import loss_for
 
 Array = NDArray[np.float64]
@@ -91,6 +92,44 @@ def gradient_norms(model: StackedMLP, dataset: Dataset) -> Array:
     gradients = loss_gradients(model, dataset)
     runs = len(model.architecture.runs)
     return layer_norms(gradients[:runs], gradients[runs:]).cpu().numpy()
+
+
+def gradients_of(trained: Sequence[Collection[int]]) -> Callable[..., tuple[Tensor, ...]]:
+    """Return backpropagation's gradients with 0 for all but some layers, which Rprop leaves alone.
+
+    ``trained`` are the layers of each network that keep theirs. As ``fit_backprop`` takes them:
+    those of ``model.weights``, then of ``model.biases``.
+    """
+
+    def find(model: StackedMLP, x: Tensor, y: Tensor, *, loss: OutputLoss) -> tuple[Tensor, ...]:
+        architecture, runs = model.architecture, len(model.weights)
+        leaves = [part.detach().requires_grad_() for part in (*model.weights, *model.biases)]
+        z = forward(architecture, leaves[:runs], leaves[runs:], x)
+        total = output_loss(z, y, architecture.output_activation, loss).sum()
+        gradients = torch.autograd.grad(total, leaves)
+        for gradient, run in zip(gradients, architecture.runs * 2, strict=True):
+            for network, layers in enumerate(trained):
+                others = [i for i in range(run.layers) if run.first + i not in layers]
+                gradient[others, network] = 0.0
+        return gradients
+
+    return find
+
+
+def backward_gains(model: StackedMLP, dataset: Dataset) -> Array:
+    """‖∂L/∂z_t‖ / ‖∂L/∂z_{t+1}‖ of the first network, t = 1 … T − 1: what a layer hands down.
+
+    L is the network's own loss on the training data, of one output with a sigmoid. In double
+    precision: in single, the gradients of a deep network at its start round to 0.
+    """
+    h, values = dataset.x.double(), []
+    for part in model.as_module(0).double():
+        h = part(h)
+        if isinstance(part, nn.Linear):
+            values.append(h)
+    loss = nn.functional.binary_cross_entropy_with_logits(h[:, 0], dataset.y.double())
+    norms = [gradient.norm() for gradient in torch.autograd.grad(loss, values)]
+    return np.array([float(below / above) for below, above in pairwise(norms)])
 
 
 def logistic_regression(dataset: Dataset) -> tuple[float, float]:

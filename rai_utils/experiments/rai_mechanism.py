@@ -17,8 +17,7 @@ from torch import Tensor
 
 from rai_utils.checks import one_of, seeded, whole_number
 from rai_utils.data import Dataset, moons_draw
-from rai_utils.diagnostics import logistic_regression
-from rai_utils.experiments.rai_questions_initialisation import backward_gains, gradients_of
+from rai_utils.diagnostics import backward_gains, gradients_of, logistic_regression
 from rai_utils.experiments.sweep import Cell, Sweep, ends, finite, grid
 from rai_utils.models import (
     Architecture,

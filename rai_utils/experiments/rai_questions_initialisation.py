@@ -6,9 +6,8 @@ sweep calls it for each cell (``make study``). Accuracies are those of the plain
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 
 from rai_utils.checks import number, one_of, seeded
 from rai_utils.data import Dataset, circles, moons, moons_draw, spirals
-from rai_utils.diagnostics import loss_gradients
+from rai_utils.diagnostics import backward_gains as backward_gains  # for the notebook
+from rai_utils.diagnostics import gradients_of, loss_gradients
 from rai_utils.experiments.sweep import Cell, Sweep, ends, finite, grid
 from rai_utils.models import (
     Architecture,
@@ -26,7 +26,6 @@ from rai_utils.models import (
     build_mlp,
     confirmation_seeds,
     development_seeds,
-    forward,
     pre_activations,
     stack,
 )
@@ -216,28 +215,6 @@ def handover_parts_cell(
     return _at_lowest_loss(history)
 
 
-def gradients_of(trained: Sequence[Collection[int]]) -> Callable[..., tuple[Tensor, ...]]:
-    """Return backpropagation's gradients with 0 for all but some layers, which Rprop leaves alone.
-
-    ``trained`` are the layers of each network that keep theirs. As ``fit_backprop`` takes them:
-    those of ``model.weights``, then of ``model.biases``.
-    """
-
-    def find(model: StackedMLP, x: Tensor, y: Tensor, *, loss: OutputLoss) -> tuple[Tensor, ...]:
-        architecture, runs = model.architecture, len(model.weights)
-        leaves = [part.detach().requires_grad_() for part in (*model.weights, *model.biases)]
-        z = forward(architecture, leaves[:runs], leaves[runs:], x)
-        total = output_loss(z, y, architecture.output_activation, loss).sum()
-        gradients = torch.autograd.grad(total, leaves)
-        for gradient, run in zip(gradients, architecture.runs * 2, strict=True):
-            for network, layers in enumerate(trained):
-                others = [i for i in range(run.layers) if run.first + i not in layers]
-                gradient[others, network] = 0.0
-        return gradients
-
-    return find
-
-
 def _fresh(hidden_layers: int, seed: int) -> tuple[Dataset, StackedMLP]:
     """The draw and the network of a seed that no one looked at while the method was settled."""
     data = moons(seed=seed, held_out=500, held_out_seed=1000 + seed)
@@ -260,22 +237,6 @@ def layer_sequential(model: StackedMLP, x: Tensor) -> StackedMLP:
             weight /= z.std((1, 2), keepdim=True)
             h = activation(affine(h, weight, bias))
     return scaled
-
-
-def backward_gains(model: StackedMLP, data: Dataset) -> np.ndarray:
-    """‖∂L/∂z_t‖ / ‖∂L/∂z_{t+1}‖ of the first network, t = 1 … T − 1: what a layer hands down.
-
-    L is the network's own loss on the training data, of one output with a sigmoid. In double
-    precision: in single, the gradients of a deep network at its start round to 0.
-    """
-    h, values = data.x.double(), []
-    for part in model.as_module(0).double():
-        h = part(h)
-        if isinstance(part, nn.Linear):
-            values.append(h)
-    loss = nn.functional.binary_cross_entropy_with_logits(h[:, 0], data.y.double())
-    norms = [gradient.norm() for gradient in torch.autograd.grad(loss, values)]
-    return np.array([float(below / above) for below, above in pairwise(norms)])
 
 
 WAYS = ("default", "orthogonal", "he", "layer_sequential", "skip", "batch_norm")

@@ -7,13 +7,16 @@ from torch import nn
 
 from rai_utils.data import Dataset, moons
 from rai_utils.diagnostics import (
+    backward_gains,
     decision_map,
     disagreement,
     gradient_norms,
+    gradients_of,
     logistic_regression,
     mean_of_pairs,
 )
-from rai_utils.models import Architecture, build_mlp
+from rai_utils.models import Architecture, build_mlp, pre_activations
+from rai_utils.training import Phase, Watch, fit_backprop
 
 
 def test_decision_map_rows_are_the_second_input():
@@ -75,3 +78,34 @@ def test_a_map_needs_two_inputs_and_one_output():
     for limits, message in (((-1, np.nan), "must be finite"), ((1, 1), "ascending")):
         with pytest.raises(ValueError, match=message):
             decision_map(build_mlp(Architecture((2, 1)), [0]), limits)
+
+
+def test_a_backward_gain_is_the_ratio_of_two_gradients_of_the_loss():
+    data = moons(20)
+    model = build_mlp(Architecture((2, 5, 4, 6, 1), "tanh"), [1, 2])
+    gains = backward_gains(model, data)
+    module = model.as_module(0).double()
+    x, y = data.x.double(), data.y.double()
+    z = [value[0] for value in pre_activations(model.double(), x)]
+    delta = (torch.sigmoid(z[-1][:, 0]) - y)[:, None] / 20  # of cross-entropy and a sigmoid
+    for t in (3, 2, 1):
+        weight = module.get_submodule(f"linear{t + 1}").weight
+        below = delta @ weight * (1 - z[t - 1].tanh() ** 2)
+        assert gains[t - 1] == pytest.approx((below.norm() / delta.norm()).item(), rel=1e-9)
+        delta = below
+
+
+def test_each_network_has_chosen_layers_of_its_own_trained():
+    start, data, phase = build_mlp(Architecture((2, *[5] * 4, 1)), [0, 0]), moons(), Phase(2, 0.01)
+    watch, chosen = Watch((2,)), gradients_of([range(1, 6), (2, 4)])
+    trained = fit_backprop(start, data, phase, watch=watch, find=chosen).model
+    whole = fit_backprop(start, data, phase, watch=watch).model
+    for after, expected in zip(
+        (*trained.weights, *trained.biases), (*whole.weights, *whole.biases), strict=True
+    ):
+        torch.testing.assert_close(after[:, 0], expected[:, 0])
+    hidden = trained.weights[1][:, 1], start.weights[1][:, 1]  # layers 2 … 4
+    moved = [not torch.equal(a, b) for a, b in zip(*hidden, strict=True)]
+    assert moved == [True, False, True]
+    assert torch.equal(trained.weights[0][:, 1], start.weights[0][:, 1])
+    assert torch.equal(trained.biases[2][:, 1], start.biases[2][:, 1])

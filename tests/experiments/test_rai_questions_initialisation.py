@@ -10,16 +10,15 @@ import torch
 from torch import nn
 
 from rai_utils.data import moons, moons_draw
+from rai_utils.diagnostics import gradients_of
 from rai_utils.experiments import rai_questions_initialisation as limits
 from rai_utils.experiments import study
 from rai_utils.experiments.rai_questions_initialisation import (
     Round,
     alternative_cell,
     backprop_phase,
-    backward_gains,
     fit_module,
     fresh_handover_cell,
-    gradients_of,
     handover_cell,
     handover_parts_cell,
     layer_sequential,
@@ -201,21 +200,6 @@ def test_training_by_targets_that_move_one_at_a_time_is_backpropagation(data, hi
     )
 
 
-def test_a_backward_gain_is_the_ratio_of_two_gradients_of_the_loss():
-    data = moons(20)
-    model = build_mlp(Architecture((2, 5, 4, 6, 1), "tanh"), [1, 2])
-    gains = backward_gains(model, data)
-    module = model.as_module(0).double()
-    x, y = data.x.double(), data.y.double()
-    z = [value[0] for value in pre_activations(model.double(), x)]
-    delta = (torch.sigmoid(z[-1][:, 0]) - y)[:, None] / 20  # of cross-entropy and a sigmoid
-    for t in (3, 2, 1):
-        weight = module.get_submodule(f"linear{t + 1}").weight
-        below = delta @ weight * (1 - z[t - 1].tanh() ** 2)
-        assert gains[t - 1] == pytest.approx((below.norm() / delta.norm()).item(), rel=1e-9)
-        delta = below
-
-
 def test_several_classes_get_a_softmax_output():
     data = limits.DATASETS["spirals"]()
     assert shape(2, 5, "tanh", data) == Architecture((2, 5, 5, 2), "tanh", "softmax")
@@ -332,22 +316,6 @@ def test_a_second_phase_of_some_layers_leaves_the_others_as_they_were():
         assert cell["train"][position] == pytest.approx(found.history.accuracy[best, 0], abs=0.02)
         held_out = found.history.held_out_accuracy[best, 0]
         assert cell["held_out"][position] == pytest.approx(held_out, abs=0.02)
-
-
-def test_each_network_has_chosen_layers_of_its_own_trained():
-    start, data, phase = build_mlp(Architecture((2, *[5] * 4, 1)), [0, 0]), moons(), Phase(2, 0.01)
-    watch, chosen = Watch((2,)), gradients_of([range(1, 6), (2, 4)])
-    trained = fit_backprop(start, data, phase, watch=watch, find=chosen).model
-    whole = fit_backprop(start, data, phase, watch=watch).model
-    for after, expected in zip(
-        (*trained.weights, *trained.biases), (*whole.weights, *whole.biases), strict=True
-    ):
-        torch.testing.assert_close(after[:, 0], expected[:, 0])
-    hidden = trained.weights[1][:, 1], start.weights[1][:, 1]  # layers 2 … 4
-    moved = [not torch.equal(a, b) for a, b in zip(*hidden, strict=True)]
-    assert moved == [True, False, True]
-    assert torch.equal(trained.weights[0][:, 1], start.weights[0][:, 1])
-    assert torch.equal(trained.biases[2][:, 1], start.biases[2][:, 1])
 
 
 def test_the_two_sides_of_a_comparison_of_smallest_steps_begin_alike():
