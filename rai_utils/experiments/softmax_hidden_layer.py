@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rai_utils.checks import number, one_of, whole_number
 from rai_utils.data import Dataset, dose_response, moons, spirals
-from rai_utils.experiments.sweep import Cell, Sweep, finite, grid
+from rai_utils.experiments.sweep import Cell, Sweep, ends, finite, grid
 from rai_utils.models import (
     ACTIVATIONS,
     DEVELOPMENT,
@@ -567,9 +567,8 @@ def depth_cell(
         model = build_mlp(architecture, seeds, kind, gain)
         watch = Watch(evaluate_at=(steps,))
         fit = fit_backprop(model, draw(task, each), tuning.phase, watch=watch, device="cpu")
-        recorded = fit.history.held_out_accuracy
-        last = recorded[-1] if len(recorded) else np.full(networks, np.nan)
-        accuracy.append(np.nan_to_num(last, nan=1 / 3).tolist())
+        last = ends(fit.history)["held_out"]
+        accuracy.append([1 / 3 if each is None else each for each in last])
     return {
         "gain": gain,
         "learning_rate": tuning.phase.learning_rate,
