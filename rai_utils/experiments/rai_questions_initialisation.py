@@ -447,33 +447,30 @@ def residual_cell(
 
 
 @dataclass(frozen=True)
-class Round:
-    """A stretch of RAI with fresh optimiser state.
+class Round(Phase):
+    """A phase of RAI, which starts with fresh optimiser state.
 
     Attributes:
-        steps: updates.
-        learning_rate: first step size of Rprop.
         hidden_weight: λ.
         every: which layers are relaxed: each one whose number this divides.
         renewed: whether the targets start anew from a plain forward pass.
-        smallest_step: of Rprop.
     """
 
-    steps: int
-    learning_rate: float
     hidden_weight: float = 1.0
     every: int = 1
     renewed: bool = False
-    smallest_step: float = 1e-6
 
 
-_FIRST = Round(220, 0.1)
+_FIRST, _RENEWED = Round(220, 0.1), Round(200, 1e-4, renewed=True)
 SCHEDULES: Mapping[str, tuple[Round, ...]] = {
     "as proposed": (Round(1020, 0.1),),
     "smaller steps": (Round(1020, 0.1, smallest_step=SMALLEST_STEP),),
-    "growing λ": (_FIRST, *(Round(200, 1e-3, weight) for weight in (1e1, 1e2, 1e3, 1e4))),
-    "renewed targets": (_FIRST, *(Round(200, 1e-4, renewed=True),) * 4),
-    "every 10th, λ = 100": (_FIRST, *(Round(200, 1e-4, 100.0, 10, renewed=True),) * 4),
+    "growing λ": (
+        _FIRST,
+        *(Round(200, 1e-3, hidden_weight=weight) for weight in (1e1, 1e2, 1e3, 1e4)),
+    ),
+    "renewed targets": (_FIRST, *(_RENEWED,) * 4),
+    "every 10th, λ = 100": (_FIRST, *(replace(_RENEWED, hidden_weight=100.0, every=10),) * 4),
 }
 
 
@@ -493,7 +490,7 @@ def schedule_cell(schedule: str, hidden_layers: int, width: int, seed: int) -> d
         fit = fit_relaxed(
             model,
             data,
-            Phase(stretch.steps, stretch.learning_rate, smallest_step=stretch.smallest_step),
+            stretch,
             layers=tuple(layers),
             hidden_weight=stretch.hidden_weight,
             targets=None if stretch.renewed else targets,
