@@ -515,7 +515,7 @@ SWEEPS = (
     Sweep("guided-disturbed", _disturbed_cells(), guided_cell),
     Sweep(
         "guided-arithmetic",
-        grid({"networks": [0, 1, 2], "steps": 60}, setting=NOTEBOOK_SETTINGS),
+        grid({"networks": [*range(10)], "steps": 60}, setting=NOTEBOOK_SETTINGS),
         arithmetic_cell,
     ),
 )
