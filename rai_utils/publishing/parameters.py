@@ -9,8 +9,9 @@ comment the range and what it is::
     problem = "diabetes"  # {diabetes, digits} one of these
 
 A square bracket includes its bound, a round one does not. A list holds one entry or more, where
-nothing else is said. A parameter without a range may be anything of its type. What does not fit is
-refused with a ValueError that names it, a value of another type than its default with a TypeError.
+nothing else is said; ``distinct`` in place of ``ascending`` leaves their order open. A parameter
+without a range may be anything of its type. What does not fit is refused with a ValueError that
+names it, a value of another type than its default with a TypeError.
 """
 
 import ast
@@ -33,7 +34,7 @@ _RANGE = re.compile(
     r"(?P<text>(?:(?P<least>\d+) or more of )?"
     r"(?:(?P<opening>[\[(])(?P<low>[^,()\[\]{}]+),(?P<high>[^,()\[\]{}]+)(?P<closing>[\])])"
     r"|\{(?P<choices>[^{}]*)\})"
-    r"(?P<ascending>, ascending)?)(?=\W|$)"
+    r"(?:, (?P<order>ascending|distinct))?)(?=\W|$)"
 )
 _COMPARISONS = {"(": operator.gt, "[": operator.ge, ")": operator.lt, "]": operator.le}
 _LOOKS_LIKE_A_RANGE = re.compile(r"\d+ or more|[\[({]")
@@ -51,7 +52,7 @@ class Range:
 
     text: str
     least_entries: int
-    ascending: bool
+    order: str | None
     choices: Sequence[str]
     bounds: Sequence[tuple[Callable[[Any, Any], bool], float | str]]
 
@@ -141,8 +142,7 @@ def _range(name: str, comment: str, names: set[str]) -> Range:
     else:
         for bracket, end in (("opening", "low"), ("closing", "high")):
             bounds.append((_COMPARISONS[found[bracket]], _bound(name, found[end].strip(), names)))
-    ascending = found["ascending"] is not None
-    return Range(found["text"], int(found["least"] or 1), ascending, choices, bounds)
+    return Range(found["text"], int(found["least"] or 1), found["order"], choices, bounds)
 
 
 def _bound(name: str, text: str, names: set[str]) -> float | str:
@@ -256,7 +256,10 @@ def _kind(value: Any, limits: Range) -> str:
 
 
 def _inside(entries: Sequence[Any], limits: Range, values: Mapping[str, Any]) -> bool:
-    if limits.ascending and list(entries) != sorted(set(entries)):
+    distinct = sorted(set(entries))
+    if limits.order and len(distinct) < len(entries):
+        return False
+    if limits.order == "ascending" and distinct != list(entries):
         return False
     if limits.choices:
         return all(entry in limits.choices for entry in entries)

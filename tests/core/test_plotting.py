@@ -600,6 +600,14 @@ def test_map_takes_its_colour_limits(axes):
         assert bar.extend == extend
 
 
+@pytest.mark.parametrize("limits", [(10.0, 100.0), (1e-30, 1e-20)])
+def test_map_with_every_value_beyond_a_limit_still_draws(limits, axes):
+    floor, ceiling = limits
+    call("layer_step_map", axes, floor=floor, ceiling=ceiling)
+    draw(axes)
+    assert mesh_of(axes).get_clim() == limits
+
+
 def test_map_marks_the_front(axes):
     front = (np.array([1, 2, 3]), np.array([3, 2, 1]))
     call("layer_step_map", axes, front=front)

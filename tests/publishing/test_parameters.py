@@ -91,6 +91,12 @@ def test_values_take_the_type_of_their_default():
         ("n = [3]  # 2 or more of [1, 5] each", [[1, 1]], [[1], []]),
         ("n = [3]  # [1, 5], ascending; each", [[1, 5], [2]], [[5, 1], [2, 2], [0, 1]]),
         ("n = [3]  # 2 or more of [1, 5], ascending: each", [[1, 5]], [[2], [2, 2], []]),
+        ("n = [3]  # 1 or more of [1, 5], distinct: each", [[5, 1]], [[2, 2], []]),
+        (
+            't = ["a"]  # {a, b}, distinct; to take',
+            [["a", "b"], ["b", "a"]],
+            [["c"], [], ["a", "a"]],
+        ),
         ('t = "a"  # {a, b_c} to take', ["a", "b_c"], ["b", "", "a, b_c", "{a}"]),
         ('t = ["a"]  # {a, b}, ascending; to take', [["a", "b"]], [["c"], [], ["a", "a"]]),
         ('t = "a"  # {a,\n# b} in two lines', ["a", "b"], ["c"]),
