@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from rai_utils.checks import number, one_of, seeded
 from rai_utils.data import Dataset, circles, moons, moons_draw, spirals
-from rai_utils.diagnostics import backward_gains as backward_gains  # for the notebook
 from rai_utils.diagnostics import gradients_of, loss_gradients
 from rai_utils.experiments.sweep import Cell, Sweep, ends, finite, grid
 from rai_utils.models import (
